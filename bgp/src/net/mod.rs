@@ -1,0 +1,1 @@
+//! The tokio half: sockets, timers and tasks that drive the pure one.

@@ -1,0 +1,15 @@
+//! What may enter the Loc-RIB and what may leave it.
+//!
+//! The default is derived, not configured: a host exports exactly what it originates and imports only what a
+//! host should believe. Everything refused has a reason, which is counted and can be shown.
+
+/// What this speaker is to its neighbors.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Role {
+    /// Never transit: a learned route is not advertised to anyone.
+    #[default]
+    Host,
+    /// Advertises learned routes too, as a ToR does. No configuration of the agent reaches this: it is for the
+    /// lab and the tests.
+    Transit,
+}

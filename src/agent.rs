@@ -1,0 +1,1 @@
+//! The agent: which tasks there are and what flows between them.

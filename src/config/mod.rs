@@ -1,0 +1,125 @@
+//! The configuration: one TOML file, read into types that cannot be wrong.
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use bgp::message::update::LinkLocalForm;
+use bgp::session::RemoteAs;
+use bgp::{Asn, HoldTime, Prefix};
+
+/// A whole, valid configuration.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Config {
+    /// `[bgp]`
+    pub bgp: Bgp,
+    /// `[loopback]`
+    pub loopback: Loopback,
+    /// `[[neighbor]]`, in the order of the file.
+    pub neighbors: Vec<Neighbor>,
+    /// `[pods]`
+    pub pods: Pods,
+    /// `[fib]`
+    pub fib: Fib,
+    /// `[sysctl]`
+    pub sysctl: Sysctl,
+    /// `[control]`
+    pub control: Control,
+}
+
+/// `[bgp]`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Bgp {
+    /// `local-as`, required, 1 to 4294967294 without the reserved numbers.
+    pub local_as: Asn,
+    /// `router-id`; by default the first global IPv4 address of the loopback interface.
+    pub router_id: Option<Ipv4Addr>,
+    /// `keepalive`, default 3 s.
+    pub keepalive: Duration,
+    /// `hold-time`, default 9 s.
+    pub hold_time: HoldTime,
+    /// `graceful-restart`, default 30 s; "0s" is `None`.
+    pub graceful_restart: Option<Duration>,
+}
+
+/// `[loopback]`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Loopback {
+    /// `interface`, default `lo`.
+    pub interface: String,
+    /// `advertise`, default true.
+    pub advertise: bool,
+}
+
+/// `[[neighbor]]`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Neighbor {
+    /// `interface` or `address`: exactly one of the two.
+    pub peer: NeighborPeer,
+    /// `remote-as`, default external.
+    pub remote_as: RemoteAs,
+    /// `max-prefixes` for each family, default 100000.
+    pub max_prefixes: u32,
+    /// `password-file`: TCP MD5 key, read when the configuration is loaded; 1 to 80 octets.
+    pub password: Option<Password>,
+    /// `ttl-security`: GTSM (RFC 5082), default false.
+    pub ttl_security: bool,
+    /// `link-local-next-hop-length` 16 or 32, default 32: how a link-local next hop is written.
+    pub link_local_form: LinkLocalForm,
+    /// `router-lifetime` of the Router Advertisements we send, whole seconds up to 9000, default 0 s: a host
+    /// is nobody's default router. Only BIRD 2.19 and later want another one.
+    pub router_lifetime: Duration,
+}
+
+/// How a neighbor is named in the file.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum NeighborPeer {
+    /// Unnumbered: an interface name, or a glob that makes one neighbor of each match.
+    Interface(String),
+    /// Numbered.
+    Address(IpAddr),
+}
+
+/// A TCP MD5 key (RFC 2385). Its `Debug` does not show it.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Password(pub Vec<u8>);
+
+impl std::fmt::Debug for Password {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Password(..)")
+    }
+}
+
+/// `[pods]`
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Pods {
+    /// `[pods.static] blocks`: a blackhole and an advertisement each.
+    pub static_blocks: Vec<Prefix>,
+}
+
+/// `[fib]`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fib {
+    /// `protocol`, 5 to 255 (below are the kernel's own, `linux/rtnetlink.h`), default 186.
+    pub protocol: u8,
+    /// `metric`, default 20.
+    pub metric: u32,
+    /// `table`, default 254 (main).
+    pub table: u32,
+    /// `max-paths`, 1 to 256, default 16.
+    pub max_paths: usize,
+}
+
+/// `[sysctl]`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sysctl {
+    /// `manage`, default false: set what the job depends on instead of warning.
+    pub manage: bool,
+}
+
+/// `[control]`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Control {
+    /// `socket`, default `/run/selvedge/control.sock`.
+    pub socket: PathBuf,
+}

@@ -1,0 +1,1 @@
+//! Types of the control API, as they stand in JSON.

@@ -1,0 +1,11 @@
+//! Selvedge: the agent that makes a host a router of its IP fabric.
+//!
+//! [`config`] is what the operator wrote; [`kernel`] is what the kernel has (links, addresses, routes) and the
+//! only place that speaks netlink; [`nd`] finds the router at the other end of each uplink; the BGP speaker is
+//! the library `bgp`; [`control`] answers `bgpctl`. [`agent`] owns the tasks and joins them.
+
+pub mod agent;
+pub mod config;
+pub mod control;
+pub mod kernel;
+pub mod nd;
