@@ -110,7 +110,7 @@ pub enum Action {
     /// of this connection counts any more.
     Close(ConnectionId),
     /// The session is Established.
-    Up(Arc<Negotiated>),
+    Up(ConnectionId, Arc<Negotiated>),
     /// Routes, End-of-RIB or both; only between `Up` and `Down`.
     Update(Update),
     /// The peer asks for routes, or brackets its answer; only between `Up` and `Down`.
