@@ -70,3 +70,9 @@ impl Listener {
         Ok(Accepted { stream, address: remote.ip().to_canonical(), interface })
     }
 }
+
+/// Closes a connection of somebody who is no neighbor, with a RST: no state of it stays in the kernel.
+pub fn refuse(connection: Accepted) {
+    // Without the option the close would be an orderly one: nothing is lost but a TIME_WAIT.
+    let _ = socket2::SockRef::from(&connection.stream).set_linger(Some(std::time::Duration::ZERO));
+}

@@ -16,7 +16,7 @@ mod peer;
 mod rib;
 mod transport;
 
-pub use listener::{Accepted, Listener};
+pub use listener::{Accepted, Listener, refuse};
 pub use peer::{Peer, PeerCommand, PeerSettings, PeerStatus};
 pub use rib::{FibBatch, RibHandle, RibSettings, RibStopped};
 pub use transport::{BoundInterface, HopLimit, Md5Key, Md5KeyLength, Target};
