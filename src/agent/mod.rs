@@ -12,19 +12,20 @@ mod origin;
 mod reload;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bgp::net::{Accepted, Peer, PeerCommand, PeerSettings, RibHandle, RibSettings, Target};
+use bgp::net::{Accepted, Peer, PeerChange, PeerCommand, PeerEvent, PeerSettings, RibHandle, RibSettings, Target};
 use bgp::policy::Role;
 use bgp::rib::{PeerConfig, RibConfig};
 use bgp::session::Stop;
 use bgp::{PeerId, RouterId};
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
-use tracing::{debug, info, warn};
+use tracing::{debug, error, info, warn};
 
 use crate::config::{self, Config};
 use crate::control;
@@ -49,16 +50,13 @@ const STOP_DEADLINE: Duration = Duration::from_secs(3);
 pub enum AgentError {
     /// Netlink is not there, or not for us.
     #[error("cannot follow the kernel's interfaces")]
-    Interfaces(#[source] interfaces::MonitorError),
+    Interfaces(#[source] interfaces::StartError),
     /// The FIB's sockets cannot be had.
     #[error("cannot work on the kernel's routes")]
     Fib(#[source] fib::FibError),
-    /// The raw ICMPv6 socket cannot be had.
-    #[error("cannot open the socket of Router Discovery")]
-    Discovery(#[source] nd::NdError),
     /// The control socket cannot be had: another daemon runs, or the directory is not writable.
     #[error("cannot serve the control socket")]
-    Control(#[source] control::server::ServerError),
+    Control(#[source] control::BindError),
     /// Signal handlers cannot be installed.
     #[error("cannot handle signals")]
     Signals(#[source] std::io::Error),
@@ -87,15 +85,23 @@ pub async fn run_with_role(path: PathBuf, config: Config, role: Role) -> Result<
     let mut hangup = signal(SignalKind::hangup()).map_err(AgentError::Signals)?;
 
     // First of all: a second daemon finds out here that it is the second, before it touches anything.
-    let (requests, mut asked) = mpsc::channel(QUEUE);
-    let server = control::server::Server::bind(&config.control.socket).map_err(AgentError::Control)?;
-    let mut tasks = JoinSet::new();
+    let (requests, mut asked) = mpsc::channel(control::REQUEST_QUEUE);
+    let server = control::Server::bind(&config.control.socket).map_err(AgentError::Control)?;
+    let mut tasks = Tasks::new();
+    let (stop_server, server_stopped) = oneshot::channel::<()>();
     tasks.spawn(async move {
-        server.run(requests).await;
-        "control"
+        let stop = async {
+            // Ready as well when the other end is dropped.
+            let _ = server_stopped.await;
+        };
+        ended("control", server.serve(requests, stop).await)
     });
 
-    let mut interfaces = interfaces::spawn().await.map_err(AgentError::Interfaces)?;
+    let (monitor, mut interfaces) = interfaces::start().await.map_err(AgentError::Interfaces)?;
+    tasks.spawn(async move {
+        monitor.run().await;
+        "interface"
+    });
     let router_id = tokio::select! {
         router_id = wait_for_router_id(&config, &mut interfaces) => router_id?,
         _ = terminate.recv() => return Ok(()),
@@ -111,7 +117,8 @@ pub async fn run_with_role(path: PathBuf, config: Config, role: Role) -> Result<
                 changed.map_err(|_| AgentError::TaskEnded("interface"))?;
                 agent.reconcile().await;
             }
-            Some(event) = events.routers.recv() => agent.router(event).await,
+            Some(event) = events.routers.recv() => agent.discovered(event).await,
+            Some(event) = events.sessions.recv() => agent.session_changed(event),
             Some(connection) = events.accepted.recv() => agent.accepted(connection).await,
             Some(request) = asked.recv() => agent.request(request).await,
             Some(_) = agent.leaving.join_next() => {}
@@ -128,6 +135,7 @@ pub async fn run_with_role(path: PathBuf, config: Config, role: Role) -> Result<
         }
     }
     info!("stopping; routes stay in the kernel");
+    drop(stop_server);
     if tokio::time::timeout(STOP_DEADLINE, agent.stop()).await.is_err() {
         warn!("some sessions did not end in time");
     }
@@ -159,7 +167,19 @@ async fn wait_for_router_id(
 /// What the other tasks tell the agent.
 struct Events {
     routers: mpsc::Receiver<nd::Event>,
+    sessions: mpsc::Receiver<PeerEvent>,
     accepted: mpsc::Receiver<Accepted>,
+}
+
+/// Tasks that live as long as the agent; each returns its name.
+type Tasks = JoinSet<&'static str>;
+
+/// Logs why a task ended, where it says so.
+fn ended(task: &'static str, result: Result<(), impl std::error::Error>) -> &'static str {
+    if let Err(error) = result {
+        error!(%error, task, "a task has failed");
+    }
+    task
 }
 
 /// A neighbor that has a task.
@@ -182,6 +202,7 @@ struct Agent {
     leaving: JoinSet<()>,
     next_peer: u32,
     origin: Origin,
+    session_events: mpsc::Sender<PeerEvent>,
     rib: RibHandle,
     fib: mpsc::Sender<fib::Request>,
     local_routes: watch::Sender<Arc<LocalRoutes>>,
@@ -198,7 +219,7 @@ impl Agent {
         router_id: RouterId,
         started: Instant,
         interfaces: watch::Receiver<Arc<Interfaces>>,
-        tasks: &mut JoinSet<&'static str>,
+        tasks: &mut Tasks,
     ) -> Result<(Self, Events), AgentError> {
         let snapshot = interfaces.borrow().clone();
         let origin = origin::origin(&config, &snapshot);
@@ -222,14 +243,12 @@ impl Agent {
         let (uplinks, to_discovery) = watch::channel(Arc::new(Uplinks::new()));
         let (router_events, routers) = mpsc::channel(QUEUE);
         let (discovery, commands) = mpsc::channel(QUEUE);
-        let socket = nd::Discoverer::open().map_err(AgentError::Discovery)?;
-        tasks.spawn(async move {
-            socket.run(to_discovery, router_events, commands).await;
-            "Router Discovery"
-        });
+        let discoverer = nd::run(nd::Settings::default(), to_discovery, router_events, commands);
+        tasks.spawn(async move { ended("Router Discovery", discoverer.await) });
 
         let (keys, listener_keys) = watch::channel(listen::Keys::new());
         let (connections, accepted) = mpsc::channel(QUEUE);
+        let (session_events, sessions) = mpsc::channel(QUEUE);
         tasks.spawn(async move {
             listen::listen(listener_keys, connections).await;
             "listener"
@@ -260,6 +279,7 @@ impl Agent {
             leaving: JoinSet::new(),
             next_peer: 0,
             origin,
+            session_events,
             rib,
             fib,
             local_routes,
@@ -267,7 +287,7 @@ impl Agent {
             discovery,
             keys,
         };
-        Ok((agent, Events { routers, accepted }))
+        Ok((agent, Events { routers, sessions, accepted }))
     }
 
     /// Makes every task follow the present snapshots. Doing it twice changes nothing.
@@ -316,6 +336,7 @@ impl Agent {
             id,
             session: neighbors::session_config(name, settings, &self.config, self.router_id, self.start),
             rib: PeerConfig { max_prefixes: settings.max_prefixes },
+            events: self.session_events.clone(),
         };
         let peer = Peer::spawn(peer_settings, self.rib.clone());
         self.neighbors.insert(name.clone(), Neighbor { settings: settings.clone(), peer, target: None });
@@ -342,12 +363,35 @@ impl Agent {
         }
     }
 
-    async fn router(&mut self, event: nd::Event) {
+    async fn discovered(&mut self, event: nd::Event) {
         match event {
-            nd::Event::RouterSeen { interface, address } => {
-                self.routers.insert(interface, address);
+            nd::Event::RouterSeen { interface, router } => {
+                debug!(interface = interface.0, %router, "router discovered");
+                self.routers.insert(interface, router);
                 let interfaces = self.interfaces.borrow().clone();
                 self.retarget(&interfaces).await;
+            }
+            // Discovery has logged it, and shows it.
+            nd::Event::Alarm { .. } => {}
+        }
+    }
+
+    /// A router that lost its session, or that nobody answers for, is forgotten by Discovery: if another one has
+    /// taken its place on the link, the next advertisement tells. Until then it is still dialled.
+    fn session_changed(&mut self, event: PeerEvent) {
+        match event.change {
+            PeerChange::Up => {}
+            PeerChange::Down | PeerChange::Unreachable => {
+                let neighbor = self.neighbors.values().find(|neighbor| neighbor.peer.id == event.peer);
+                let target = neighbor.and_then(|neighbor| neighbor.target.as_ref());
+                if let Some(target) = target
+                    && let Some(interface) = &target.interface
+                    && let IpAddr::V6(router) = target.remote.ip()
+                {
+                    let forget = nd::Command::Forget { interface: interface.index, router };
+                    // Full: Discovery is far behind, and the next failed dial asks again.
+                    let _ = self.discovery.try_send(forget);
+                }
             }
         }
     }

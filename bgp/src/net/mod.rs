@@ -17,6 +17,6 @@ mod rib;
 mod transport;
 
 pub use listener::{Accepted, Listener, refuse};
-pub use peer::{Peer, PeerCommand, PeerSettings, PeerStatus};
+pub use peer::{Peer, PeerChange, PeerCommand, PeerEvent, PeerSettings, PeerStatus, RefreshAnswer};
 pub use rib::{FibBatch, RibHandle, RibSettings, RibStopped};
 pub use transport::{BoundInterface, HopLimit, Md5Key, Md5KeyLength, Target};

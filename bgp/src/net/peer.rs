@@ -46,6 +46,29 @@ pub struct PeerSettings {
     pub session: SessionConfig,
     /// Its limits in the RIB.
     pub rib: PeerConfig,
+    /// Where the agent hears of the session.
+    pub events: mpsc::Sender<PeerEvent>,
+}
+
+/// Something the agent may want to act on. It is dropped while the agent is far behind: each says something that
+/// is also in [`PeerStatus`], and that comes again as long as it is true.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PeerEvent {
+    /// Whose session.
+    pub peer: PeerId,
+    /// What happened to it.
+    pub change: PeerChange,
+}
+
+/// What happened to a session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PeerChange {
+    /// It is Established.
+    Up,
+    /// It no longer is.
+    Down,
+    /// The peer could not be dialled where it was said to be.
+    Unreachable,
 }
 
 /// What the agent tells a neighbor's task.
@@ -104,6 +127,8 @@ pub struct PeerStatus {
     pub last_fault: Option<AttributeFault>,
     /// What ended the last session or try.
     pub last_error: Option<SessionError>,
+    /// The last NOTIFICATION of the peer.
+    pub last_notification: Option<Notification>,
 }
 
 /// The agent's end of a neighbor's task.
@@ -153,6 +178,7 @@ struct Task {
     id: PeerId,
     session: Session,
     rib: RibHandle,
+    events: mpsc::Sender<PeerEvent>,
     commands: mpsc::Receiver<PeerCommand>,
     batches: mpsc::Receiver<PeerBatch>,
     target: Option<Target>,
@@ -191,6 +217,7 @@ impl Task {
             id: settings.id,
             session: Session::new(settings.session),
             rib,
+            events: settings.events,
             commands,
             batches,
             target: None,
@@ -336,6 +363,7 @@ impl Task {
             attribute_faults: self.attribute_faults,
             last_fault: self.last_fault.clone(),
             last_error: self.session.last_error().cloned(),
+            last_notification: self.session.last_notification().cloned(),
         }
     }
 
@@ -364,6 +392,7 @@ impl Task {
             }
             Err(error) => {
                 debug!(%error, "cannot connect");
+                self.tell(PeerChange::Unreachable);
                 self.session.handle(Event::ConnectFailed(id), now());
             }
         }
@@ -409,10 +438,11 @@ impl Task {
                 Action::Update(update) => self.update(update),
                 Action::Refresh(refresh) => self.refresh_received(refresh),
                 Action::Down(reason) => {
-                    info!(?reason, "session down");
+                    info!(%reason, "session down");
                     self.since = now();
                     self.local_address = None;
                     self.backlog.push_back(ToRib::Down { peer: self.id });
+                    self.tell(PeerChange::Down);
                 }
             }
         }
@@ -457,6 +487,12 @@ impl Task {
             enhanced_route_refresh: negotiated.enhanced_route_refresh,
         };
         self.backlog.push_back(ToRib::Up { peer: self.id, epoch: self.epoch, session: Box::new(session) });
+        self.tell(PeerChange::Up);
+    }
+
+    fn tell(&self, change: PeerChange) {
+        // Full or closed: see PeerEvent.
+        let _ = self.events.try_send(PeerEvent { peer: self.id, change });
     }
 
     fn update(&mut self, update: Update) {

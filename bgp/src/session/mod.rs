@@ -189,6 +189,19 @@ pub enum DownReason {
     Stopped,
 }
 
+impl fmt::Display for DownReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Sent(notification) => write!(f, "we sent {notification}"),
+            Self::Received(notification) => write!(f, "the peer sent {notification}"),
+            Self::ConnectionLost => f.write_str("the connection was lost"),
+            Self::SendHoldTimer => f.write_str("the peer took no data for the send hold time"),
+            Self::Replaced => f.write_str("the peer opened a new connection"),
+            Self::Stopped => f.write_str("stopped"),
+        }
+    }
+}
+
 /// The states of RFC 4271 section 8.2.2.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum State {
