@@ -22,9 +22,7 @@ fn main() -> ExitCode {
     let cli = Cli::parse();
     let config = match config::load(&cli.config) {
         Ok(config) => config,
-        Err(error) => {
-            return complain(&error.render(paint()), FAILED);
-        }
+        Err(error) => return complain(&error.render(paint()), FAILED),
     };
     if cli.check {
         return match writeln!(io::stdout(), "{}: ok", cli.config.display()) {

@@ -68,7 +68,7 @@ pub(super) struct Section<'t> {
     schema: &'static Schema,
     table: &'t DeTable<'t>,
     /// Its header, or the braces of an inline table.
-    pub(super) span: Range<usize>,
+    span: Range<usize>,
 }
 
 impl<'t> Section<'t> {

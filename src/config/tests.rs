@@ -218,8 +218,12 @@ fn text_that_is_deep_or_long_is_refused_in_time() {
 
 #[test]
 fn nothing_from_the_file_moves_the_cursor_of_a_terminal() {
-    let message = parsed("\"\\u001b[2J\" = 1\nrouter-id = \"\\u001b[2J\"\n").unwrap_err().to_string();
-    assert!(!message.contains('\u{1b}'), "{message:?}");
+    let escaped = "\"\\u001b[2J\" = 1\nrouter-id = \"\\u001b[2J\"\n";
+    let raw = "router-id = \"\u{1b}[2J\"\n";
+    for text in [escaped, raw] {
+        let message = parsed(text).unwrap_err().to_string();
+        assert!(!message.contains('\u{1b}'), "{message:?}");
+    }
 }
 
 /// A folder that is gone with the test.
