@@ -2,7 +2,7 @@
 
 mod cli;
 
-use std::io::IsTerminal;
+use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -12,6 +12,9 @@ use tokio::runtime::Runtime;
 
 use crate::cli::Cli;
 
+/// The configuration or the machine does not allow it.
+const FAILED: u8 = 1;
+
 /// The command line or the environment is wrong; clap uses the same.
 const USAGE: u8 = 2;
 
@@ -19,18 +22,16 @@ fn main() -> ExitCode {
     let cli = Cli::parse();
     let config = match config::load(&cli.config) {
         Ok(config) => config,
-        Err(error) => {
-            eprintln!("{}", error.render(paint()));
-            return ExitCode::FAILURE;
-        }
+        Err(error) => return complain(&error.render(paint()), FAILED),
     };
     if cli.check {
-        println!("{}: ok", cli.config.display());
-        return ExitCode::SUCCESS;
+        return match writeln!(io::stdout(), "{}: ok", cli.config.display()) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => complain(&format!("error: standard output: {error}"), FAILED),
+        };
     }
     if let Err(error) = cli::start_log(cli.log_format) {
-        eprintln!("error: {error}");
-        return USAGE.into();
+        return complain(&format!("error: {error}"), USAGE);
     }
     run(&cli, config)
 }
@@ -45,8 +46,14 @@ fn run(cli: &Cli, config: Config) -> ExitCode {
     }
 }
 
+/// A message to standard error, before there is a log. Nobody is left to hear that it cannot be written.
+fn complain(message: &str, status: u8) -> ExitCode {
+    let _ = writeln!(io::stderr(), "{message}");
+    status.into()
+}
+
 /// Colour is for people who look on and have not asked to be spared (<https://no-color.org>).
 fn paint() -> Paint {
     let spared = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
-    if std::io::stderr().is_terminal() && !spared { Paint::Terminal } else { Paint::Plain }
+    if io::stderr().is_terminal() && !spared { Paint::Terminal } else { Paint::Plain }
 }

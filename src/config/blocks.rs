@@ -60,15 +60,15 @@ fn reserved(prefix: Prefix) -> Option<&'static str> {
     let v4 = |address: [u8; 4], length| Prefix::masked(Ipv4Addr::from(address).into(), length);
     let v6 = |address: [u16; 8], length| Prefix::masked(Ipv6Addr::from(address).into(), length);
     [
-        (v4([0, 0, 0, 0], 8), "has to do with 0.0.0.0/8, which means \"this network\""),
-        (v4([127, 0, 0, 0], 8), "has to do with 127.0.0.0/8, which is loopback"),
-        (v4([169, 254, 0, 0], 16), "has to do with 169.254.0.0/16, which is link-local"),
-        (v4([224, 0, 0, 0], 4), "has to do with 224.0.0.0/4, which is multicast"),
-        (v4([240, 0, 0, 0], 4), "has to do with 240.0.0.0/4, which is reserved"),
-        (v6([0; 8], 96), "has to do with ::/96, which has the unspecified and the loopback address in it"),
-        (v6([0, 0, 0, 0, 0, 0xffff, 0, 0], 96), "has to do with ::ffff:0:0/96, which is IPv4 in disguise"),
-        (v6([0xfe80, 0, 0, 0, 0, 0, 0, 0], 10), "has to do with fe80::/10, which is link-local"),
-        (v6([0xff00, 0, 0, 0, 0, 0, 0, 0], 8), "has to do with ff00::/8, which is multicast"),
+        (v4([0, 0, 0, 0], 8), "overlaps 0.0.0.0/8, which means \"this network\""),
+        (v4([127, 0, 0, 0], 8), "overlaps 127.0.0.0/8, which is loopback"),
+        (v4([169, 254, 0, 0], 16), "overlaps 169.254.0.0/16, which is link-local"),
+        (v4([224, 0, 0, 0], 4), "overlaps 224.0.0.0/4, which is multicast"),
+        (v4([240, 0, 0, 0], 4), "overlaps 240.0.0.0/4, which is reserved"),
+        (v6([0; 8], 96), "overlaps ::/96, where the unspecified and the loopback address are"),
+        (v6([0, 0, 0, 0, 0, 0xffff, 0, 0], 96), "overlaps ::ffff:0:0/96, which is IPv4 in disguise"),
+        (v6([0xfe80, 0, 0, 0, 0, 0, 0, 0], 10), "overlaps fe80::/10, which is link-local"),
+        (v6([0xff00, 0, 0, 0, 0, 0, 0, 0], 8), "overlaps ff00::/8, which is multicast"),
     ]
     .into_iter()
     .find(|(reserved, _)| {

@@ -89,8 +89,8 @@ fn sections_of(text: &str, password: PasswordReader) -> Result<Config, Problems>
     let fib = sections::fib(&root, &mut problems);
     let sysctl = sections::sysctl(&root, &mut problems);
     let control = sections::control(&root, &mut problems);
-    for NeighborInText { neighbor, password_file, .. } in &mut neighbors {
-        if let (Some(path), Some(value)) = (&neighbor.password_file, password_file) {
+    for NeighborInText { neighbor, password_value, .. } in &mut neighbors {
+        if let (Some(path), Some(value)) = (&neighbor.password_file, password_value) {
             neighbor.password = problems.keep(password(path, value)).flatten();
         }
     }

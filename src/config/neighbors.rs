@@ -18,21 +18,27 @@ const MAX_PREFIXES: u32 = 100_000;
 /// RFC 4861 section 6.2.1: AdvDefaultLifetime is at most 9000 seconds.
 const LONGEST_ROUTER_LIFETIME_S: u64 = 9000;
 
+const NEIGHBORS_ALLOWED: &str = "[[neighbor]] as often as there are neighbors";
 const INTERFACE_ALLOWED: &str = "an interface name of up to 15 bytes, or a glob of it with * and ?";
 const ADDRESS_ALLOWED: &str = "the IPv4 or global IPv6 address of the neighbor";
 const REMOTE_AS_ALLOWED: &str = "\"external\", \"internal\", or an AS number";
 const PEER_HELP: &str = "write `interface = \"ens*\"` for unnumbered uplinks, or `address = \"192.0.2.1\"`";
 
-/// One neighbor and where the things are that only other files or other neighbors can show to be wrong.
+/// One neighbor, and where those of its values are that another file or another neighbor may prove wrong.
 #[derive(Debug)]
 pub(super) struct NeighborInText<'t> {
     pub(super) neighbor: Neighbor,
-    pub(super) password_file: Option<Value<'t>>,
+    pub(super) password_value: Option<Value<'t>>,
     peer_span: Range<usize>,
 }
 
 pub(super) fn read<'t>(root: &Section<'t>, problems: &mut Problems) -> Vec<NeighborInText<'t>> {
-    let values = root.read("neighbor", problems, |value| value.array("tables with the header [[neighbor]]"));
+    let values = root.read("neighbor", problems, |value| {
+        if value.is_table() {
+            return Err(value.refuse("each neighbor is a table in double brackets", NEIGHBORS_ALLOWED));
+        }
+        value.array(NEIGHBORS_ALLOWED)
+    });
     let neighbors: Vec<_> =
         values.unwrap_or_default().iter().filter_map(|value| neighbor(value, problems)).collect();
     refuse_duplicates(&neighbors, problems);
@@ -50,21 +56,23 @@ fn neighbor<'t>(value: &Value<'t>, problems: &mut Problems) -> Option<NeighborIn
     let link_local_form = section.read("link-local-next-hop-length", problems, link_local_form);
     let router_lifetime = section.read("router-lifetime", problems, router_lifetime);
     let (peer, peer_span) = peer?;
-    if let (NeighborPeer::Interface(_), Some(value)) = (&peer, section.value("password-file")) {
-        problems.push(no_password_without_address(&value, &peer_span));
+    let password_value = password_file.as_ref().and_then(|_| section.value("password-file"));
+    if let (NeighborPeer::Interface(_), Some(value)) = (&peer, &password_value) {
+        problems.push(no_password_without_address(value, &peer_span));
+        return None;
     }
     Some(NeighborInText {
         neighbor: Neighbor {
             peer,
             remote_as: remote_as.unwrap_or(RemoteAs::External),
             max_prefixes: max_prefixes.unwrap_or(MAX_PREFIXES),
+            password_file,
             password: None,
             ttl_security: ttl_security.unwrap_or(false),
             link_local_form: link_local_form.unwrap_or_default(),
             router_lifetime: router_lifetime.unwrap_or(Duration::ZERO),
-            password_file: password_file.clone(),
         },
-        password_file: password_file.and_then(|_| section.value("password-file")),
+        password_value,
         peer_span,
     })
 }
@@ -155,7 +163,11 @@ fn remote_as(value: &Value<'_>) -> Result<RemoteAs, Refusal> {
 }
 
 fn password_file(value: &Value<'_>) -> Result<PathBuf, Refusal> {
-    absolute_path(value, "the absolute path of a file with 1 to 80 bytes")
+    absolute_path(value, "the absolute path of a file with 1 to 80 bytes").map_err(|mut problem| {
+        // What is no path may be the password itself.
+        problem.place = Place::Named(value.span.clone());
+        problem
+    })
 }
 
 /// The kernel finds a TCP MD5 key by address alone (`tcp_md5sig.tcpm_ifindex` must be that of a VRF), and the

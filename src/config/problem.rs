@@ -3,7 +3,6 @@
 //! In: problems as the other modules find them, each with its place in the text. Out: a [`ConfigError`], whose
 //! `Display` is plain text for logs and `bgpctl`, and whose [`ConfigError::render`] may paint for a terminal.
 
-use std::fmt;
 use std::io;
 use std::ops::Range;
 
@@ -221,10 +220,4 @@ fn inside(text: &str, span: &Range<usize>) -> Range<usize> {
 /// The line of an octet, from 1.
 fn line(text: &str, offset: usize) -> usize {
     text.as_bytes().iter().take(offset).filter(|&&byte| byte == b'\n').count() + 1
-}
-
-impl fmt::Display for Problem {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.title, self.label)
-    }
 }

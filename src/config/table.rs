@@ -13,23 +13,25 @@ use toml::de::{DeTable, DeValue};
 use super::duration;
 use super::problem::{Place, Problem, Problems, Refusal, quoted};
 
-/// A kind of table: what it is called in messages and which keys it may have.
+/// A kind of table: where it is, in the words of messages, and which keys it may have.
 #[derive(Debug)]
 pub(super) struct Schema {
-    pub(super) name: &'static str,
+    pub(super) place: &'static str,
     pub(super) keys: &'static [&'static str],
 }
 
 /// Every kind of table of the file.
 pub(super) const ROOT: Schema = Schema {
-    name: "the top level",
+    place: "at the top level",
     keys: &["bgp", "loopback", "neighbor", "pods", "fib", "sysctl", "control"],
 };
-pub(super) const BGP: Schema =
-    Schema { name: "[bgp]", keys: &["local-as", "router-id", "keepalive", "hold-time", "graceful-restart"] };
-pub(super) const LOOPBACK: Schema = Schema { name: "[loopback]", keys: &["interface", "advertise"] };
+pub(super) const BGP: Schema = Schema {
+    place: "in [bgp]",
+    keys: &["local-as", "router-id", "keepalive", "hold-time", "graceful-restart"],
+};
+pub(super) const LOOPBACK: Schema = Schema { place: "in [loopback]", keys: &["interface", "advertise"] };
 pub(super) const NEIGHBOR: Schema = Schema {
-    name: "[[neighbor]]",
+    place: "in [[neighbor]]",
     keys: &[
         "interface",
         "address",
@@ -41,11 +43,12 @@ pub(super) const NEIGHBOR: Schema = Schema {
         "router-lifetime",
     ],
 };
-pub(super) const PODS: Schema = Schema { name: "[pods]", keys: &["static"] };
-pub(super) const PODS_STATIC: Schema = Schema { name: "[pods.static]", keys: &["blocks"] };
-pub(super) const FIB: Schema = Schema { name: "[fib]", keys: &["protocol", "metric", "table", "max-paths"] };
-pub(super) const SYSCTL: Schema = Schema { name: "[sysctl]", keys: &["manage"] };
-pub(super) const CONTROL: Schema = Schema { name: "[control]", keys: &["socket"] };
+pub(super) const PODS: Schema = Schema { place: "in [pods]", keys: &["static"] };
+pub(super) const PODS_STATIC: Schema = Schema { place: "in [pods.static]", keys: &["blocks"] };
+pub(super) const FIB: Schema =
+    Schema { place: "in [fib]", keys: &["protocol", "metric", "table", "max-paths"] };
+pub(super) const SYSCTL: Schema = Schema { place: "in [sysctl]", keys: &["manage"] };
+pub(super) const CONTROL: Schema = Schema { place: "in [control]", keys: &["socket"] };
 
 const SCHEMAS: [&Schema; 9] =
     [&ROOT, &BGP, &LOOPBACK, &NEIGHBOR, &PODS, &PODS_STATIC, &FIB, &SYSCTL, &CONTROL];
@@ -53,13 +56,19 @@ const SCHEMAS: [&Schema; 9] =
 /// How alike two keys must be, from 0 to 1, for one to be taken for a slip of the pen for the other.
 const ALIKE: f64 = 0.75;
 
+/// Octets of the longest key that is compared with known ones, whose longest has 26.
+const LONGEST_COMPARED: usize = 64;
+
+/// Letters from which on the start of a key is taken for that key.
+const SHORTEST_STEM: usize = 3;
+
 /// One table of the file.
 #[derive(Debug)]
 pub(super) struct Section<'t> {
     schema: &'static Schema,
     table: &'t DeTable<'t>,
     /// Its header, or the braces of an inline table.
-    pub(super) span: Range<usize>,
+    span: Range<usize>,
 }
 
 impl<'t> Section<'t> {
@@ -78,7 +87,7 @@ impl<'t> Section<'t> {
 
     pub(super) fn value(&self, key: &'static str) -> Option<Value<'t>> {
         self.table.get(key).map(|value| Value {
-            section: self.schema.name,
+            place: self.schema.place,
             key,
             span: value.span(),
             value: value.get_ref(),
@@ -110,7 +119,7 @@ impl<'t> Section<'t> {
     /// Something that must be in this table is not.
     pub(super) fn missing(&self, what: &str, allowed: impl Into<String>) -> Problem {
         Problem {
-            title: format!("missing {what} in {}", self.schema.name),
+            title: format!("missing {what} {}", self.schema.place),
             place: Place::Quoted(self.span.clone()),
             label: format!("has no {what}"),
             related: None,
@@ -122,7 +131,7 @@ impl<'t> Section<'t> {
 /// One value, with the key that it stands under.
 #[derive(Debug, Clone)]
 pub(super) struct Value<'t> {
-    section: &'static str,
+    place: &'static str,
     key: &'static str,
     pub(super) span: Range<usize>,
     value: &'t DeValue<'t>,
@@ -132,7 +141,7 @@ impl<'t> Value<'t> {
     /// This value is not allowed: what is the matter with it, and what is allowed.
     pub(super) fn refuse(&self, label: impl Into<String>, allowed: impl Display) -> Refusal {
         Box::new(Problem {
-            title: format!("invalid `{}` in {}", self.key, self.section),
+            title: format!("invalid `{}` {}", self.key, self.place),
             place: Place::Quoted(self.span.clone()),
             label: label.into(),
             related: None,
@@ -150,6 +159,10 @@ impl<'t> Value<'t> {
 
     pub(super) fn boolean(&self) -> Result<bool, Refusal> {
         self.value.as_bool().ok_or_else(|| self.wrong_type("true or false", "true, false"))
+    }
+
+    pub(super) fn is_table(&self) -> bool {
+        self.value.is_table()
     }
 
     pub(super) fn is_integer(&self) -> bool {
@@ -200,7 +213,7 @@ impl<'t> Value<'t> {
 
     pub(super) fn table(&self, schema: &'static Schema) -> Result<(&'t DeTable<'t>, Range<usize>), Refusal> {
         let table = self.value.as_table().ok_or_else(|| {
-            self.wrong_type("a table", format_args!("{} with {}", schema.name, schema.keys.join(", ")))
+            self.wrong_type("a table", format_args!("a table with {}", schema.keys.join(", ")))
         })?;
         Ok((table, self.span.clone()))
     }
@@ -226,17 +239,17 @@ fn type_of(value: &DeValue<'_>) -> &'static str {
 fn unknown_key(schema: &'static Schema, key: &str, span: Range<usize>) -> Problem {
     let label = match hint(schema, key) {
         Some(Hint::Nearest(nearest)) => format!("did you mean `{nearest}`?"),
-        Some(Hint::Elsewhere(name)) => format!("`{key}` belongs in {name}"),
-        None => format!("{} has no such key", schema.name),
+        Some(Hint::Elsewhere(place)) => format!("`{key}` belongs {place}"),
+        None => format!("no such key {}", schema.place),
     };
     // Someone who takes `password` for a key has written the secret itself behind it.
     let secret = ["password", "passwd", "secret", "key"].iter().any(|word| key.to_lowercase().contains(word));
     Problem {
-        title: format!("unknown key `{}` in {}", quoted(key), schema.name),
+        title: format!("unknown key `{}` {}", quoted(key), schema.place),
         place: if secret { Place::Named(span) } else { Place::Quoted(span) },
         label,
         related: None,
-        help: vec![format!("allowed in {}: {}", schema.name, schema.keys.join(", "))],
+        help: vec![format!("allowed {}: {}", schema.place, schema.keys.join(", "))],
     }
 }
 
@@ -244,18 +257,25 @@ fn unknown_key(schema: &'static Schema, key: &str, span: Range<usize>) -> Proble
 enum Hint {
     /// A key of the same table.
     Nearest(&'static str),
-    /// The same key of the table of this name.
+    /// The same key of the table at this place.
     Elsewhere(&'static str),
 }
 
 fn hint(schema: &'static Schema, key: &str) -> Option<Hint> {
+    // Comparing costs the product of both lengths.
+    if key.len() > LONGEST_COMPARED {
+        return None;
+    }
     let elsewhere = SCHEMAS.iter().find(|other| other.keys.contains(&key));
     let alike = |candidate: &str| strsim::normalized_damerau_levenshtein(candidate, &key.to_lowercase());
     let nearest = schema.keys.iter().copied().max_by(|a, b| alike(a).total_cmp(&alike(b)));
-    elsewhere.map(|other| Hint::Elsewhere(other.name)).or_else(|| {
+    elsewhere.map(|other| Hint::Elsewhere(other.place)).or_else(|| {
         // A key that starts like a known one was cut short or drawn out: `password`, `neighbors`.
         nearest
-            .filter(|nearest| alike(nearest) >= ALIKE || nearest.starts_with(key) || key.starts_with(nearest))
+            .filter(|nearest| {
+                let cut = key.len() >= SHORTEST_STEM && nearest.starts_with(key);
+                alike(nearest) >= ALIKE || cut || key.starts_with(nearest)
+            })
             .map(Hint::Nearest)
     })
 }
