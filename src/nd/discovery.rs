@@ -1,0 +1,583 @@
+//! The machine that finds the router at the other end of each uplink and makes itself known to it.
+//!
+//! In: snapshots of the uplinks, received messages, word that a learned router is dead, and the time. Out:
+//! messages to transmit, [`Event`]s, and the next deadline. Obeys RFC 4861 sections 6.1 (validity) and 6.2
+//! (routers), and departs from its timing where an uplink is a cable with two routers on it rather than the
+//! shared link that the RFC paces itself for:
+//!
+//! - Solicitations are repeated after 100 ms, then ever more slowly, until a router is heard. RFC 4861 section
+//!   6.3.7 waits up to 1 s, then sends three 4 s apart and gives up; a rack that comes back from a power cut
+//!   would wait seconds for nothing, and a ToR that boots for minutes would never be asked again.
+//! - Each solicitation follows an advertisement. FRR refuses our TCP until it has heard one, so a router that
+//!   answers a solicitation is known to have heard us.
+//! - Multicast advertisements keep 30 ms apart, the least that RFC 6275 section 7.5 permits, instead of
+//!   MIN_DELAY_BETWEEN_RAS, 3 s. FRR itself sends its first four 1 s apart.
+//!
+//! What was learned does not expire when advertisements stop, and the router lifetime is not examined: FRR
+//! does neither, and the BGP session is the better proof of life. It is forgotten when the link goes down,
+//! when the interface is made again with another index, and on [`Discovery::forget`].
+
+use std::collections::{BTreeMap, VecDeque};
+use std::net::Ipv6Addr;
+use std::time::{Duration, Instant};
+
+use bgp::InterfaceIndex;
+
+use super::packet::{
+    ALL_NODES, ALL_ROUTERS, Advertisement, MacAddress, Message, RouterLifetime, Solicitation,
+};
+
+/// Until the second solicitation; doubles from one to the next.
+const FIRST_SOLICITATION_INTERVAL: Duration = Duration::from_millis(100);
+/// RTR_SOLICITATION_INTERVAL (RFC 4861 section 10): how slowly a silent link is asked in the end.
+const LAST_SOLICITATION_INTERVAL: Duration = Duration::from_secs(4);
+/// Advertisements that follow quickly on the one a new router gets at once: it may have heard that one before
+/// it was ready for it. Together four, as many as FRR sends.
+const QUICK_ADVERTISEMENTS: u8 = 3;
+/// Between those.
+const QUICK_ADVERTISEMENT_INTERVAL: Duration = Duration::from_secs(1);
+/// MaxRtrAdvInterval (RFC 4861 section 6.2.1). FRR's bgpd asks for the same on unnumbered links.
+const ADVERTISEMENT_INTERVAL: Duration = Duration::from_secs(10);
+/// Between two multicast advertisements, and between two answers to solicitors.
+const ADVERTISEMENT_SPACING: Duration = Duration::from_millis(30);
+/// MIN_DELAY_BETWEEN_RAS (RFC 4861 section 10): for multicast answers, whose pace a solicitor would set.
+const MULTICAST_ANSWER_SPACING: Duration = Duration::from_secs(3);
+/// An interval is cut by up to this share, so that MinRtrAdvInterval is 0.75 * MaxRtrAdvInterval.
+const JITTER: f64 = 0.25;
+
+/// The links on which a router is looked for, by index. Immutable: a change makes a new one.
+pub type Uplinks = BTreeMap<InterfaceIndex, Uplink>;
+
+/// One configured uplink, as the kernel has it now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Uplink {
+    /// For people; the index is what counts.
+    pub name: String,
+    /// The source of what we send, the first usable one.
+    pub link_local: Option<Ipv6Addr>,
+    /// Goes into the Source Link-Layer Address option.
+    pub mac: Option<MacAddress>,
+    /// Up, with carrier.
+    pub running: bool,
+    /// What we announce.
+    pub router_lifetime: RouterLifetime,
+}
+
+/// A message as the socket delivers it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Received<'a> {
+    /// The interface it came in by.
+    pub interface: InterfaceIndex,
+    /// The sender.
+    pub source: Ipv6Addr,
+    /// Of the IPv6 header.
+    pub hop_limit: u8,
+    /// The ICMPv6 message.
+    pub octets: &'a [u8],
+}
+
+/// A message to send with hop limit 255.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Transmit {
+    /// The interface to send it by.
+    pub interface: InterfaceIndex,
+    /// Our link-local address there.
+    pub source: Ipv6Addr,
+    /// All nodes, all routers, or the solicitor.
+    pub destination: Ipv6Addr,
+    /// The ICMPv6 message without its checksum.
+    pub octets: Vec<u8>,
+}
+
+/// What the rest of the agent is told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Event {
+    /// A router advertises itself on a link where none was known: it can be dialled, and it has been sent our
+    /// advertisement or is about to within 30 ms.
+    RouterSeen {
+        /// The uplink.
+        interface: InterfaceIndex,
+        /// Its link-local address.
+        router: Ipv6Addr,
+    },
+    /// Something is wrong with the cabling or the addresses. Told once until the link goes down.
+    Alarm {
+        /// The uplink.
+        interface: InterfaceIndex,
+        /// What is wrong.
+        alarm: Alarm,
+    },
+}
+
+impl Event {
+    fn interface(self) -> InterfaceIndex {
+        match self {
+            Self::RouterSeen { interface, .. } | Self::Alarm { interface, .. } => interface,
+        }
+    }
+}
+
+/// What a person must look at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Alarm {
+    /// Two routers advertise themselves on one uplink. The first is kept: changing between them would tear the
+    /// session down at every advertisement.
+    SecondRouter {
+        /// The one in use.
+        kept: Ipv6Addr,
+        /// The one that is not.
+        ignored: Ipv6Addr,
+    },
+    /// Somebody sends from an address that is ours: two nodes share it, or two of our uplinks are joined.
+    OwnAddress {
+        /// Ours, on this uplink or another.
+        address: Ipv6Addr,
+    },
+}
+
+/// What happened on an uplink since it was configured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Counters {
+    /// Router Advertisements handed to the socket.
+    pub advertisements_sent: u64,
+    /// Router Solicitations handed to the socket.
+    pub solicitations_sent: u64,
+    /// Valid Router Advertisements.
+    pub advertisements_received: u64,
+    /// Valid Router Solicitations.
+    pub solicitations_received: u64,
+    /// Messages that were not valid, or came while the uplink was down.
+    pub discarded: u64,
+    /// Of the messages sent, those that the kernel refused.
+    pub send_failures: u64,
+}
+
+/// For `bgpctl show interfaces`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UplinkStatus {
+    /// Its index.
+    pub interface: InterfaceIndex,
+    /// As last seen.
+    pub uplink: Uplink,
+    /// The router at the other end, once it is known.
+    pub router: Option<RouterStatus>,
+    /// Those that stand.
+    pub alarms: Vec<Alarm>,
+    /// Since the uplink was configured.
+    pub counters: Counters,
+}
+
+/// A router that was learned.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RouterStatus {
+    /// Link-local.
+    pub address: Ipv6Addr,
+    /// Time since its first advertisement.
+    pub known_for: Duration,
+    /// Time since its last advertisement.
+    pub last_heard: Duration,
+}
+
+/// Router Discovery on all uplinks.
+#[derive(Debug)]
+pub struct Discovery {
+    links: BTreeMap<InterfaceIndex, Link>,
+    random: fastrand::Rng,
+    transmits: VecDeque<Transmit>,
+    /// At most one of each kind for a link: what a link has queued goes when the link starts afresh.
+    events: VecDeque<Event>,
+    /// Messages from links that are not uplinks.
+    foreign: u64,
+}
+
+impl Discovery {
+    /// No uplink yet. `jitter_seed` makes the timing repeatable.
+    #[must_use]
+    pub fn new(jitter_seed: u64) -> Self {
+        Self {
+            links: BTreeMap::new(),
+            random: fastrand::Rng::with_seed(jitter_seed),
+            transmits: VecDeque::new(),
+            events: VecDeque::new(),
+            foreign: 0,
+        }
+    }
+
+    /// The uplinks as they are now. What was learned on a link that went down or away is forgotten.
+    pub fn handle_uplinks(&mut self, now: Instant, uplinks: &Uplinks) {
+        let Self { links, transmits, events, .. } = self;
+        links.retain(|interface, link| {
+            let stays = uplinks.contains_key(interface);
+            if !stays {
+                // Where the interface itself is gone the kernel refuses it, and nobody needs it.
+                transmits.extend(link.farewell());
+                events.retain(|event| event.interface() != *interface);
+            }
+            stays
+        });
+        for (&interface, uplink) in uplinks {
+            let link = links.entry(interface).or_insert_with(|| Link::new(interface, uplink.clone()));
+            if link.update(now, uplink) == Restarted::Yes {
+                events.retain(|event| event.interface() != interface);
+            }
+        }
+        self.handle_timeout(now);
+    }
+
+    /// A message that the socket received.
+    pub fn handle_received(&mut self, now: Instant, received: Received<'_>) {
+        let source = received.source;
+        let is_ours = self.links.values().any(|link| link.uplink.link_local == Some(source));
+        // The veth of a pod is a link like any other and its hop limit is 255 too: what is configured decides.
+        let Some(link) = self.links.get_mut(&received.interface) else {
+            self.foreign = self.foreign.saturating_add(1);
+            return;
+        };
+        let (Some(up), Ok(message)) =
+            (&mut link.up, Message::parse(source, received.hop_limit, received.octets))
+        else {
+            link.counters.discarded = link.counters.discarded.saturating_add(1);
+            return;
+        };
+        if is_ours {
+            let alarm = up.own_address_heard(source);
+            self.events.extend(alarm.map(|alarm| Event::Alarm { interface: received.interface, alarm }));
+            return;
+        }
+        match message {
+            Message::Advertisement(_) => {
+                link.counters.advertisements_received =
+                    link.counters.advertisements_received.saturating_add(1);
+                self.events.extend(up.advertisement_heard(now, received.interface, source));
+            }
+            Message::Solicitation(_) => {
+                link.counters.solicitations_received = link.counters.solicitations_received.saturating_add(1);
+                self.transmits.extend(link.answer(now, source));
+            }
+        }
+        self.handle_timeout(now);
+    }
+
+    /// The BGP session with `router` on `interface` is over: the next router that advertises itself there is
+    /// taken, be it the same or another, and both solicitations and advertisements start quickly again, since a
+    /// router that was restarted has forgotten us too. Does nothing when another router, or none, is known.
+    pub fn forget(&mut self, now: Instant, interface: InterfaceIndex, router: Ipv6Addr) {
+        let Some(link) = self.links.get_mut(&interface) else { return };
+        if link.forget(now, router) == Restarted::Yes {
+            // An address of ours that somebody else has is still that, and would not be told again.
+            self.events.retain(|event| {
+                event.interface() != interface
+                    || matches!(event, Event::Alarm { alarm: Alarm::OwnAddress { .. }, .. })
+            });
+        }
+        self.handle_timeout(now);
+    }
+
+    /// Says goodbye on every uplink where we announced ourselves as a default router (RFC 4861 section 6.2.5).
+    /// For a drain, not for a restart: BIRD takes it as the end of the neighbor.
+    pub fn handle_leave(&mut self) {
+        self.transmits.extend(self.links.values_mut().filter_map(Link::farewell));
+        self.links.clear();
+        self.events.clear();
+    }
+
+    /// The kernel refused what was last sent on `interface`. It is not repeated: the timers do that.
+    pub fn handle_send_failure(&mut self, interface: InterfaceIndex) {
+        if let Some(link) = self.links.get_mut(&interface) {
+            link.counters.send_failures = link.counters.send_failures.saturating_add(1);
+        }
+    }
+
+    /// Sends what is due by `now`.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        let Self { links, random, transmits, .. } = self;
+        for link in links.values_mut() {
+            link.send_due(now, random, transmits);
+        }
+    }
+
+    /// When [`Self::handle_timeout`] wants to be called. `None` while no uplink is usable.
+    #[must_use]
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        self.links.values().filter_map(|link| link.up.as_ref()).map(Up::deadline).min()
+    }
+
+    /// The next message to send. To be drained after every input.
+    pub fn poll_transmit(&mut self) -> Option<Transmit> {
+        self.transmits.pop_front()
+    }
+
+    /// Whether [`Self::poll_event`] has one.
+    #[must_use]
+    pub fn has_event(&self) -> bool {
+        !self.events.is_empty()
+    }
+
+    /// The next event. May wait for its taker: what waits is bounded by the number of uplinks.
+    pub fn poll_event(&mut self) -> Option<Event> {
+        self.events.pop_front()
+    }
+
+    /// One for each uplink, by index.
+    #[must_use]
+    pub fn status(&self, now: Instant) -> Vec<UplinkStatus> {
+        self.links.values().map(|link| link.status(now)).collect()
+    }
+
+    /// Messages that were ignored because they came from a link that is not an uplink.
+    #[must_use]
+    pub fn foreign_messages(&self) -> u64 {
+        self.foreign
+    }
+}
+
+/// Whether what was known on a link is void.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Restarted {
+    Yes,
+    No,
+}
+
+/// One uplink.
+#[derive(Debug)]
+struct Link {
+    interface: InterfaceIndex,
+    uplink: Uplink,
+    /// While running with a link-local address.
+    up: Option<Up>,
+    counters: Counters,
+}
+
+/// An uplink that can send.
+#[derive(Debug)]
+struct Up {
+    source: Ipv6Addr,
+    router: Router,
+    /// The last multicast advertisement.
+    advertised: Option<Instant>,
+    /// The last advertisement to a solicitor alone.
+    answered: Option<Instant>,
+    second_router: Option<Alarm>,
+    own_address: Option<Alarm>,
+}
+
+/// What is known of the other end.
+#[derive(Debug, Clone, Copy)]
+enum Router {
+    /// Asked for, with an advertisement before each solicitation.
+    Unknown { next_solicitation: Instant, interval: Duration },
+    /// Only advertised to.
+    Known {
+        address: Ipv6Addr,
+        first_heard: Instant,
+        last_heard: Instant,
+        next_advertisement: Instant,
+        quick: u8,
+    },
+}
+
+impl Link {
+    fn new(interface: InterfaceIndex, uplink: Uplink) -> Self {
+        Self { interface, uplink, up: None, counters: Counters::default() }
+    }
+
+    fn update(&mut self, now: Instant, uplink: &Uplink) -> Restarted {
+        self.uplink.clone_from(uplink);
+        let source = uplink.link_local.filter(|_| uplink.running);
+        // Under another address we are another neighbor to the router, so that is a start too.
+        if self.up.as_ref().map(|up| up.source) == source {
+            return Restarted::No;
+        }
+        self.up = source.map(|source| Up::new(now, source));
+        Restarted::Yes
+    }
+
+    fn forget(&mut self, now: Instant, router: Ipv6Addr) -> Restarted {
+        match &mut self.up {
+            Some(up) if matches!(up.router, Router::Known { address, .. } if address == router) => {
+                up.router = Router::sought(up.not_before(now));
+                up.second_router = None;
+                Restarted::Yes
+            }
+            Some(_) | None => Restarted::No,
+        }
+    }
+
+    fn send_due(&mut self, now: Instant, random: &mut fastrand::Rng, transmits: &mut VecDeque<Transmit>) {
+        let Some(up) = self.up.as_mut().filter(|up| up.deadline() <= now) else { return };
+        let source = up.source;
+        up.advertised = Some(now);
+        let solicits = match &mut up.router {
+            Router::Unknown { next_solicitation, interval } => {
+                *next_solicitation = now + jittered(*interval, random);
+                *interval = interval.saturating_mul(2).min(LAST_SOLICITATION_INTERVAL);
+                true
+            }
+            Router::Known { next_advertisement, quick, .. } => {
+                *next_advertisement = now
+                    + match quick.checked_sub(1) {
+                        Some(left) => {
+                            *quick = left;
+                            QUICK_ADVERTISEMENT_INTERVAL
+                        }
+                        None => jittered(ADVERTISEMENT_INTERVAL, random),
+                    };
+                false
+            }
+        };
+        // The advertisement first: whoever answers the solicitation has then heard it.
+        transmits.push_back(self.advertisement(source, ALL_NODES, self.uplink.router_lifetime));
+        if solicits {
+            transmits.push_back(self.solicitation(source));
+        }
+    }
+
+    /// RFC 4861 section 6.2.6 lets a router answer the solicitor alone, and limits the rate of multicast
+    /// answers. A unicast answer goes out at once; the random delay that the RFC adds spreads the answers of
+    /// several routers, and a cable has one other end. Neither FRR nor BIRD solicits: this is for another
+    /// Selvedge, and for a kernel at the other end that still plays host.
+    fn answer(&mut self, now: Instant, solicitor: Ipv6Addr) -> Option<Transmit> {
+        let up = self.up.as_mut()?;
+        if !solicitor.is_unicast_link_local() {
+            up.advertise_by(up.advertised.map_or(now, |at| now.max(at + MULTICAST_ANSWER_SPACING)));
+            return None;
+        }
+        // A flood of solicitations is not answered with one of advertisements. Who is left out asks again.
+        if up.answered.is_some_and(|at| now < at + ADVERTISEMENT_SPACING) {
+            return None;
+        }
+        up.answered = Some(now);
+        let source = up.source;
+        Some(self.advertisement(source, solicitor, self.uplink.router_lifetime))
+    }
+
+    /// The last advertisement, with a lifetime of zero. Says nothing new where all had that, so it is left out.
+    fn farewell(&mut self) -> Option<Transmit> {
+        if self.uplink.router_lifetime == RouterLifetime::ZERO {
+            return None;
+        }
+        let source = self.up.as_ref()?.source;
+        Some(self.advertisement(source, ALL_NODES, RouterLifetime::ZERO))
+    }
+
+    fn advertisement(
+        &mut self,
+        source: Ipv6Addr,
+        destination: Ipv6Addr,
+        router_lifetime: RouterLifetime,
+    ) -> Transmit {
+        self.counters.advertisements_sent = self.counters.advertisements_sent.saturating_add(1);
+        let octets = Advertisement { router_lifetime, source_link_layer: self.uplink.mac }.to_octets();
+        Transmit { interface: self.interface, source, destination, octets }
+    }
+
+    fn solicitation(&mut self, source: Ipv6Addr) -> Transmit {
+        self.counters.solicitations_sent = self.counters.solicitations_sent.saturating_add(1);
+        let octets = Solicitation { source_link_layer: self.uplink.mac }.to_octets();
+        Transmit { interface: self.interface, source, destination: ALL_ROUTERS, octets }
+    }
+
+    fn status(&self, now: Instant) -> UplinkStatus {
+        UplinkStatus {
+            interface: self.interface,
+            uplink: self.uplink.clone(),
+            router: self.up.as_ref().and_then(|up| up.router.status(now)),
+            alarms: self.up.iter().flat_map(|up| [up.second_router, up.own_address]).flatten().collect(),
+            counters: self.counters,
+        }
+    }
+}
+
+impl Up {
+    fn new(now: Instant, source: Ipv6Addr) -> Self {
+        Self {
+            source,
+            router: Router::sought(now),
+            advertised: None,
+            answered: None,
+            second_router: None,
+            own_address: None,
+        }
+    }
+
+    fn deadline(&self) -> Instant {
+        match self.router {
+            Router::Unknown { next_solicitation, .. } => next_solicitation,
+            Router::Known { next_advertisement, .. } => next_advertisement,
+        }
+    }
+
+    /// The first moment from `now` on at which another multicast advertisement may go out.
+    fn not_before(&self, now: Instant) -> Instant {
+        self.advertised.map_or(now, |at| now.max(at + ADVERTISEMENT_SPACING))
+    }
+
+    /// Brings the next advertisement forward.
+    fn advertise_by(&mut self, at: Instant) {
+        let next = match &mut self.router {
+            Router::Unknown { next_solicitation, .. } => next_solicitation,
+            Router::Known { next_advertisement, .. } => next_advertisement,
+        };
+        *next = at.min(*next);
+    }
+
+    fn advertisement_heard(
+        &mut self,
+        now: Instant,
+        interface: InterfaceIndex,
+        source: Ipv6Addr,
+    ) -> Option<Event> {
+        let not_before = self.not_before(now);
+        match &mut self.router {
+            Router::Unknown { .. } => {
+                // It may have come up after all that we sent: it gets an advertisement before we dial.
+                self.router = Router::Known {
+                    address: source,
+                    first_heard: now,
+                    last_heard: now,
+                    next_advertisement: not_before,
+                    quick: QUICK_ADVERTISEMENTS,
+                };
+                Some(Event::RouterSeen { interface, router: source })
+            }
+            Router::Known { address, last_heard, .. } if *address == source => {
+                *last_heard = now;
+                None
+            }
+            Router::Known { address, .. } => {
+                let alarm = Alarm::SecondRouter { kept: *address, ignored: source };
+                let is_first = self.second_router.replace(alarm).is_none();
+                is_first.then_some(Event::Alarm { interface, alarm })
+            }
+        }
+    }
+
+    fn own_address_heard(&mut self, address: Ipv6Addr) -> Option<Alarm> {
+        let alarm = Alarm::OwnAddress { address };
+        self.own_address.replace(alarm).is_none().then_some(alarm)
+    }
+}
+
+impl Router {
+    fn sought(from: Instant) -> Self {
+        Self::Unknown { next_solicitation: from, interval: FIRST_SOLICITATION_INTERVAL }
+    }
+
+    fn status(self, now: Instant) -> Option<RouterStatus> {
+        match self {
+            Self::Unknown { .. } => None,
+            Self::Known { address, first_heard, last_heard, .. } => Some(RouterStatus {
+                address,
+                known_for: now.saturating_duration_since(first_heard),
+                last_heard: now.saturating_duration_since(last_heard),
+            }),
+        }
+    }
+}
+
+fn jittered(interval: Duration, random: &mut fastrand::Rng) -> Duration {
+    interval.mul_f64(1.0 - JITTER * random.f64())
+}
+
+#[cfg(test)]
+mod tests;
