@@ -127,7 +127,7 @@ impl Session {
         for other in self.connection_ids().into_iter().filter(|&other| other != id) {
             self.end(other, SessionError::Collision, now);
         }
-        self.out.push(Action::Up(negotiated));
+        self.out.push(Action::Up(id, negotiated));
     }
 }
 
