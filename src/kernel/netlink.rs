@@ -13,8 +13,8 @@ use std::os::fd::AsRawFd;
 use std::time::Duration;
 
 use netlink_packet_core::{
-    NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_REQUEST, NLMSG_DONE, NLMSG_ERROR, NetlinkDeserializable, NetlinkHeader,
-    NetlinkMessage, NetlinkPayload,
+    NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_REQUEST, NLMSG_DONE, NLMSG_ERROR, NetlinkDeserializable,
+    NetlinkHeader, NetlinkMessage, NetlinkPayload,
 };
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_sys::protocols::NETLINK_ROUTE;
@@ -189,7 +189,9 @@ impl Socket {
         for &group in groups {
             socket.add_membership(group)?;
         }
-        Ok(Self { fd: AsyncFd::new(socket)?, port, sequence: 0, datagram: Vec::with_capacity(DATAGRAM) })
+        // SAFETY: the socket owns its descriptor, which stays the same and open until both are dropped.
+        let fd = unsafe { AsyncFd::register(socket) }?;
+        Ok(Self { fd, port, sequence: 0, datagram: Vec::with_capacity(DATAGRAM) })
     }
 
     /// What the kernel writes into messages that this socket caused.
@@ -298,9 +300,13 @@ fn read_from_kernel(socket: &RawSocket, datagram: &mut Vec<u8>) -> io::Result<Re
 /// Sets a buffer size past the system's limit, or up to it without CAP_NET_ADMIN.
 fn set_buffer(socket: &RawSocket, force: i32, plain: i32, octets: usize) -> io::Result<()> {
     let octets = i32::try_from(octets).unwrap_or(i32::MAX);
-    [force, plain].into_iter().map(|option| set_option(socket, option, octets)).find(Result::is_ok).unwrap_or_else(
-        || Err(io::Error::other("the kernel refuses every size of the netlink socket's buffer")),
-    )
+    [force, plain]
+        .into_iter()
+        .map(|option| set_option(socket, option, octets))
+        .find(Result::is_ok)
+        .unwrap_or_else(|| {
+            Err(io::Error::other("the kernel refuses every size of the netlink socket's buffer"))
+        })
 }
 
 fn set_option(socket: &RawSocket, option: i32, value: i32) -> io::Result<()> {

@@ -127,8 +127,10 @@ async fn subscribe_and_dump() -> Result<(Socket, Table), DumpError> {
     let events = Socket::open(&GROUPS, RECEIVE_BUFFER)?;
     let mut requests = Socket::open(&[], RECEIVE_BUFFER)?;
     let mut table = Table::default();
-    let everything =
-        [RouteNetlinkMessage::GetLink(LinkMessage::default()), RouteNetlinkMessage::GetAddress(AddressMessage::default())];
+    let everything = [
+        RouteNetlinkMessage::GetLink(LinkMessage::default()),
+        RouteNetlinkMessage::GetAddress(AddressMessage::default()),
+    ];
     for request in everything {
         requests.dump(request, |message| table.apply(&message)).await?;
     }

@@ -87,7 +87,8 @@ impl Table {
     }
 
     fn interface(&self, index: InterfaceIndex, link: &Link) -> Interface {
-        let usable = || self.addresses.get(&index.0).into_iter().flatten().filter(|address| address.is_usable());
+        let usable =
+            || self.addresses.get(&index.0).into_iter().flatten().filter(|address| address.is_usable());
         Interface {
             index,
             name: link.name.clone(),
@@ -236,10 +237,8 @@ mod tests {
     fn a_port_that_leaves_its_bridge_is_still_a_link() {
         let mut port = link(3, "ens4", UP);
         port.header.interface_family = AddressFamily::Bridge;
-        let table = table([
-            RouteNetlinkMessage::NewLink(link(3, "ens4", UP)),
-            RouteNetlinkMessage::DelLink(port),
-        ]);
+        let table =
+            table([RouteNetlinkMessage::NewLink(link(3, "ens4", UP)), RouteNetlinkMessage::DelLink(port)]);
         assert!(table.snapshot().by_name("ens4").is_some());
     }
 }
