@@ -1,1 +1,28 @@
-//! lib
+//! A rack on one machine: nodes, ToRs and pods in network namespaces, joined by veth pairs.
+
+mod echo;
+mod error;
+mod frr;
+mod link;
+mod netns;
+pub mod ping;
+mod process;
+mod requirements;
+pub mod route;
+mod scratch;
+mod wait;
+
+pub use echo::Fragmentation;
+pub use error::{Error, Result};
+pub use frr::{Frr, FrrConfig, Transit};
+pub use link::{Mac, Port, cable};
+pub use netns::Netns;
+pub use ping::{Outcome, Ping, Pinging, Train};
+pub use process::{Process, output_of};
+pub use requirements::{Requirement, can_run};
+pub use route::{Action, NextHop, Route};
+pub use scratch::Scratch;
+pub use wait::{check_interrupt, eventually, interrupt};
+
+#[cfg(test)]
+mod tests;
