@@ -168,3 +168,31 @@ fn two_frrs_exchange_routes_over_an_unnumbered_link() {
     right.start_bgpd(&b).unwrap();
     learned(Some("65002")).unwrap();
 }
+
+#[test]
+fn a_rack_of_frrs_converges_and_carries_plain_packets_from_pod_to_pod() {
+    if !can_run(&[Requirement::Root, Requirement::Frr]) {
+        return;
+    }
+    let name = format!("rack-{}", std::process::id());
+    let rack = Rack::up(RackOptions { name, nodes: NodeDaemon::Frr, tors: TorDaemon::Frr }).unwrap();
+    let (from, to) = (rack.pod(0, 0).unwrap(), rack.pod(1, 1).unwrap());
+    let captures = ["tor1", "tor2"].map(|uplink| Capture::start(&rack.nodes[0].netns, uplink).unwrap());
+    for address in &to.addresses {
+        let outcome = Ping::new(*address).whole_packet(1500).once(&from.netns, LIMIT).unwrap();
+        assert!(matches!(outcome, Outcome::Reply(_)), "{address}: {outcome:?}");
+    }
+    let frames: Vec<_> = captures.into_iter().flat_map(Capture::stop).collect();
+    for (source, destination) in from.addresses.iter().zip(&to.addresses) {
+        let plain = frames
+            .iter()
+            .filter_map(|frame| frame.ip)
+            .any(|ip| ip.source == *source && ip.destination == *destination && ip.length == 1500);
+        assert!(plain, "no plain packet of 1500 octets from {source} to {destination}");
+    }
+    // An address of a block that no pod has: the blackhole of its node swallows it.
+    for absent in rack.nodes[1].router.pod_addresses(10) {
+        let outcome = Ping::new(absent).once(&from.netns, Duration::from_millis(300)).unwrap();
+        assert!(matches!(outcome, Outcome::Timeout | Outcome::Unreachable), "{absent}: {outcome:?}");
+    }
+}
