@@ -1,7 +1,9 @@
 //! A rack on one machine: nodes, ToRs and pods in network namespaces, joined by veth pairs.
 
 pub mod agent;
+pub mod bench;
 pub mod capture;
+pub mod check;
 mod echo;
 mod error;
 mod frr;

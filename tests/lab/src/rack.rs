@@ -142,10 +142,7 @@ impl Rack {
             host.netns.set_sysctl("ipv6/conf/default/accept_dad", 1)?;
         }
         for tor in &tors {
-            let transit = matches!(options.tors, TorDaemon::Frr);
-            if transit {
-                enable_forwarding(&tor.netns)?;
-            }
+            enable_forwarding(&tor.netns)?;
         }
         if matches!(options.nodes, NodeDaemon::Frr) {
             for node in &nodes {
