@@ -1,1 +1,37 @@
-//! lib
+//! A rack on one machine: nodes, ToRs and pods in network namespaces, joined by veth pairs.
+
+pub mod agent;
+pub mod bench;
+pub mod capture;
+pub mod check;
+mod echo;
+mod error;
+mod frr;
+mod link;
+mod netns;
+pub mod ping;
+mod process;
+pub mod rack;
+mod requirements;
+pub mod route;
+mod scratch;
+pub mod topology;
+mod wait;
+
+pub use agent::{Agent, Programs};
+pub use capture::{Capture, Frame};
+pub use echo::Fragmentation;
+pub use error::{Error, Result};
+pub use frr::{Frr, FrrConfig, Transit};
+pub use link::{Mac, Port, cable};
+pub use netns::Netns;
+pub use ping::{Outcome, Ping, Pinging, Train};
+pub use process::{Process, output_of};
+pub use rack::{Daemon, Host, NodeDaemon, Pod, Rack, RackOptions, TorDaemon};
+pub use requirements::{Requirement, can_run};
+pub use route::{Action, NextHop, Route};
+pub use scratch::Scratch;
+pub use wait::{check_interrupt, eventually, interrupt};
+
+#[cfg(test)]
+mod tests;

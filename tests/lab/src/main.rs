@@ -1,2 +1,285 @@
-//! The lab.
-fn main() {}
+//! `lab`: the rack on this machine, from one command.
+//!
+//! Builds the agent, builds the rack, starts it, shows what it did and whether it is healthy, and waits for Ctrl-C.
+
+mod show;
+mod tor;
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
+use std::sync::mpsc::{self, Receiver, Sender};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use clap::{Parser, Subcommand, ValueEnum};
+use lab::{
+    Error, Frr, NodeDaemon, Programs, Rack, RackOptions, Requirement, Result, TorDaemon, bench, check,
+    topology,
+};
+
+/// From the start of the daemons to all routes on all nodes. FRR alone takes two seconds of it.
+const CONVERGENCE_LIMIT: Duration = Duration::from_secs(60);
+
+/// The workspace, as it was when the lab was built.
+const WORKSPACE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../..");
+
+/// A rack in network namespaces of this machine: two ToRs, three nodes with Selvedge, two pods on each.
+#[derive(Debug, Parser)]
+#[command(name = "lab", version)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Option<Subcommands>,
+    /// End when everything was shown; the exit status is 0 only if all of it held
+    #[arg(long)]
+    once: bool,
+    /// What plays the ToRs [default: frr where it is installed, else selvedge]
+    #[arg(long, value_enum)]
+    tor: Option<TorKind>,
+    /// What routes on the nodes
+    #[arg(long, value_enum, default_value_t = NodeKind::Agent, hide = true)]
+    node: NodeKind,
+}
+
+#[derive(Debug, Subcommand)]
+enum Subcommands {
+    /// Measure how fast a node is from the start of the agent to working routes; ToRs are FRR
+    Bench {
+        /// How many times, each with a rack of its own
+        #[arg(long, default_value_t = 3)]
+        runs: u32,
+    },
+    /// Be a ToR: what the lab runs in a ToR's namespace for `--tor selvedge`
+    #[command(hide = true)]
+    Tor {
+        /// Configuration, as the agent's
+        #[arg(long)]
+        config: PathBuf,
+    },
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum TorKind {
+    /// FRRouting, as Cumulus Linux ships it
+    Frr,
+    /// Selvedge's own library
+    Selvedge,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum NodeKind {
+    Agent,
+    Frr,
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let outcome = match &arguments.command {
+        Some(Subcommands::Tor { config }) => tor::run(config).map(|()| true),
+        Some(Subcommands::Bench { runs }) => measure(&arguments, *runs).map(|()| true),
+        None => run(&arguments),
+    };
+    match outcome {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("lab: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Whether all of it held.
+fn run(arguments: &Arguments) -> Result<bool> {
+    let interrupted = prepare()?;
+    let options = options(arguments, arguments.tor.unwrap_or_else(default_tor))?;
+    let progress = Progress::start();
+    let rack = bring_up(options, &progress)?;
+    show::rack(&rack)?;
+
+    let verdicts = check::all(&rack)?;
+    println!();
+    verdicts.iter().for_each(|verdict| println!("{verdict}"));
+    let held = verdicts.iter().all(check::Verdict::held);
+    progress.say(if held { "all of it held" } else { "NOT all of it held" });
+    if !arguments.once {
+        println!("The rack stays up: `ip netns` lists its namespaces. Ctrl-C ends it.");
+        // Both a signal and the loss of the thread that waits for one mean the end.
+        let _ = interrupted.recv();
+    }
+    Ok(held)
+}
+
+fn bring_up(options: RackOptions, progress: &Progress) -> Result<Rack> {
+    progress.say("building namespaces and cables");
+    let mut rack = Rack::build(options)?;
+    progress.say("uplinks have their link-local addresses");
+    for index in 0..rack.tors.len() {
+        rack.start_tor(index)?;
+        progress.say(&format!("{} started", name(&rack.tors, index)));
+    }
+    for index in 0..rack.nodes.len() {
+        rack.start_node(index)?;
+        progress.say(&format!("{} started", name(&rack.nodes, index)));
+    }
+    // One thread a node, so that each is reported when it is ready.
+    thread::scope(|scope| {
+        let rack = &rack;
+        let waits: Vec<_> = rack
+            .nodes
+            .iter()
+            .map(|node| {
+                scope.spawn(move || {
+                    rack.await_node_converged(node, CONVERGENCE_LIMIT)?;
+                    progress.say(&format!("{} has all routes", node.router.name));
+                    Ok::<_, Error>(())
+                })
+            })
+            .collect();
+        let lost = || Err(Error::Missing("a thread of the lab panicked".to_owned()));
+        waits.into_iter().try_for_each(|wait| wait.join().unwrap_or_else(|_panic| lost()))
+    })?;
+    Ok(rack)
+}
+
+fn measure(arguments: &Arguments, runs: u32) -> Result<()> {
+    prepare()?;
+    let options = options(arguments, TorKind::Frr)?;
+    let mut all = Vec::new();
+    for run in 1..=runs.max(1) {
+        let times = bench::run(options.clone())?;
+        println!("run {run}: {times:?}");
+        all.push(times);
+    }
+    for (what, limit, pick) in [
+        ("process start to our first UPDATE on the wire", 300, first_update as fn(&bench::Times) -> Duration),
+        ("process start to our first route in FRR's kernel", 1500, |times| times.first_route_at_tor),
+        ("last UPDATE received to all routes in the kernel", 20, |times| times.update_to_kernel),
+    ] {
+        let mut sorted: Vec<_> = all.iter().map(pick).collect();
+        sorted.sort_unstable();
+        let median = sorted.get(sorted.len() / 2).copied().unwrap_or_default();
+        let median_ms = median.as_secs_f64() * 1000.0;
+        let mark = if median < Duration::from_millis(limit) { "held  " } else { "FAILED" };
+        println!("{mark}  {what}: median {median_ms:.1} ms (below {limit} ms)");
+    }
+    Ok(())
+}
+
+fn first_update(times: &bench::Times) -> Duration {
+    times.first_update
+}
+
+/// Checks for root and begins to listen for signals.
+fn prepare() -> Result<Receiver<()>> {
+    if !Requirement::Root.is_met() {
+        return Err(Error::Missing(
+            "namespaces, routes and raw sockets need root: run it with sudo (sudo -E env PATH=\"$PATH\" cargo run ...)"
+                .to_owned(),
+        ));
+    }
+    let (sender, receiver) = mpsc::channel();
+    thread::spawn(move || await_signals(&sender));
+    Ok(receiver)
+}
+
+/// Turns the first signal into an orderly end: every wait of the lab fails, the rack is dropped, nothing stays.
+fn await_signals(interrupted: &Sender<()>) {
+    use tokio::signal::unix::{SignalKind, signal};
+    let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_all().build() else { return };
+    runtime.block_on(async {
+        let kinds = [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()];
+        let [Ok(mut interrupt), Ok(mut terminate), Ok(mut hangup)] = kinds.map(signal) else { return };
+        loop {
+            tokio::select! {
+                _ = interrupt.recv() => {}
+                _ = terminate.recv() => {}
+                _ = hangup.recv() => {}
+            }
+            lab::interrupt();
+            // The main thread may have ended its wait already.
+            let _ = interrupted.send(());
+        }
+    });
+}
+
+fn options(arguments: &Arguments, tor: TorKind) -> Result<RackOptions> {
+    if tor == TorKind::Frr && !Frr::is_installed() {
+        return Err(Error::Missing(
+            "FRR is not installed: apt-get install frr, or --tor selvedge".to_owned(),
+        ));
+    }
+    let programs = match (arguments.node, tor) {
+        (NodeKind::Frr, TorKind::Frr) => None,
+        (NodeKind::Agent, _) | (NodeKind::Frr, TorKind::Selvedge) => Some(build_programs()?),
+    };
+    let agent = || programs.clone().ok_or_else(|| Error::Missing("the agent was not built".to_owned()));
+    let nodes = match arguments.node {
+        NodeKind::Frr => NodeDaemon::Frr,
+        NodeKind::Agent => NodeDaemon::Agent { programs: agent()?, configs: node_configs()? },
+    };
+    let tors = match tor {
+        TorKind::Frr => TorDaemon::Frr,
+        TorKind::Selvedge => {
+            let programs = Programs { daemon: own_path()?, arguments: vec!["tor".into()], ..agent()? };
+            TorDaemon::Selvedge { programs }
+        }
+    };
+    Ok(RackOptions { name: "lab".to_owned(), nodes, tors })
+}
+
+fn default_tor() -> TorKind {
+    if Frr::is_installed() { TorKind::Frr } else { TorKind::Selvedge }
+}
+
+/// `conf/lab/NODE.toml` of each node.
+fn node_configs() -> Result<Vec<String>> {
+    let read = |name: &str| {
+        let path = Path::new(WORKSPACE).join("conf/lab").join(format!("{name}.toml"));
+        std::fs::read_to_string(&path)
+            .map_err(|source| Error::Io { doing: format!("read {}", path.display()), source })
+    };
+    topology::nodes().iter().map(|node| read(node.name)).collect()
+}
+
+/// Builds the agent, so that one command is enough, into the directory that the lab itself was built into.
+fn build_programs() -> Result<Programs> {
+    let target = own_path()?.ancestors().nth(2).map(Path::to_path_buf);
+    let target = target.ok_or_else(|| Error::Missing("the lab is not in a build directory".to_owned()))?;
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let mut build = Command::new(cargo);
+    build.args(["build", "--release", "--quiet", "--package", "selvedge", "--bins"]);
+    build.arg("--manifest-path").arg(Path::new(WORKSPACE).join("Cargo.toml"));
+    build.arg("--target-dir").arg(&target);
+    let doing = || "build the agent with cargo".to_owned();
+    let status = build.status().map_err(|source| Error::Io { doing: doing(), source })?;
+    if !status.success() {
+        let output = "see above".to_owned();
+        return Err(Error::ToolFailed { command: format!("{build:?}"), status, output });
+    }
+    let release = target.join("release");
+    Ok(Programs { daemon: release.join("selvedge"), arguments: Vec::new(), bgpctl: release.join("bgpctl") })
+}
+
+fn own_path() -> Result<PathBuf> {
+    std::env::current_exe()
+        .map_err(|source| Error::Io { doing: "find the lab's own file".to_owned(), source })
+}
+
+fn name(hosts: &[lab::Host], index: usize) -> &str {
+    hosts.get(index).map_or("?", |host| host.router.name)
+}
+
+/// Lines with the time since the rack was begun.
+struct Progress {
+    begun: Instant,
+}
+
+impl Progress {
+    fn start() -> Self {
+        Self { begun: Instant::now() }
+    }
+
+    fn say(&self, what: &str) {
+        println!("[{:>6} ms] {what}", self.begun.elapsed().as_millis());
+    }
+}

@@ -1,0 +1,51 @@
+//! What a test needs from the machine. A test that cannot run says so loudly: in its output, and in the file that
+//! `SELVEDGE_SKIPPED_TESTS` names, which `tests/run` counts.
+
+use std::fs::File;
+use std::io::Write;
+use std::thread;
+
+use crate::frr::Frr;
+
+/// Something that not every machine has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Requirement {
+    /// Namespaces, raw sockets and routes need it.
+    Root,
+    /// FRR's zebra and bgpd.
+    Frr,
+}
+
+impl Requirement {
+    /// Whether this machine has it.
+    #[must_use]
+    pub fn is_met(self) -> bool {
+        match self {
+            Self::Root => nix::unistd::geteuid().is_root(),
+            Self::Frr => Frr::is_installed(),
+        }
+    }
+
+    fn missing(self) -> &'static str {
+        match self {
+            Self::Root => "this needs root",
+            Self::Frr => "this needs FRR: apt-get install frr",
+        }
+    }
+}
+
+/// Whether all of it is there. If not, says which test is skipped and why, and the test should return.
+#[must_use]
+pub fn can_run(requirements: &[Requirement]) -> bool {
+    let Some(missing) = requirements.iter().find(|requirement| !requirement.is_met()) else { return true };
+    let thread = thread::current();
+    let line = format!("SKIPPED {}: {}", thread.name().unwrap_or("test"), missing.missing());
+    eprintln!("{line}");
+    if let Some(path) = std::env::var_os("SELVEDGE_SKIPPED_TESTS")
+        && let Err(error) =
+            File::options().create(true).append(true).open(path).and_then(|mut list| writeln!(list, "{line}"))
+    {
+        eprintln!("and could not be counted: {error}");
+    }
+    false
+}
