@@ -38,7 +38,13 @@ fn main() -> ExitCode {
 
 fn run(cli: &Cli, config: Config) -> ExitCode {
     match Runtime::new() {
-        Ok(runtime) => runtime.block_on(agent::run(&cli.config, config)),
+        Ok(runtime) => match runtime.block_on(agent::run(&cli.config, config)) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => {
+                tracing::error!(error = &error as &dyn std::error::Error, "cannot go on");
+                ExitCode::FAILURE
+            }
+        },
         Err(error) => {
             tracing::error!(%error, "cannot start the threads of the agent");
             ExitCode::FAILURE

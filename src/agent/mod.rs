@@ -13,7 +13,7 @@ mod reload;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -21,7 +21,7 @@ use bgp::net::{Accepted, Peer, PeerChange, PeerCommand, PeerEvent, PeerSettings,
 use bgp::policy::Role;
 use bgp::rib::{PeerConfig, RibConfig};
 use bgp::session::Stop;
-use bgp::{PeerId, RouterId};
+use bgp::{InterfaceIndex, PeerId, RouterId};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
@@ -51,9 +51,6 @@ pub enum AgentError {
     /// Netlink is not there, or not for us.
     #[error("cannot follow the kernel's interfaces")]
     Interfaces(#[source] interfaces::StartError),
-    /// The FIB's sockets cannot be had.
-    #[error("cannot work on the kernel's routes")]
-    Fib(#[source] fib::FibError),
     /// The control socket cannot be had: another daemon runs, or the directory is not writable.
     #[error("cannot serve the control socket")]
     Control(#[source] control::BindError),
@@ -69,7 +66,7 @@ pub enum AgentError {
 ///
 /// # Errors
 /// [`AgentError`]; routes that are in the kernel stay there.
-pub async fn run(path: PathBuf, config: Config) -> Result<(), AgentError> {
+pub async fn run(path: &Path, config: Config) -> Result<(), AgentError> {
     run_with_role(path, config, Role::Host).await
 }
 
@@ -78,7 +75,7 @@ pub async fn run(path: PathBuf, config: Config) -> Result<(), AgentError> {
 /// # Errors
 /// As [`run`].
 #[doc(hidden)]
-pub async fn run_with_role(path: PathBuf, config: Config, role: Role) -> Result<(), AgentError> {
+pub async fn run_with_role(path: &Path, config: Config, role: Role) -> Result<(), AgentError> {
     let started = Instant::now();
     let mut terminate = signal(SignalKind::terminate()).map_err(AgentError::Signals)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(AgentError::Signals)?;
@@ -107,8 +104,7 @@ pub async fn run_with_role(path: PathBuf, config: Config, role: Role) -> Result<
         _ = terminate.recv() => return Ok(()),
         _ = interrupt.recv() => return Ok(()),
     };
-    check_sysctls(&config, &interfaces.borrow().clone());
-    let (mut agent, mut events) = Agent::start(path, config, role, router_id, started, interfaces, &mut tasks).await?;
+    let (mut agent, mut events) = Agent::start(path.to_owned(), config, role, router_id, started, interfaces, &mut tasks).await?;
     info!(local_as = %agent.config.bgp.local_as, router_id = %agent.router_id, "running");
     agent.reconcile().await;
     loop {
@@ -202,6 +198,7 @@ struct Agent {
     leaving: JoinSet<()>,
     next_peer: u32,
     origin: Origin,
+    sysctls_seen: BTreeSet<InterfaceIndex>,
     session_events: mpsc::Sender<PeerEvent>,
     rib: RibHandle,
     fib: mpsc::Sender<fib::Request>,
@@ -227,18 +224,19 @@ impl Agent {
         let (local_routes, local) = watch::channel(Arc::new(origin.local.clone()));
         let (batches, from_rib) = mpsc::channel(FIB_QUEUE);
         let (fib, fib_requests) = mpsc::channel(QUEUE);
-        let inputs = fib::Inputs {
-            batches: from_rib,
-            local_routes: local,
-            interfaces: interfaces.clone(),
-            requests: fib_requests,
+        let inputs =
+            fib::Inputs { batches: from_rib, local, interfaces: interfaces.clone(), requests: fib_requests };
+        let kernel = fib::run(fib::Settings::from(&config.fib), inputs);
+        tasks.spawn(async move { ended("FIB", kernel.await) });
+        // The sessions' first OPENs depend on it.
+        let (reply, inherited) = oneshot::channel();
+        let asked = fib.send(fib::Request::Inherited { reply }).await;
+        let inherited = match asked {
+            Ok(()) => inherited.await.map_err(|_| AgentError::TaskEnded("FIB"))?,
+            Err(_) => return Err(AgentError::TaskEnded("FIB")),
         };
-        let kernel = fib::Fib::open(fib::Settings::from(&config.fib)).await.map_err(AgentError::Fib)?;
-        let start = if kernel.inherited() > 0 { Start::Restart } else { Start::Cold };
-        tasks.spawn(async move {
-            kernel.run(inputs).await;
-            "FIB"
-        });
+        let start = if inherited > 0 { Start::Restart } else { Start::Cold };
+        info!(inherited, "kernel routes of an earlier run");
 
         let (uplinks, to_discovery) = watch::channel(Arc::new(Uplinks::new()));
         let (router_events, routers) = mpsc::channel(QUEUE);
@@ -279,6 +277,7 @@ impl Agent {
             leaving: JoinSet::new(),
             next_peer: 0,
             origin,
+            sysctls_seen: BTreeSet::new(),
             session_events,
             rib,
             fib,
@@ -308,6 +307,7 @@ impl Agent {
         }
 
         let uplinks = Arc::new(neighbors::uplinks(&wanted, &interfaces));
+        self.look_at_sysctls(&uplinks);
         // What was learnt on a link that went away is not true of the one that comes back.
         self.routers.retain(|index, _| uplinks.get(index).is_some_and(|uplink| uplink.running));
         self.uplinks.send_if_modified(|now| replace_if_changed(now, uplinks));
@@ -349,6 +349,26 @@ impl Agent {
         for (name, neighbor) in gone {
             info!(neighbor = %name, "no longer configured, or differently");
             self.leaving.spawn(neighbor.peer.shutdown(Stop::Notify(neighbors::deconfigured())));
+        }
+    }
+
+    /// Looks at the sysctls that the job depends on, whenever an uplink appears that was not there before: sets
+    /// them where the file says so, else says what is wrong.
+    fn look_at_sysctls(&mut self, uplinks: &Uplinks) {
+        self.sysctls_seen.retain(|index| uplinks.contains_key(index));
+        let new: Vec<&str> = uplinks
+            .iter()
+            .filter(|(index, _)| self.sysctls_seen.insert(**index))
+            .map(|(_, uplink)| uplink.name.as_str())
+            .collect();
+        if new.is_empty() {
+            return;
+        }
+        let root = Path::new(sysctl::ROOT);
+        let manage = self.config.sysctl.manage;
+        let findings = if manage { sysctl::apply(&new, root) } else { sysctl::check(&new, root) };
+        for finding in findings {
+            warn!("{finding}");
         }
     }
 
@@ -441,20 +461,4 @@ fn replace_if_changed<T: PartialEq>(now: &mut T, new: T) -> bool {
         *now = new;
     }
     changed
-}
-
-/// Looks at the sysctls that the job depends on; sets them where the file says so, else says what is wrong.
-fn check_sysctls(config: &Config, interfaces: &Interfaces) {
-    let wanted = neighbors::wanted(config, interfaces);
-    let uplinks: Vec<&str> = wanted
-        .keys()
-        .filter_map(|name| match name {
-            NeighborName::Interface(name) => Some(name.as_str()),
-            NeighborName::Address(_) => None,
-        })
-        .collect();
-    let findings = if config.sysctl.manage { sysctl::apply(&uplinks) } else { sysctl::check(&uplinks) };
-    for finding in findings {
-        warn!("{finding}");
-    }
 }

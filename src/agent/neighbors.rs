@@ -13,7 +13,7 @@ use ipnetwork::IpNetwork;
 
 use crate::config::{self, Config, NeighborPeer};
 use crate::kernel::interfaces::{Interface, Interfaces};
-use crate::nd::{Uplink, Uplinks};
+use crate::nd::{MacAddress, RouterLifetime, Uplink, Uplinks};
 
 /// TCP port of BGP (RFC 4271 section 8.2.1).
 pub(super) const BGP_PORT: u16 = 179;
@@ -70,8 +70,8 @@ pub(super) fn uplinks(wanted: &BTreeMap<NeighborName, config::Neighbor>, interfa
             name: name.clone(),
             running: interface.is_running(),
             link_local: interface.link_local,
-            mac: interface.mac,
-            router_lifetime: neighbor.router_lifetime,
+            mac: interface.mac.map(MacAddress),
+            router_lifetime: RouterLifetime::announced(neighbor.router_lifetime),
         };
         Some((interface.index, uplink))
     };
@@ -189,7 +189,7 @@ pub(super) fn session_config(
 }
 
 /// For the FQDN capability; empty where the kernel's is not text.
-fn hostname() -> String {
+pub(super) fn hostname() -> String {
     let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     name.trim().to_owned()
 }

@@ -127,8 +127,10 @@ pub struct PeerStatus {
     pub last_fault: Option<AttributeFault>,
     /// What ended the last session or try.
     pub last_error: Option<SessionError>,
-    /// The last NOTIFICATION of the peer.
-    pub last_notification: Option<Notification>,
+    /// The last NOTIFICATION of the peer, and when it came.
+    pub last_notification: Option<(Instant, Notification)>,
+    /// The timers that run, by their names in RFC 4271 section 8.
+    pub timers: Vec<(&'static str, Instant)>,
 }
 
 /// The agent's end of a neighbor's task.
@@ -147,6 +149,7 @@ impl Peer {
         let (commands, receiver) = mpsc::channel(COMMAND_QUEUE);
         let id = settings.id;
         let span = info_span!("neighbor", name = %settings.name);
+        #[expect(clippy::disallowed_methods, reason = "this is the half that has tasks")]
         let task = tokio::spawn(Task::new(settings, rib, receiver).run().instrument(span));
         Self { id, commands, task }
     }
@@ -364,6 +367,7 @@ impl Task {
             last_fault: self.last_fault.clone(),
             last_error: self.session.last_error().cloned(),
             last_notification: self.session.last_notification().cloned(),
+            timers: self.session.timers(),
         }
     }
 

@@ -113,7 +113,9 @@ impl RibHandle {
                 expected: None,
             },
         };
-        (Self { inbox: sender }, tokio::spawn(task.run()))
+        #[expect(clippy::disallowed_methods, reason = "this is the half that has tasks")]
+        let join = tokio::spawn(task.run());
+        (Self { inbox: sender }, join)
     }
 
     /// Replaces the set of routes that originate here.

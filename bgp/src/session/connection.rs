@@ -198,10 +198,18 @@ impl Connection {
 
     /// When the first of the timers expires.
     pub(super) fn deadline(&self) -> Option<Instant> {
-        [self.hold.as_ref().map(|hold| hold.deadline), self.keepalive, self.send_hold]
-            .into_iter()
-            .flatten()
-            .min()
+        self.timers().map(|(_, at)| at).min()
+    }
+
+    /// The timers that run.
+    pub(super) fn timers(&self) -> impl Iterator<Item = (&'static str, Instant)> {
+        [
+            ("HoldTimer", self.hold.as_ref().map(|hold| hold.deadline)),
+            ("KeepaliveTimer", self.keepalive),
+            ("SendHoldTimer", self.send_hold),
+        ]
+        .into_iter()
+        .filter_map(|(name, at)| Some((name, at?)))
     }
 
     pub(super) fn send_keepalive(&mut self, out: &mut Outbox, now: Instant) {

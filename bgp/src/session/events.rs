@@ -217,7 +217,7 @@ impl Session {
             Damping::Undamped => {}
         }
         if let SessionError::Received(notification) = &error {
-            self.last_notification = Some(notification.clone());
+            self.last_notification = Some((now, notification.clone()));
             if is_unsupported_parameter(notification) {
                 self.try_without_parameters(&connection);
             }

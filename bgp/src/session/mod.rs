@@ -256,7 +256,7 @@ pub struct Session {
     out: Outbox,
     received: MessageCounts,
     last_error: Option<SessionError>,
-    last_notification: Option<Notification>,
+    last_notification: Option<(Instant, Notification)>,
 }
 
 impl Session {
@@ -381,10 +381,18 @@ impl Session {
         self.last_error.as_ref()
     }
 
-    /// The last NOTIFICATION that the peer sent, whatever happened since.
+    /// The last NOTIFICATION that the peer sent, and when, whatever happened since.
     #[must_use]
-    pub fn last_notification(&self) -> Option<&Notification> {
+    pub fn last_notification(&self) -> Option<&(Instant, Notification)> {
         self.last_notification.as_ref()
+    }
+
+    /// The timers that run, by their names in RFC 4271 section 8 and RFC 9687, and when they expire.
+    #[must_use]
+    pub fn timers(&self) -> Vec<(&'static str, Instant)> {
+        let furthest = self.connections.iter().max_by_key(|connection| connection.state());
+        let dialler = self.dialler.deadline().map(|at| ("ConnectRetryTimer", at));
+        furthest.into_iter().flat_map(Connection::timers).chain(dialler).collect()
     }
 }
 

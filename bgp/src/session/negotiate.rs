@@ -28,6 +28,8 @@ pub struct Negotiated {
     pub codec: UpdateCodec,
     /// The peer's OPEN, for what it says of itself.
     pub open: Open,
+    /// Capabilities of our own OPEN.
+    pub offered: Vec<Capability>,
     /// Internal or external.
     pub peer_kind: PeerKind,
     /// The smaller of both.
@@ -160,6 +162,7 @@ pub(super) fn negotiate(
         route_refresh: theirs.capabilities.contains(&Capability::RouteRefresh),
         enhanced_route_refresh: both(&Capability::EnhancedRouteRefresh),
         open: theirs,
+        offered: ours.capabilities.clone(),
     })
 }
 

@@ -8,7 +8,7 @@ mod words;
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -163,7 +163,7 @@ impl View {
             .collect();
         interfaces.sort_by(|a, b| b.uplink.cmp(&a.uplink).then_with(|| a.name.cmp(&b.name)));
         let uplinks: Vec<&str> = discovery.iter().map(|status| status.uplink.name.as_str()).collect();
-        let sysctls = sysctl::check(&uplinks).iter().map(words::sysctl).collect();
+        let sysctls = sysctl::check(&uplinks, Path::new(sysctl::ROOT)).iter().map(words::sysctl).collect();
         Ok(api::Interfaces { interfaces, sysctls })
     }
 

@@ -79,7 +79,7 @@ impl View {
             timers: timers(status),
             families: negotiated.map(|n| n.codec.families.iter().collect()).unwrap_or_default(),
             capabilities: api::Capabilities {
-                sent: status.offered.iter().map(Into::into).collect(),
+                sent: negotiated.map(|n| n.offered.iter().map(Into::into).collect()).unwrap_or_default(),
                 received: negotiated
                     .map(|n| n.open.capabilities.iter().map(Into::into).collect())
                     .unwrap_or_default(),

@@ -9,7 +9,7 @@ use bgp::rib::Reason;
 use crate::control::api;
 use crate::kernel::fib;
 use crate::kernel::interfaces::{Interface, Interfaces};
-use crate::kernel::sysctl::Finding;
+use crate::kernel::sysctl::{Finding, Found};
 use crate::nd::{Alarm, UplinkStatus};
 
 /// A count for JSON.
@@ -98,8 +98,11 @@ fn alarm(alarm: &Alarm) -> String {
 
 pub(super) fn sysctl(finding: &Finding) -> api::SysctlFinding {
     api::SysctlFinding {
-        key: finding.key.clone(),
-        value: finding.value.clone(),
+        key: finding.name.clone(),
+        value: match &finding.found {
+            Found::Value(value) => Some(value.clone()),
+            Found::Unreadable(_) | Found::Unwritable(_) => None,
+        },
         wanted: finding.wanted.to_owned(),
         why: finding.why.to_owned(),
     }

@@ -32,8 +32,8 @@ pub struct FibCounters {
     pub stale: u64,
     /// Routes of ours that somebody else changed or deleted, and that were put back.
     pub repaired: u64,
-    /// Full comparisons with the kernel's table.
-    pub full_dumps: u64,
+    /// Times that the kernel's events were lost and its table was read again.
+    pub overruns: u64,
 }
 
 /// One route.
@@ -59,6 +59,8 @@ pub enum RouteKind {
     Unicast,
     /// Drops them: the address belongs to this node, and nothing here has it.
     Blackhole,
+    /// Something with our protocol number that this daemon does not write.
+    Other,
 }
 
 /// One next hop.

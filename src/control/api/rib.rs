@@ -26,8 +26,6 @@ pub struct Path {
     pub status: PathStatus,
     /// Name of the link that its packets leave by; `null` where there is none.
     pub interface: Option<String>,
-    /// Since it was last changed.
-    pub age_s: Option<u64>,
     /// What it carries.
     #[serde(flatten)]
     pub attributes: PathAttributes,

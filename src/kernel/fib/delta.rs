@@ -428,6 +428,12 @@ impl Delta {
             .collect()
     }
 
+    /// One prefix, at every metric.
+    pub(super) fn route(&self, prefix: Prefix) -> Vec<RouteStatus> {
+        let range = Key { prefix, metric: 0 }..=Key { prefix, metric: u32::MAX };
+        self.entries.range(range).filter_map(|(&key, entry)| self.status(key, entry)).collect()
+    }
+
     /// How many routes there are in which state.
     pub(super) fn counters(&self) -> Counters {
         let mut counters = Counters { repairs: self.repairs, ..Counters::default() };
@@ -446,24 +452,24 @@ impl Delta {
     /// `None` for a key that holds only somebody else's route.
     fn status(&self, key: Key, entry: &Entry) -> Option<RouteStatus> {
         let wanted = self.wanted(key);
-        let (kind, state) = match (wanted, &entry.installed) {
+        let (kind, source, state) = match (wanted, &entry.installed) {
             (Wanted::Route(wanted), Some(installed)) if installed.is(&wanted) => {
-                (Some(wanted.kind), RouteState::Installed)
+                (Some(wanted.kind), wanted.source, RouteState::Installed)
             }
             (Wanted::Route(wanted), installed) => {
-                (Some(wanted.kind), entry.waiting_state(installed.is_some()))
+                (Some(wanted.kind), wanted.source, entry.waiting_state(installed.is_some()))
             }
-            (Wanted::Unusable, _) => (entry.learned.clone().map(Kind::Unicast), RouteState::Pending),
-            (Wanted::Nothing, Some(installed)) => (
-                match installed {
-                    Installed::Route(route) => Some(route.kind.clone()),
-                    Installed::Irregular | Installed::Several => None,
-                },
-                if entry.inherited { RouteState::Stale } else { RouteState::Pending },
-            ),
+            (Wanted::Unusable, _) => (entry.learned.clone().map(Kind::Unicast), None, RouteState::Pending),
+            (Wanted::Nothing, Some(installed)) => {
+                let (kind, source) = match installed {
+                    Installed::Route(route) => (Some(route.kind.clone()), route.source),
+                    Installed::Irregular | Installed::Several => (None, None),
+                };
+                (kind, source, if entry.inherited { RouteState::Stale } else { RouteState::Pending })
+            }
             (Wanted::Nothing, None) => return None,
         };
-        Some(RouteStatus { prefix: key.prefix, metric: key.metric, kind, state })
+        Some(RouteStatus { prefix: key.prefix, metric: key.metric, kind, source, state })
     }
 
     fn look_at_everything(&mut self) {

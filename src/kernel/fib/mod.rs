@@ -15,30 +15,21 @@ mod writer;
 
 use std::collections::BTreeSet;
 use std::fmt;
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 use std::time::Duration;
 
 use bgp::Prefix;
-use bgp::rib::FibChange;
 use tokio::sync::{mpsc, oneshot, watch};
 
+/// What the RIB hands over in one go.
+pub use bgp::net::FibBatch as Batch;
 pub use route::{Kind, Ownership};
 pub use task::{StartError, run};
 
 use super::interfaces::Interfaces;
 use super::netlink::{KernelError, RECEIVE_BUFFER};
 use route::Protocol;
-
-/// What the RIB hands over in one go; superseded changes are already gone.
-#[derive(Debug, Clone, Default)]
-pub struct Batch {
-    /// One for each prefix at most.
-    pub changes: Vec<FibChange>,
-    /// Everything that was waiting for the first convergence is in this batch or an earlier one: what we
-    /// inherited and nobody asked for may be swept.
-    pub converged: bool,
-}
 
 /// What this node itself wants in the kernel. A snapshot.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -100,10 +91,22 @@ pub enum Request {
         /// Gets the routes in the order of their prefixes; an empty page is the end.
         reply: oneshot::Sender<Vec<RouteStatus>>,
     },
+    /// One route, at every metric that it is there with.
+    Route {
+        /// Which one.
+        prefix: Prefix,
+        /// Gets it; empty where there is none.
+        reply: oneshot::Sender<Vec<RouteStatus>>,
+    },
     /// The counters.
     Counters {
         /// Gets them.
         reply: oneshot::Sender<Counters>,
+    },
+    /// How many routes an earlier run has left.
+    Inherited {
+        /// Gets the number once the table has been read for the first time.
+        reply: oneshot::Sender<usize>,
     },
 }
 
@@ -121,6 +124,8 @@ pub struct RouteStatus {
     pub metric: u32,
     /// What it does; `None` for a route with our protocol that we did not write.
     pub kind: Option<Kind>,
+    /// Preferred source of packets that this node sends by it.
+    pub source: Option<IpAddr>,
     /// How far it is.
     pub state: RouteState,
 }

@@ -11,6 +11,7 @@ use netlink_packet_route::address::AddressAttribute;
 use netlink_packet_route::link::{LinkFlags, LinkMessage};
 use netlink_packet_route::route::{RouteAttribute, RouteMessage};
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
+use tokio::sync::oneshot;
 
 use super::delta::{Cause, Delta, Event};
 use super::route::Observation;
@@ -60,6 +61,7 @@ struct Task {
     resync_pause: Duration,
     overruns: u64,
     progress: Progress,
+    first_dump: FirstDump,
 }
 
 /// What the first convergence took.
@@ -70,6 +72,13 @@ struct Progress {
     settled: bool,
     converged: bool,
     reported: bool,
+}
+
+/// What an earlier run has left, and who asked before it was known.
+#[derive(Debug)]
+enum FirstDump {
+    Awaited(Vec<oneshot::Sender<usize>>),
+    Inherited(usize),
 }
 
 /// What the loop waited for.
@@ -95,6 +104,7 @@ impl Task {
             resync_pause: RESYNC_FIRST,
             overruns: 0,
             progress: Progress::default(),
+            first_dump: FirstDump::Awaited(Vec::new()),
             settings,
         })
     }
@@ -153,12 +163,21 @@ impl Task {
         self.delta.set_converged();
     }
 
-    fn answer(&self, request: Request) {
+    fn answer(&mut self, request: Request) {
         // Whoever does not wait for the answer any more does not need it.
         match request {
             Request::Routes { after, limit, reply } => {
                 let _ = reply.send(self.delta.routes(after, limit.min(Request::PAGE)));
             }
+            Request::Route { prefix, reply } => {
+                let _ = reply.send(self.delta.route(prefix));
+            }
+            Request::Inherited { reply } => match &mut self.first_dump {
+                FirstDump::Awaited(waiting) => waiting.push(reply),
+                FirstDump::Inherited(number) => {
+                    let _ = reply.send(*number);
+                }
+            },
             Request::Counters { reply } => {
                 let _ = reply.send(super::Counters { overruns: self.overruns, ..self.delta.counters() });
             }
@@ -290,6 +309,11 @@ impl Task {
             Ok(routes) => {
                 self.resync_pause = RESYNC_FIRST;
                 self.delta.resync(routes, Instant::now());
+                if let FirstDump::Awaited(waiting) = &mut self.first_dump {
+                    let inherited = self.delta.counters().stale;
+                    waiting.drain(..).for_each(|reply| drop(reply.send(inherited)));
+                    self.first_dump = FirstDump::Inherited(inherited);
+                }
             }
             Err(error) => {
                 tracing::warn!(%error, pause = ?self.resync_pause, "cannot read the routes; trying again");
