@@ -154,6 +154,15 @@ pub struct Counters {
 
 /// For `bgpctl show interfaces`.
 #[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Status {
+    /// By index.
+    pub uplinks: Vec<UplinkStatus>,
+    /// Messages that were ignored because they came from a link that is not an uplink, such as a pod's.
+    pub foreign_messages: u64,
+}
+
+/// What is known of one uplink.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UplinkStatus {
     /// Its index.
     pub interface: InterfaceIndex,
@@ -186,7 +195,7 @@ pub struct Discovery {
     transmits: VecDeque<Transmit>,
     /// At most one of each kind for a link: what a link has queued goes when the link starts afresh.
     events: VecDeque<Event>,
-    /// Messages from links that are not uplinks.
+    /// [`Status::foreign_messages`]
     foreign: u64,
 }
 
@@ -318,16 +327,13 @@ impl Discovery {
         self.events.pop_front()
     }
 
-    /// One for each uplink, by index.
+    /// Everything, for people.
     #[must_use]
-    pub fn status(&self, now: Instant) -> Vec<UplinkStatus> {
-        self.links.values().map(|link| link.status(now)).collect()
-    }
-
-    /// Messages that were ignored because they came from a link that is not an uplink.
-    #[must_use]
-    pub fn foreign_messages(&self) -> u64 {
-        self.foreign
+    pub fn status(&self, now: Instant) -> Status {
+        Status {
+            uplinks: self.links.values().map(|link| link.status(now)).collect(),
+            foreign_messages: self.foreign,
+        }
     }
 }
 

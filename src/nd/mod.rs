@@ -12,7 +12,8 @@ mod socket;
 mod task;
 
 pub use discovery::{
-    Alarm, Counters, Discovery, Event, Received, RouterStatus, Transmit, Uplink, UplinkStatus, Uplinks,
+    Alarm, Counters, Discovery, Event, Received, RouterStatus, Status, Transmit, Uplink, UplinkStatus,
+    Uplinks,
 };
 pub use packet::{MacAddress, RouterLifetime};
 pub use task::{Command, RunError, Settings, run};

@@ -4,14 +4,14 @@
 //! events to the agent. Nothing here waits for the agent to take an event, so the agent may wait for this task.
 
 use std::io;
+use std::net::Ipv6Addr;
 use std::sync::Arc;
 use std::time::Instant;
 
 use bgp::InterfaceIndex;
-use std::net::Ipv6Addr;
 use tokio::sync::{mpsc, oneshot, watch};
 
-use super::discovery::{Discovery, Event, Received, UplinkStatus, Uplinks};
+use super::discovery::{Discovery, Event, Received, Status, Uplinks};
 use super::socket::{MAX_MESSAGE, Socket};
 
 /// What does not change while the task runs.
@@ -39,7 +39,7 @@ pub enum Command {
         router: Ipv6Addr,
     },
     /// Tells what is known of each uplink.
-    Show(oneshot::Sender<Vec<UplinkStatus>>),
+    Show(oneshot::Sender<Status>),
     /// Says goodbye where we were a default router, and ends the task: [`Discovery::handle_leave`]. A restart
     /// drops the channel instead, and the neighbors notice nothing.
     Leave,

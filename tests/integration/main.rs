@@ -1,2 +1,3 @@
-//! Integration tests.
-fn main() {}
+//! Integration tests: the real kernel in network namespaces, and foreign daemons.
+
+mod nd;
