@@ -2,8 +2,9 @@
 
 use proptest::prelude::*;
 
+use super::link::ADVERTISEMENT_SPACING;
 use super::*;
-use crate::nd::packet::HOP_LIMIT;
+use crate::nd::packet::{ALL_NODES, ALL_ROUTERS, Advertisement, HOP_LIMIT, Solicitation};
 
 const ETH0: InterfaceIndex = InterfaceIndex(3);
 const ETH1: InterfaceIndex = InterfaceIndex(4);
@@ -229,6 +230,22 @@ fn a_learned_router_gets_four_quick_advertisements_then_one_every_ten_seconds() 
     let gaps: Vec<_> = advertised[4..].windows(2).map(|pair| pair[1] - pair[0]).collect();
     assert!(gaps.len() >= 11 && gaps.iter().all(|gap| *gap > ms(7500) && *gap <= ms(10_000)), "{gaps:?}");
     assert!(gaps.windows(2).any(|pair| pair[0] != pair[1]), "jitter");
+}
+
+#[test]
+fn a_router_lifetime_outlasts_the_loss_of_an_advertisement() {
+    for (lifetime, longest) in [(0, 10_000), (1, 1000), (9, 3000), (30, 10_000), (9000, 10_000)] {
+        let mut bench = Bench::new();
+        let router_lifetime = RouterLifetime::announced(Duration::from_secs(lifetime));
+        bench.uplinks(&Uplinks::from([(ETH0, Uplink { router_lifetime, ..uplink(US) })]));
+        bench.hear(ETH0, TOR);
+        bench.run_until(Duration::from_secs(60));
+        bench.sent.drain(..6);
+        for pair in bench.sent.windows(2) {
+            let gap = pair[1].0 - pair[0].0;
+            assert!(gap > ms(longest * 3 / 4) && gap <= ms(longest), "{lifetime} s: {gap:?}");
+        }
+    }
 }
 
 #[test]
