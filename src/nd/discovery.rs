@@ -17,33 +17,16 @@
 //! does neither, and the BGP session is the better proof of life. It is forgotten when the link goes down,
 //! when the interface is made again with another index, and on [`Discovery::forget`].
 
+mod link;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::net::Ipv6Addr;
 use std::time::{Duration, Instant};
 
 use bgp::InterfaceIndex;
 
-use super::packet::{
-    ALL_NODES, ALL_ROUTERS, Advertisement, MacAddress, Message, RouterLifetime, Solicitation,
-};
-
-/// Until the second solicitation; doubles from one to the next.
-const FIRST_SOLICITATION_INTERVAL: Duration = Duration::from_millis(100);
-/// RTR_SOLICITATION_INTERVAL (RFC 4861 section 10): how slowly a silent link is asked in the end.
-const LAST_SOLICITATION_INTERVAL: Duration = Duration::from_secs(4);
-/// Advertisements that follow quickly on the one a new router gets at once: it may have heard that one before
-/// it was ready for it. Together four, as many as FRR sends.
-const QUICK_ADVERTISEMENTS: u8 = 3;
-/// Between those.
-const QUICK_ADVERTISEMENT_INTERVAL: Duration = Duration::from_secs(1);
-/// MaxRtrAdvInterval (RFC 4861 section 6.2.1). FRR's bgpd asks for the same on unnumbered links.
-const ADVERTISEMENT_INTERVAL: Duration = Duration::from_secs(10);
-/// Between two multicast advertisements, and between two answers to solicitors.
-const ADVERTISEMENT_SPACING: Duration = Duration::from_millis(30);
-/// MIN_DELAY_BETWEEN_RAS (RFC 4861 section 10): for multicast answers, whose pace a solicitor would set.
-const MULTICAST_ANSWER_SPACING: Duration = Duration::from_secs(3);
-/// An interval is cut by up to this share, so that MinRtrAdvInterval is 0.75 * MaxRtrAdvInterval.
-const JITTER: f64 = 0.25;
+use self::link::{Link, Restarted, Up};
+use super::packet::{MacAddress, Message, RouterLifetime};
 
 /// The links on which a router is looked for, by index. Immutable: a change makes a new one.
 pub type Uplinks = BTreeMap<InterfaceIndex, Uplink>;
@@ -100,7 +83,8 @@ pub enum Event {
         /// Its link-local address.
         router: Ipv6Addr,
     },
-    /// Something is wrong with the cabling or the addresses. Told once until the link goes down.
+    /// Something is wrong with the cabling or the addresses. Told once, until the link goes down or
+    /// its router is forgotten.
     Alarm {
         /// The uplink.
         interface: InterfaceIndex,
@@ -154,6 +138,15 @@ pub struct Counters {
 
 /// For `bgpctl show interfaces`.
 #[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Status {
+    /// By index.
+    pub uplinks: Vec<UplinkStatus>,
+    /// Messages that were ignored because they came from a link that is not an uplink, such as a pod's.
+    pub foreign_messages: u64,
+}
+
+/// What is known of one uplink.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UplinkStatus {
     /// Its index.
     pub interface: InterfaceIndex,
@@ -186,7 +179,7 @@ pub struct Discovery {
     transmits: VecDeque<Transmit>,
     /// At most one of each kind for a link: what a link has queued goes when the link starts afresh.
     events: VecDeque<Event>,
-    /// Messages from links that are not uplinks.
+    /// [`Status::foreign_messages`]
     foreign: u64,
 }
 
@@ -318,265 +311,14 @@ impl Discovery {
         self.events.pop_front()
     }
 
-    /// One for each uplink, by index.
+    /// Everything, for people.
     #[must_use]
-    pub fn status(&self, now: Instant) -> Vec<UplinkStatus> {
-        self.links.values().map(|link| link.status(now)).collect()
-    }
-
-    /// Messages that were ignored because they came from a link that is not an uplink.
-    #[must_use]
-    pub fn foreign_messages(&self) -> u64 {
-        self.foreign
-    }
-}
-
-/// Whether what was known on a link is void.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Restarted {
-    Yes,
-    No,
-}
-
-/// One uplink.
-#[derive(Debug)]
-struct Link {
-    interface: InterfaceIndex,
-    uplink: Uplink,
-    /// While running with a link-local address.
-    up: Option<Up>,
-    counters: Counters,
-}
-
-/// An uplink that can send.
-#[derive(Debug)]
-struct Up {
-    source: Ipv6Addr,
-    router: Router,
-    /// The last multicast advertisement.
-    advertised: Option<Instant>,
-    /// The last advertisement to a solicitor alone.
-    answered: Option<Instant>,
-    second_router: Option<Alarm>,
-    own_address: Option<Alarm>,
-}
-
-/// What is known of the other end.
-#[derive(Debug, Clone, Copy)]
-enum Router {
-    /// Asked for, with an advertisement before each solicitation.
-    Unknown { next_solicitation: Instant, interval: Duration },
-    /// Only advertised to.
-    Known {
-        address: Ipv6Addr,
-        first_heard: Instant,
-        last_heard: Instant,
-        next_advertisement: Instant,
-        quick: u8,
-    },
-}
-
-impl Link {
-    fn new(interface: InterfaceIndex, uplink: Uplink) -> Self {
-        Self { interface, uplink, up: None, counters: Counters::default() }
-    }
-
-    fn update(&mut self, now: Instant, uplink: &Uplink) -> Restarted {
-        self.uplink.clone_from(uplink);
-        let source = uplink.link_local.filter(|_| uplink.running);
-        // Under another address we are another neighbor to the router, so that is a start too.
-        if self.up.as_ref().map(|up| up.source) == source {
-            return Restarted::No;
-        }
-        self.up = source.map(|source| Up::new(now, source));
-        Restarted::Yes
-    }
-
-    fn forget(&mut self, now: Instant, router: Ipv6Addr) -> Restarted {
-        match &mut self.up {
-            Some(up) if matches!(up.router, Router::Known { address, .. } if address == router) => {
-                up.router = Router::sought(up.not_before(now));
-                up.second_router = None;
-                Restarted::Yes
-            }
-            Some(_) | None => Restarted::No,
+    pub fn status(&self, now: Instant) -> Status {
+        Status {
+            uplinks: self.links.values().map(|link| link.status(now)).collect(),
+            foreign_messages: self.foreign,
         }
     }
-
-    fn send_due(&mut self, now: Instant, random: &mut fastrand::Rng, transmits: &mut VecDeque<Transmit>) {
-        let Some(up) = self.up.as_mut().filter(|up| up.deadline() <= now) else { return };
-        let source = up.source;
-        up.advertised = Some(now);
-        let solicits = match &mut up.router {
-            Router::Unknown { next_solicitation, interval } => {
-                *next_solicitation = now + jittered(*interval, random);
-                *interval = interval.saturating_mul(2).min(LAST_SOLICITATION_INTERVAL);
-                true
-            }
-            Router::Known { next_advertisement, quick, .. } => {
-                *next_advertisement = now
-                    + match quick.checked_sub(1) {
-                        Some(left) => {
-                            *quick = left;
-                            QUICK_ADVERTISEMENT_INTERVAL
-                        }
-                        None => jittered(ADVERTISEMENT_INTERVAL, random),
-                    };
-                false
-            }
-        };
-        // The advertisement first: whoever answers the solicitation has then heard it.
-        transmits.push_back(self.advertisement(source, ALL_NODES, self.uplink.router_lifetime));
-        if solicits {
-            transmits.push_back(self.solicitation(source));
-        }
-    }
-
-    /// RFC 4861 section 6.2.6 lets a router answer the solicitor alone, and limits the rate of multicast
-    /// answers. A unicast answer goes out at once; the random delay that the RFC adds spreads the answers of
-    /// several routers, and a cable has one other end. Neither FRR nor BIRD solicits: this is for another
-    /// Selvedge, and for a kernel at the other end that still plays host.
-    fn answer(&mut self, now: Instant, solicitor: Ipv6Addr) -> Option<Transmit> {
-        let up = self.up.as_mut()?;
-        if !solicitor.is_unicast_link_local() {
-            up.advertise_by(up.advertised.map_or(now, |at| now.max(at + MULTICAST_ANSWER_SPACING)));
-            return None;
-        }
-        // A flood of solicitations is not answered with one of advertisements. Who is left out asks again.
-        if up.answered.is_some_and(|at| now < at + ADVERTISEMENT_SPACING) {
-            return None;
-        }
-        up.answered = Some(now);
-        let source = up.source;
-        Some(self.advertisement(source, solicitor, self.uplink.router_lifetime))
-    }
-
-    /// The last advertisement, with a lifetime of zero. Says nothing new where all had that, so it is left out.
-    fn farewell(&mut self) -> Option<Transmit> {
-        if self.uplink.router_lifetime == RouterLifetime::ZERO {
-            return None;
-        }
-        let source = self.up.as_ref()?.source;
-        Some(self.advertisement(source, ALL_NODES, RouterLifetime::ZERO))
-    }
-
-    fn advertisement(
-        &mut self,
-        source: Ipv6Addr,
-        destination: Ipv6Addr,
-        router_lifetime: RouterLifetime,
-    ) -> Transmit {
-        self.counters.advertisements_sent = self.counters.advertisements_sent.saturating_add(1);
-        let octets = Advertisement { router_lifetime, source_link_layer: self.uplink.mac }.to_octets();
-        Transmit { interface: self.interface, source, destination, octets }
-    }
-
-    fn solicitation(&mut self, source: Ipv6Addr) -> Transmit {
-        self.counters.solicitations_sent = self.counters.solicitations_sent.saturating_add(1);
-        let octets = Solicitation { source_link_layer: self.uplink.mac }.to_octets();
-        Transmit { interface: self.interface, source, destination: ALL_ROUTERS, octets }
-    }
-
-    fn status(&self, now: Instant) -> UplinkStatus {
-        UplinkStatus {
-            interface: self.interface,
-            uplink: self.uplink.clone(),
-            router: self.up.as_ref().and_then(|up| up.router.status(now)),
-            alarms: self.up.iter().flat_map(|up| [up.second_router, up.own_address]).flatten().collect(),
-            counters: self.counters,
-        }
-    }
-}
-
-impl Up {
-    fn new(now: Instant, source: Ipv6Addr) -> Self {
-        Self {
-            source,
-            router: Router::sought(now),
-            advertised: None,
-            answered: None,
-            second_router: None,
-            own_address: None,
-        }
-    }
-
-    fn deadline(&self) -> Instant {
-        match self.router {
-            Router::Unknown { next_solicitation, .. } => next_solicitation,
-            Router::Known { next_advertisement, .. } => next_advertisement,
-        }
-    }
-
-    /// The first moment from `now` on at which another multicast advertisement may go out.
-    fn not_before(&self, now: Instant) -> Instant {
-        self.advertised.map_or(now, |at| now.max(at + ADVERTISEMENT_SPACING))
-    }
-
-    /// Brings the next advertisement forward.
-    fn advertise_by(&mut self, at: Instant) {
-        let next = match &mut self.router {
-            Router::Unknown { next_solicitation, .. } => next_solicitation,
-            Router::Known { next_advertisement, .. } => next_advertisement,
-        };
-        *next = at.min(*next);
-    }
-
-    fn advertisement_heard(
-        &mut self,
-        now: Instant,
-        interface: InterfaceIndex,
-        source: Ipv6Addr,
-    ) -> Option<Event> {
-        let not_before = self.not_before(now);
-        match &mut self.router {
-            Router::Unknown { .. } => {
-                // It may have come up after all that we sent: it gets an advertisement before we dial.
-                self.router = Router::Known {
-                    address: source,
-                    first_heard: now,
-                    last_heard: now,
-                    next_advertisement: not_before,
-                    quick: QUICK_ADVERTISEMENTS,
-                };
-                Some(Event::RouterSeen { interface, router: source })
-            }
-            Router::Known { address, last_heard, .. } if *address == source => {
-                *last_heard = now;
-                None
-            }
-            Router::Known { address, .. } => {
-                let alarm = Alarm::SecondRouter { kept: *address, ignored: source };
-                let is_first = self.second_router.replace(alarm).is_none();
-                is_first.then_some(Event::Alarm { interface, alarm })
-            }
-        }
-    }
-
-    fn own_address_heard(&mut self, address: Ipv6Addr) -> Option<Alarm> {
-        let alarm = Alarm::OwnAddress { address };
-        self.own_address.replace(alarm).is_none().then_some(alarm)
-    }
-}
-
-impl Router {
-    fn sought(from: Instant) -> Self {
-        Self::Unknown { next_solicitation: from, interval: FIRST_SOLICITATION_INTERVAL }
-    }
-
-    fn status(self, now: Instant) -> Option<RouterStatus> {
-        match self {
-            Self::Unknown { .. } => None,
-            Self::Known { address, first_heard, last_heard, .. } => Some(RouterStatus {
-                address,
-                known_for: now.saturating_duration_since(first_heard),
-                last_heard: now.saturating_duration_since(last_heard),
-            }),
-        }
-    }
-}
-
-fn jittered(interval: Duration, random: &mut fastrand::Rng) -> Duration {
-    interval.mul_f64(1.0 - JITTER * random.f64())
 }
 
 #[cfg(test)]

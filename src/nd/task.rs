@@ -4,14 +4,14 @@
 //! events to the agent. Nothing here waits for the agent to take an event, so the agent may wait for this task.
 
 use std::io;
+use std::net::Ipv6Addr;
 use std::sync::Arc;
 use std::time::Instant;
 
 use bgp::InterfaceIndex;
-use std::net::Ipv6Addr;
 use tokio::sync::{mpsc, oneshot, watch};
 
-use super::discovery::{Discovery, Event, Received, UplinkStatus, Uplinks};
+use super::discovery::{Discovery, Event, Received, Status, Uplinks};
 use super::socket::{MAX_MESSAGE, Socket};
 
 /// What does not change while the task runs.
@@ -39,7 +39,7 @@ pub enum Command {
         router: Ipv6Addr,
     },
     /// Tells what is known of each uplink.
-    Show(oneshot::Sender<Vec<UplinkStatus>>),
+    Show(oneshot::Sender<Status>),
     /// Says goodbye where we were a default router, and ends the task: [`Discovery::handle_leave`]. A restart
     /// drops the channel instead, and the neighbors notice nothing.
     Leave,
@@ -73,7 +73,8 @@ pub async fn run(
     let mut socket = Socket::open().map_err(RunError::Open)?;
     let mut machine = Discovery::new(settings.jitter_seed);
     let mut buffer = [0; MAX_MESSAGE];
-    uplinks.mark_changed();
+    // Before anything else is answered, so that nobody is told of a node without uplinks.
+    take_snapshot(&mut uplinks, &mut socket, &mut machine);
     loop {
         send_all(&mut machine, &socket);
         let deadline = machine.poll_timeout();
@@ -83,9 +84,7 @@ pub async fn run(
                 if changed.is_err() {
                     return Ok(());
                 }
-                let snapshot = Arc::clone(&uplinks.borrow_and_update());
-                socket.set_memberships(snapshot.keys().copied());
-                machine.handle_uplinks(Instant::now(), &snapshot);
+                take_snapshot(&mut uplinks, &mut socket, &mut machine);
             }
             received = socket.receive(&mut buffer) => match received {
                 Ok(received) => {
@@ -125,6 +124,13 @@ pub async fn run(
             }
         }
     }
+}
+
+fn take_snapshot(uplinks: &mut watch::Receiver<Arc<Uplinks>>, socket: &mut Socket, machine: &mut Discovery) {
+    let snapshot = Arc::clone(&uplinks.borrow_and_update());
+    // First the groups, so that no answer to what the machine then sends is missed.
+    socket.set_memberships(snapshot.keys().copied());
+    machine.handle_uplinks(Instant::now(), &snapshot);
 }
 
 /// A message that cannot be sent (ENETDOWN, ENODEV, EADDRNOTAVAIL: the link changed and the snapshot that says

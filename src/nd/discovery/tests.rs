@@ -2,8 +2,9 @@
 
 use proptest::prelude::*;
 
+use super::link::ADVERTISEMENT_SPACING;
 use super::*;
-use crate::nd::packet::HOP_LIMIT;
+use crate::nd::packet::{ALL_NODES, ALL_ROUTERS, Advertisement, HOP_LIMIT, Solicitation};
 
 const ETH0: InterfaceIndex = InterfaceIndex(3);
 const ETH1: InterfaceIndex = InterfaceIndex(4);
@@ -151,7 +152,12 @@ impl Bench {
     }
 
     fn status(&self, interface: InterfaceIndex) -> UplinkStatus {
-        self.machine.status(self.now()).into_iter().find(|status| status.interface == interface).unwrap()
+        self.machine
+            .status(self.now())
+            .uplinks
+            .into_iter()
+            .find(|status| status.interface == interface)
+            .unwrap()
     }
 }
 
@@ -227,6 +233,22 @@ fn a_learned_router_gets_four_quick_advertisements_then_one_every_ten_seconds() 
 }
 
 #[test]
+fn a_router_lifetime_outlasts_the_loss_of_an_advertisement() {
+    for (lifetime, longest) in [(0, 10_000), (1, 1000), (9, 3000), (30, 10_000), (9000, 10_000)] {
+        let mut bench = Bench::new();
+        let router_lifetime = RouterLifetime::announced(Duration::from_secs(lifetime));
+        bench.uplinks(&Uplinks::from([(ETH0, Uplink { router_lifetime, ..uplink(US) })]));
+        bench.hear(ETH0, TOR);
+        bench.run_until(Duration::from_secs(60));
+        bench.sent.drain(..6);
+        for pair in bench.sent.windows(2) {
+            let gap = pair[1].0 - pair[0].0;
+            assert!(gap > ms(longest * 3 / 4) && gap <= ms(longest), "{lifetime} s: {gap:?}");
+        }
+    }
+}
+
+#[test]
 fn a_router_that_comes_up_later_hears_from_us_at_once() {
     let mut bench = Bench::up();
     bench.run_until(ms(5000));
@@ -265,11 +287,7 @@ fn invalid_messages_change_nothing() {
         let status = bench.status(ETH0);
         assert_eq!(status.router, None, "{name}");
         let foreign = u64::from(interface != ETH0);
-        assert_eq!(
-            (status.counters.discarded, bench.machine.foreign_messages()),
-            (1 - foreign, foreign),
-            "{name}"
-        );
+        assert_eq!((status.counters.discarded, bench.machine.foreign), (1 - foreign, foreign), "{name}");
     }
 }
 
@@ -544,7 +562,7 @@ proptest! {
                 prop_assert!(link.running && link.link_local.is_some());
             }
             prop_assert!(bench.machine.events.len() <= 3 * uplinks.len());
-            for status in bench.machine.status(bench.now()) {
+            for status in bench.machine.status(bench.now()).uplinks {
                 let usable = status.uplink.running && status.uplink.link_local.is_some();
                 prop_assert!(status.router.is_none() || usable);
                 prop_assert_eq!(&uplinks[&status.interface], &status.uplink);
