@@ -1,4 +1,7 @@
 //! UPDATE (RFC 4271 section 4.3, RFC 4760): what came in, what goes out, and the codec between.
+//!
+//! In: the body of an UPDATE, or an [`Outgoing`]. Out: an [`Update`] that is safe to use whatever the peer sent
+//! (RFC 7606), or whole messages by their real length. What both sides agreed on is the [`UpdateCodec`].
 
 use std::borrow::Borrow;
 
@@ -7,9 +10,14 @@ use bytes::{Bytes, BytesMut};
 use super::{Attributes, Notification};
 use crate::{Families, Family, PeerKind, Prefix};
 
+mod decode;
+mod encode;
+pub(super) mod nlri;
+
 /// A received UPDATE after RFC 7606: what remains of it is safe to use.
 ///
-/// Treat-as-withdraw has already moved the reachable prefixes to `withdrawn`.
+/// Treat-as-withdraw has already moved the reachable prefixes to `withdrawn`. A prefix that is in both lists is
+/// reachable (RFC 4271 section 4.3): take `withdrawn` first.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Update {
     /// From Withdrawn Routes, MP_UNREACH_NLRI, and everything treated as withdrawn.
@@ -113,11 +121,35 @@ impl UpdateCodec {
     /// # Errors
     /// The NOTIFICATION, where RFC 7606 leaves nothing but a reset.
     pub fn decode(&self, body: Bytes) -> Result<Update, Notification> {
-        todo!("{body:?}")
+        decode::decode(self, &body)
     }
 
-    /// Appends as many whole messages as it takes.
-    pub fn encode<A: Borrow<Attributes>>(&self, outgoing: &Outgoing<A>, out: &mut BytesMut) {
-        todo!("{out:?}")
+    /// Appends as many whole messages as it takes, none longer than `max_length`.
+    ///
+    /// Prefixes that cannot be said to this peer are left out, and counted in [`Encoded::unsent`]: their
+    /// attributes are too large for one message, their family was not negotiated, or their next hop has no form
+    /// that the peer takes (an IPv6 one for IPv4 without RFC 8950, an IPv4 one for IPv6,
+    /// [`crate::NextHop::Itself`]). Those of a negotiated family are withdrawn instead, so that the peer does
+    /// not keep what it was told before.
+    pub fn encode<A: Borrow<Attributes>>(&self, outgoing: &Outgoing<A>, out: &mut BytesMut) -> Encoded {
+        match outgoing {
+            Outgoing::Reach { attributes, prefixes } => {
+                encode::reach(self, attributes.borrow(), prefixes, out)
+            }
+            Outgoing::Unreach { prefixes } => encode::unreach(self, prefixes, out),
+            Outgoing::EndOfRib(family) => encode::end_of_rib(self, *family, out),
+        }
     }
 }
+
+/// What [`UpdateCodec::encode`] appended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Encoded {
+    /// Whole UPDATEs.
+    pub messages: u64,
+    /// Prefixes that could not be announced.
+    pub unsent: usize,
+}
+
+#[cfg(test)]
+mod tests;
