@@ -220,6 +220,14 @@ impl Intake<'_> {
         path.verdict = verdict;
     }
 
+    /// To be called after announcing with these: where every prefix was over the limit, nobody kept them.
+    pub(crate) fn release_unused(&mut self, attributes: &Arc<Attributes>) {
+        // One is the interner's, one the caller's.
+        if Arc::strong_count(attributes) <= 2 {
+            self.attributes.note_release();
+        }
+    }
+
     fn verdict(&mut self, prefix: Prefix, received: &Arc<Attributes>) -> Verdict {
         let guard = Guard { config: self.config, originated: self.originated, session: self.session };
         match guard.judge(prefix, received) {

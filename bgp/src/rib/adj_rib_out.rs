@@ -127,8 +127,9 @@ impl AdjRibOut {
         }
     }
 
-    /// What the neighbor should have from now on. Nothing waits where it has that already.
-    pub(crate) fn set(&mut self, prefix: Prefix, target: Option<Arc<Attributes>>, cause: Cause) {
+    /// What the neighbor should have from now on. Nothing waits where it has that already. True when something
+    /// that waited is superseded.
+    pub(crate) fn set(&mut self, prefix: Prefix, target: Option<Arc<Attributes>>, cause: Cause) -> bool {
         let was_asked = self.pending.get(prefix).is_some_and(|waiting| waiting.cause == Cause::Asked);
         let cause = if was_asked { Cause::Asked } else { cause };
         let held = self.advertised.of(prefix.family()).get(&prefix);
@@ -137,11 +138,12 @@ impl AdjRibOut {
             (None, None) => false,
             (Some(_), None) | (None, Some(_)) => true,
         };
-        if waits {
-            self.pending.insert(prefix, Waiting { target, cause });
+        let superseded = if waits {
+            self.pending.insert(prefix, Waiting { target, cause })
         } else {
-            self.pending.remove(prefix);
-        }
+            self.pending.remove(prefix)
+        };
+        superseded.is_some()
     }
 
     /// The attributes that this neighbor gets for these, made by `rewrite` unless they were the last ones made.

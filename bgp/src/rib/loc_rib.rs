@@ -219,7 +219,9 @@ impl Rib {
                 self.attributes.intern(rewrite(&best.attributes, local_as, kind, next_hop))
             })
         });
-        adj_rib_out.set(prefix, rewritten, cause);
+        if adj_rib_out.set(prefix, rewritten, cause) {
+            self.attributes.note_release();
+        }
     }
 
     fn outcome(&self, prefix: Prefix) -> Outcome {

@@ -11,6 +11,8 @@
 mod adj_rib_in;
 mod adj_rib_out;
 pub mod decision;
+#[cfg(test)]
+pub(crate) mod fixtures;
 mod interner;
 mod loc_rib;
 mod originated;
@@ -231,6 +233,7 @@ impl Rib {
             for reach in reach {
                 let attributes = intake.attributes.intern(reach.attributes);
                 reach.prefixes.into_iter().for_each(|prefix| intake.announce(prefix, &attributes));
+                intake.release_unused(&attributes);
             }
         }
         if let Some(adj_rib_in) = end_of_rib.and_then(|family| self.flowing(peer, family)) {
@@ -368,7 +371,16 @@ impl Rib {
                 self.announcing.insert((peer, family));
             }
         }
-        outgoing.iter().for_each(|_| self.attributes.note_release());
+        for message in &outgoing {
+            // Each prefix may have let go of attributes of its own.
+            let prefixes = match message {
+                ToPeer::Update(Outgoing::Unreach { prefixes } | Outgoing::Reach { prefixes, .. }) => {
+                    prefixes.len()
+                }
+                ToPeer::Update(Outgoing::EndOfRib(_)) | ToPeer::Refresh(_) => 0,
+            };
+            (0..prefixes).for_each(|_| self.attributes.note_release());
+        }
         outgoing
     }
 

@@ -24,10 +24,13 @@ impl<V> Default for Pending<V> {
 }
 
 impl<V> Pending<V> {
-    pub(crate) fn insert(&mut self, prefix: Prefix, value: V) {
-        if self.entries.insert(prefix, value).is_none() {
+    /// Gives back what waited before.
+    pub(crate) fn insert(&mut self, prefix: Prefix, value: V) -> Option<V> {
+        let superseded = self.entries.insert(prefix, value);
+        if superseded.is_none() {
             *self.counts.of_mut(prefix.family()) += 1;
         }
+        superseded
     }
 
     pub(crate) fn remove(&mut self, prefix: Prefix) -> Option<V> {
