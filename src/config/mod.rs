@@ -69,6 +69,12 @@ impl Config {
     }
 }
 
+/// Whether an interface name of the file stands for more than one interface.
+#[must_use]
+pub fn is_glob(name: &str) -> bool {
+    name.contains(['*', '?'])
+}
+
 /// `[bgp]`
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Bgp {

@@ -43,7 +43,10 @@ use crate::policy::Role;
 use crate::{Asn, Families, Family, InterfaceIndex, NextHop, PeerId, PeerKind, Prefix, RouterId};
 
 pub use originated::Originated;
-pub use view::{AdvertisedView, DestinationView, FamilyCounts, Page, PathSource, PathStatus, PathView};
+pub use decision::Reason;
+pub use view::{
+    AdvertisedView, DestinationView, FamilyCounts, Page, PathSource, PathStatus, PathView, Totals,
+};
 
 /// What the whole RIB needs to know.
 #[derive(Debug, Clone, PartialEq, Eq)]

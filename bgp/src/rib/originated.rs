@@ -43,6 +43,10 @@ impl Originated {
         networks.any(|network| self.contains(network) && (!network.is_default() || prefix.is_default()))
     }
 
+    pub(crate) fn len(&self) -> usize {
+        self.routes.len()
+    }
+
     /// The first one behind `after`.
     pub(crate) fn next(&self, after: Option<Prefix>) -> Option<Prefix> {
         let from = after.map_or(Bound::Unbounded, Bound::Excluded);

@@ -107,6 +107,17 @@ pub struct FamilyCounts {
     pub pending: usize,
 }
 
+/// The size of the RIB.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Totals {
+    /// Prefixes in the table.
+    pub destinations: usize,
+    /// Paths to them: those of the Adj-RIBs-In, whatever became of them, and our own.
+    pub paths: usize,
+    /// Different sets of attributes in memory.
+    pub attributes: usize,
+}
+
 impl Rib {
     /// The counts of a neighbor; `None` where it is not configured.
     #[must_use]
@@ -195,10 +206,18 @@ impl Rib {
         Page { items, next }
     }
 
-    /// Prefixes in the table, and different sets of attributes in memory; for people who wonder about memory.
+    /// How much there is of everything.
     #[must_use]
-    pub fn sizes(&self) -> (usize, usize) {
-        (self.table.len(), self.attributes.len())
+    pub fn totals(&self) -> Totals {
+        let kept = |peer: &super::peer::Peer| -> usize {
+            let families = Family::ALL.into_iter();
+            families.map(|family| usize::try_from(peer.adj_rib_in.of(family).kept).unwrap_or(usize::MAX)).sum()
+        };
+        Totals {
+            destinations: self.table.len(),
+            paths: self.peers.values().map(kept).sum::<usize>() + self.originated.len(),
+            attributes: self.attributes.len(),
+        }
     }
 
     fn page<T>(

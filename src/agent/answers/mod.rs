@@ -154,7 +154,7 @@ impl View {
     async fn interfaces(&self) -> Result<api::Interfaces, api::Error> {
         let discovery = self.discovery_status().await?;
         let by_index: BTreeMap<InterfaceIndex, &nd::UplinkStatus> =
-            discovery.iter().map(|status| (status.interface, status)).collect();
+            discovery.uplinks.iter().map(|status| (status.interface, status)).collect();
         let mut interfaces: Vec<api::Interface> = self
             .interfaces
             .by_index
@@ -162,7 +162,7 @@ impl View {
             .map(|interface| words::interface(interface, by_index.get(&interface.index).copied()))
             .collect();
         interfaces.sort_by(|a, b| b.uplink.cmp(&a.uplink).then_with(|| a.name.cmp(&b.name)));
-        let uplinks: Vec<&str> = discovery.iter().map(|status| status.uplink.name.as_str()).collect();
+        let uplinks: Vec<&str> = discovery.uplinks.iter().map(|status| status.uplink.name.as_str()).collect();
         let sysctls = sysctl::check(&uplinks, Path::new(sysctl::ROOT)).iter().map(words::sysctl).collect();
         Ok(api::Interfaces { interfaces, sysctls })
     }
@@ -233,7 +233,7 @@ impl View {
         answer.await.map_err(|_| stopping())
     }
 
-    async fn discovery_status(&self) -> Result<Vec<nd::UplinkStatus>, api::Error> {
+    async fn discovery_status(&self) -> Result<nd::Status, api::Error> {
         let (reply, answer) = oneshot::channel();
         self.discovery.send(nd::Command::Show(reply)).await.map_err(|_| stopping())?;
         answer.await.map_err(|_| stopping())

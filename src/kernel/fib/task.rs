@@ -311,7 +311,9 @@ impl Task {
                 self.delta.resync(routes, Instant::now());
                 if let FirstDump::Awaited(waiting) = &mut self.first_dump {
                     let inherited = self.delta.counters().stale;
-                    waiting.drain(..).for_each(|reply| drop(reply.send(inherited)));
+                    for reply in waiting.drain(..) {
+                        let _ = reply.send(inherited);
+                    }
                     self.first_dump = FirstDump::Inherited(inherited);
                 }
             }
