@@ -101,11 +101,11 @@ impl From<&message::Capability> for Capability {
         match capability {
             Known::Multiprotocol(pair) => known(1, "multiprotocol", family(*pair)),
             Known::RouteRefresh => known(2, "route refresh", String::new()),
-            Known::ExtendedNextHop(families) => {
-                known(5, "extended next hop", list(families, |(pair, afi)| {
-                    format!("{} over {}", family(*pair), next_hop_family(*afi))
-                }))
-            }
+            Known::ExtendedNextHop(families) => known(
+                5,
+                "extended next hop",
+                list(families, |(pair, afi)| format!("{} over {}", family(*pair), next_hop_family(*afi))),
+            ),
             Known::ExtendedMessage => known(6, "extended message", String::new()),
             Known::GracefulRestart(restart) => known(64, "graceful restart", graceful_restart(restart)),
             Known::FourOctetAs(asn) => known(65, "four-octet AS", asn.to_string()),
@@ -188,7 +188,8 @@ mod tests {
         let attributes = Attributes {
             extended_communities: [ExtendedCommunity([0, 2, 0xfd, 0xe9, 0, 0, 0, 100])].into(),
             large_communities: [LargeCommunity { global: 65001, local1: 2, local2: 3 }].into(),
-            unknown: [UnknownAttribute { flags: 0xc0, code: 99, value: Bytes::from_static(&[1, 0xab]) }].into(),
+            unknown: [UnknownAttribute { flags: 0xc0, code: 99, value: Bytes::from_static(&[1, 0xab]) }]
+                .into(),
             ..Attributes::originated()
         };
         let shown = PathAttributes::from(&attributes);

@@ -101,17 +101,18 @@ impl Connected<IncomingStream<'_, Clients>> for ClientInfo {
 /// A connection that breaks at its deadline. The deadline moves only when an answer has been handed to the
 /// kernel to the last byte, so neither a dribble of request bytes nor a trickle of reads holds a place.
 pub(super) struct Client {
+    /// The first to be dropped: who sees the connection closed finds the place free.
+    _place: OwnedSemaphorePermit,
     stream: UnixStream,
     deadline: Pin<Box<Sleep>>,
     exchange: Duration,
     answering: bool,
-    _place: OwnedSemaphorePermit,
 }
 
 impl Client {
     fn new(stream: UnixStream, exchange: Duration, place: OwnedSemaphorePermit) -> Self {
         let deadline = Box::pin(tokio::time::sleep(exchange));
-        Self { stream, deadline, exchange, answering: false, _place: place }
+        Self { _place: place, stream, deadline, exchange, answering: false }
     }
 
     /// What a call that has to wait returns: the error once the deadline has passed.

@@ -84,8 +84,8 @@ impl Server {
     ) -> io::Result<()> {
         let (stopping, mut stopped) = tokio::sync::watch::channel(());
         let clients = Clients::new(self.socket.listener()?, self.limits);
-        let service = routes::router(requests, self.limits.agent)
-            .into_make_service_with_connect_info::<ClientInfo>();
+        let service =
+            routes::router(requests, self.limits.agent).into_make_service_with_connect_info::<ClientInfo>();
         let serving = axum::serve(clients, service).with_graceful_shutdown(async move {
             stop.await;
             drop(stopping);
