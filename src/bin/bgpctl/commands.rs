@@ -111,7 +111,7 @@ async fn fib<W: Write>(client: &Client, path: &str, output: &mut Output<W>) -> R
     let mut after = None;
     loop {
         let api::Fib { counters, page } = client.get(&with_cursor(path, after)).await?;
-        rows.print(&page.items, &render::fib)?;
+        rows.print(&page.items, render::fib)?;
         match advance(client, after, page.next)? {
             Some(next) => after = Some(next),
             None => {

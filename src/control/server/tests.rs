@@ -148,6 +148,21 @@ fn a_second_daemon_does_not_steal_the_socket() {
 }
 
 #[test]
+fn a_daemon_that_hangs_keeps_its_socket() {
+    let directory = TestDir::new("hangs");
+    let address = socket2::SockAddr::unix(directory.socket()).unwrap();
+    let socket = || socket2::Socket::new(socket2::Domain::UNIX, socket2::Type::STREAM, None).unwrap();
+    let daemon = socket();
+    daemon.bind(&address).unwrap();
+    daemon.listen(0).unwrap();
+    // Nobody accepts: with a backlog of 0, one connection fills it.
+    let waiting = socket();
+    waiting.connect(&address).unwrap();
+    assert!(matches!(Server::bind(&directory.socket()), Err(BindError::InUse { .. })));
+    assert!(directory.socket().exists());
+}
+
+#[test]
 fn a_stale_socket_is_replaced() {
     let directory = TestDir::new("stale");
     // Closing a listener leaves its file, as a crash does.
@@ -195,6 +210,18 @@ async fn an_answer_is_json_and_a_stop_removes_the_file() {
     assert!(answer.starts_with("HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n"), "{answer}");
     assert!(answer.ends_with("{\"path\":\"/x.toml\",\"toml\":\"a = 1\"}\n"), "{answer}");
 
+    running.stop.send(()).unwrap();
+    tokio::time::timeout(PATIENCE, running.serving).await.unwrap().unwrap().unwrap();
+    assert!(!running.directory.socket().exists());
+}
+
+#[tokio::test]
+async fn a_stop_does_not_wait_for_an_agent_that_does_not_answer() {
+    let forever = Limits { agent: 10 * PATIENCE, exchange: 10 * PATIENCE, ..Limits::default() };
+    let mut running = Running::start("unanswered", forever);
+    let mut stream = running.connect().await;
+    stream.write_all(get("/v1/config").as_bytes()).await.unwrap();
+    let _unanswered = running.requests.recv().await.unwrap();
     running.stop.send(()).unwrap();
     tokio::time::timeout(PATIENCE, running.serving).await.unwrap().unwrap().unwrap();
     assert!(!running.directory.socket().exists());
@@ -280,8 +307,10 @@ async fn bad_requests_say_what_was_wrong() {
 async fn a_request_with_a_large_body_is_refused() {
     let running = Running::start("large", Limits::default());
     let body = "x".repeat(5000);
-    let request =
-        format!("POST /v1/reload HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{body}", body.len());
+    let request = format!(
+        "POST /v1/reload HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{body}",
+        body.len()
+    );
     let answer = running.refused(&request).await;
     assert_eq!(error(&answer).0, "413 Payload Too Large");
 }
