@@ -216,14 +216,15 @@ async fn an_answer_is_json_and_a_stop_removes_the_file() {
 }
 
 #[tokio::test]
-async fn a_stop_does_not_wait_for_an_agent_that_does_not_answer() {
+async fn a_stop_ends_requests_that_nobody_answers() {
     let forever = Limits { agent: 10 * PATIENCE, exchange: 10 * PATIENCE, ..Limits::default() };
     let mut running = Running::start("unanswered", forever);
     let mut stream = running.connect().await;
     stream.write_all(get("/v1/config").as_bytes()).await.unwrap();
-    let _unanswered = running.requests.recv().await.unwrap();
+    let Request::Config(reply) = running.requests.recv().await.unwrap() else { panic!() };
     running.stop.send(()).unwrap();
     tokio::time::timeout(PATIENCE, running.serving).await.unwrap().unwrap().unwrap();
+    assert!(reply.is_closed(), "the request outlived the server");
     assert!(!running.directory.socket().exists());
 }
 
