@@ -34,7 +34,14 @@ pub(crate) fn summary(summary: &Summary) -> String {
     ];
     let table = table(columns, neighbors.iter().map(row).collect(), Position::First);
     let established = neighbors.iter().filter(|neighbor| neighbor.state == SessionState::Established).count();
-    format!("{head}{table}\nNeighbors: {}, established: {established}\n", neighbors.len())
+    let errors: String = neighbors.iter().filter_map(error).collect();
+    format!("{head}{table}\nNeighbors: {}, established: {established}\n{errors}", neighbors.len())
+}
+
+/// Why a neighbor is not up, where anything is known.
+fn error(neighbor: &NeighborSummary) -> Option<String> {
+    let error = neighbor.last_error.as_deref().filter(|_| neighbor.state != SessionState::Established)?;
+    Some(format!("{}: {}\n", printable(&neighbor.name), printable(error)))
 }
 
 fn row(neighbor: &NeighborSummary) -> [String; 7] {
@@ -118,6 +125,7 @@ tor1(eth0)  65004       31       29  00:01:23             4       2
 eth1            -        0        0     never        Active       0
 
 Neighbors: 2, established: 1
+eth1: connection refused
 ";
         assert_eq!(summary(&answer), expected);
         let none = Summary { neighbors: Vec::new(), router_id: None, ..answer };
