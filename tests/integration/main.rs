@@ -2,6 +2,8 @@
 
 // The attribute tells clippy that helpers outside of `#[test]` may panic too.
 #[cfg(test)]
+mod bgpctl;
+#[cfg(test)]
 mod config;
 #[cfg(test)]
 mod kernel;

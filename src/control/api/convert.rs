@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use bgp::message::capability::ForwardingState;
-use bgp::message::{self, AsPath, Attributes, Community, SegmentKind};
+use bgp::message::{self, Attributes, Community, Segment, SegmentKind};
 use bgp::{AfiSafi, Family, session};
 
 use super::{Capability, MessageCounts, PathAttributes, PathOrigin, SessionState};
@@ -42,7 +42,7 @@ impl From<&Attributes> for PathAttributes {
     fn from(attributes: &Attributes) -> Self {
         Self {
             origin: attributes.origin.into(),
-            as_path: as_path(&attributes.as_path),
+            as_path: as_path(attributes.as_path.segments()),
             next_hop: attributes.next_hop.to_string(),
             med: attributes.med,
             local_pref: attributes.local_pref,
@@ -67,9 +67,8 @@ impl From<&Attributes> for PathAttributes {
 }
 
 /// A sequence is bare; sets and confederation segments have the brackets that RFC 5065 readers know.
-fn as_path(path: &AsPath) -> String {
-    let segments: Vec<String> = path
-        .segments()
+fn as_path(segments: impl Iterator<Item = Segment>) -> String {
+    let segments: Vec<String> = segments
         .map(|segment| {
             let joined = |separator: &str| {
                 segment.asns.iter().map(ToString::to_string).collect::<Vec<_>>().join(separator)
@@ -101,11 +100,11 @@ impl From<&message::Capability> for Capability {
         match capability {
             Known::Multiprotocol(pair) => known(1, "multiprotocol", family(*pair)),
             Known::RouteRefresh => known(2, "route refresh", String::new()),
-            Known::ExtendedNextHop(families) => {
-                known(5, "extended next hop", list(families, |(pair, afi)| {
-                    format!("{} over {}", family(*pair), next_hop_family(*afi))
-                }))
-            }
+            Known::ExtendedNextHop(families) => known(
+                5,
+                "extended next hop",
+                list(families, |(pair, afi)| format!("{} over {}", family(*pair), next_hop_family(*afi))),
+            ),
             Known::ExtendedMessage => known(6, "extended message", String::new()),
             Known::GracefulRestart(restart) => known(64, "graceful restart", graceful_restart(restart)),
             Known::FourOctetAs(asn) => known(65, "four-octet AS", asn.to_string()),
@@ -184,11 +183,26 @@ mod tests {
     }
 
     #[test]
+    fn segments_have_the_brackets_of_their_kind() {
+        let segments = [
+            (SegmentKind::ConfedSequence, vec![64512, 64513]),
+            (SegmentKind::ConfedSet, vec![64514, 64515]),
+            (SegmentKind::Sequence, vec![65004, 4_200_000_000]),
+            (SegmentKind::Set, vec![1, 2]),
+        ];
+        let segments =
+            segments.map(|(kind, asns)| Segment { kind, asns: asns.into_iter().map(Asn).collect() });
+        assert_eq!(as_path(segments.into_iter()), "(64512 64513) [64514,64515] 65004 4200000000 {1,2}");
+        assert_eq!(as_path(std::iter::empty()), "");
+    }
+
+    #[test]
     fn attributes_become_words() {
         let attributes = Attributes {
             extended_communities: [ExtendedCommunity([0, 2, 0xfd, 0xe9, 0, 0, 0, 100])].into(),
             large_communities: [LargeCommunity { global: 65001, local1: 2, local2: 3 }].into(),
-            unknown: [UnknownAttribute { flags: 0xc0, code: 99, value: Bytes::from_static(&[1, 0xab]) }].into(),
+            unknown: [UnknownAttribute { flags: 0xc0, code: 99, value: Bytes::from_static(&[1, 0xab]) }]
+                .into(),
             ..Attributes::originated()
         };
         let shown = PathAttributes::from(&attributes);

@@ -10,7 +10,7 @@ use axum::extract::connect_info::Connected;
 use axum::serve::IncomingStream;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::{Instant, Sleep};
 
 use super::{Limits, REFUSALS_MAX};
@@ -24,6 +24,15 @@ pub(super) struct Clients {
     places: Arc<Semaphore>,
     refusals: Arc<Semaphore>,
     exchange: Duration,
+    connections: watch::Receiver<Connections>,
+}
+
+/// What is to become of the connections.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Connections {
+    Served,
+    /// Their time to end by themselves is over.
+    Cut,
 }
 
 /// What is known of a client: the kernel's word (SO_PEERCRED), not its own.
@@ -43,12 +52,17 @@ pub(super) enum Admission {
 }
 
 impl Clients {
-    pub(super) fn new(listener: UnixListener, limits: Limits) -> Self {
+    pub(super) fn new(
+        listener: UnixListener,
+        limits: Limits,
+        connections: watch::Receiver<Connections>,
+    ) -> Self {
         Self {
             listener,
             places: Arc::new(Semaphore::new(limits.clients)),
             refusals: Arc::new(Semaphore::new(REFUSALS_MAX)),
             exchange: limits.exchange,
+            connections,
         }
     }
 
@@ -83,7 +97,7 @@ impl axum::serve::Listener for Clients {
                 pid: credentials.and_then(|credentials| credentials.pid()),
                 uid: credentials.map(|credentials| credentials.uid()),
             };
-            return (Client::new(stream, self.exchange, permit), info);
+            return (Client::new(stream, self.exchange, self.connections.clone(), permit), info);
         }
     }
 
@@ -101,21 +115,35 @@ impl Connected<IncomingStream<'_, Clients>> for ClientInfo {
 /// A connection that breaks at its deadline. The deadline moves only when an answer has been handed to the
 /// kernel to the last byte, so neither a dribble of request bytes nor a trickle of reads holds a place.
 pub(super) struct Client {
+    /// The first to be dropped: who sees the connection closed finds the place free.
+    _place: OwnedSemaphorePermit,
     stream: UnixStream,
     deadline: Pin<Box<Sleep>>,
+    cut: Pin<Box<dyn Future<Output = ()> + Send>>,
     exchange: Duration,
     answering: bool,
-    _place: OwnedSemaphorePermit,
 }
 
 impl Client {
-    fn new(stream: UnixStream, exchange: Duration, place: OwnedSemaphorePermit) -> Self {
+    fn new(
+        stream: UnixStream,
+        exchange: Duration,
+        mut connections: watch::Receiver<Connections>,
+        place: OwnedSemaphorePermit,
+    ) -> Self {
+        let cut = Box::pin(async move {
+            // A sender that is gone is a server that is gone.
+            let _ = connections.wait_for(|connections| *connections == Connections::Cut).await;
+        });
         let deadline = Box::pin(tokio::time::sleep(exchange));
-        Self { stream, deadline, exchange, answering: false, _place: place }
+        Self { _place: place, stream, deadline, cut, exchange, answering: false }
     }
 
-    /// What a call that has to wait returns: the error once the deadline has passed.
+    /// What a call that has to wait returns: an error once the deadline has passed, or the server stops.
     fn wait<T>(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<T>> {
+        if self.cut.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
+        }
         ready!(self.deadline.as_mut().poll(cx));
         Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
     }

@@ -6,15 +6,16 @@
 //! Every bound is in [`Limits`] or beside it. A client that sends its request too slowly, or takes its answer
 //! too slowly, is dropped: one deadline runs from the end of an answer to the end of the next ([`client`]).
 
+use std::convert::Infallible;
 use std::future::Future;
 use std::io;
 use std::path::Path;
 use std::time::Duration;
 
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot, watch};
 
 use super::Request;
-use client::{ClientInfo, Clients};
+use client::{ClientInfo, Clients, Connections};
 use socket::Socket;
 
 mod client;
@@ -82,21 +83,27 @@ impl Server {
         requests: mpsc::Sender<Request>,
         stop: impl Future<Output = ()> + Send + 'static,
     ) -> io::Result<()> {
-        let (stopping, mut stopped) = tokio::sync::watch::channel(());
-        let clients = Clients::new(self.socket.listener()?, self.limits);
-        let service = routes::router(requests, self.limits.agent)
-            .into_make_service_with_connect_info::<ClientInfo>();
+        let (stopping, stopped) = oneshot::channel();
+        let (cut, uncut) = watch::channel(Connections::Served);
+        let clients = Clients::new(self.socket.listener()?, self.limits, uncut);
+        let service =
+            routes::router(requests, self.limits.agent).into_make_service_with_connect_info::<ClientInfo>();
         let serving = axum::serve(clients, service).with_graceful_shutdown(async move {
             stop.await;
-            drop(stopping);
+            // Unheard when the server has ended already.
+            let _ = stopping.send(());
         });
+        let cutting = async move {
+            if stopped.await.is_ok() {
+                tokio::time::sleep(STOP_DEADLINE).await;
+                cut.send_replace(Connections::Cut);
+            }
+            // `serving` ends when its last connection does: no task is left behind.
+            std::future::pending::<Infallible>().await
+        };
         tokio::select! {
             result = serving => result,
-            () = async {
-                // Ready with an error when `stopping` is dropped: the stop has begun.
-                while stopped.changed().await.is_ok() {}
-                tokio::time::sleep(STOP_DEADLINE).await;
-            } => Ok(()),
+            never = cutting => match never {},
         }
     }
 }

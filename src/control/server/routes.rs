@@ -77,7 +77,8 @@ async fn guard(ConnectInfo(client): ConnectInfo<ClientInfo>, request: HttpReques
         return Error::new(ErrorCode::TooLarge, message).into_response();
     }
     if axum::body::to_bytes(body, REQUEST_BODY_MAX).await.is_err() {
-        let message = format!("the request's body is cut off, or over the limit of {REQUEST_BODY_MAX} octets");
+        let message =
+            format!("the request's body is cut off, or over the limit of {REQUEST_BODY_MAX} octets");
         return Error::new(ErrorCode::TooLarge, message).into_response();
     }
     if parts.method == axum::http::Method::POST {
@@ -305,4 +306,45 @@ impl IntoResponse for Error {
 fn json(status: StatusCode, mut body: Vec<u8>) -> Response {
     body.push(b'\n');
     (status, [(header::CONTENT_TYPE, "application/json")], body).into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn route(third_octet: u8, reason: String) -> api::FibRoute {
+        api::FibRoute {
+            prefix: bgp::Prefix::host([10, 0, third_octet, 1].into()),
+            kind: api::RouteKind::Blackhole,
+            gateways: Vec::new(),
+            preferred_source: None,
+            status: api::FibState::Failed { reason },
+        }
+    }
+
+    #[test]
+    fn a_page_ends_at_its_size_and_says_where_to_go_on() {
+        let third = "x".repeat(PAGE_BYTES / 3);
+        let items = (0..5).map(|octet| route(octet, third.clone())).collect();
+        let mut page = Page { items, next: None };
+        bound(&mut page).unwrap();
+        assert_eq!(page.items.len(), 2);
+        assert_eq!(page.next, Some(page.items[1].prefix));
+    }
+
+    #[test]
+    fn a_page_of_one_giant_is_kept() {
+        let items = vec![route(0, "x".repeat(2 * PAGE_BYTES)), route(1, String::new())];
+        let mut page = Page { items, next: None };
+        bound(&mut page).unwrap();
+        assert_eq!((page.items.len(), page.next), (1, Some(page.items[0].prefix)));
+    }
+
+    #[test]
+    fn a_small_page_keeps_its_cursor() {
+        let next = Some(bgp::Prefix::host([10, 0, 0, 1].into()));
+        let mut page = Page { items: vec![route(0, String::new())], next };
+        bound(&mut page).unwrap();
+        assert_eq!((page.items.len(), page.next), (1, next));
+    }
 }

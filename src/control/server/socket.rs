@@ -3,7 +3,6 @@
 use std::fs::{self, DirBuilder, File, Permissions, TryLockError};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, PermissionsExt};
-use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
 use socket2::{Domain, SockAddr, Type};
@@ -132,12 +131,16 @@ fn remove_stale(path: &Path) -> Result<(), BindError> {
         }
         Ok(_) => {}
     }
-    match UnixStream::connect(path) {
-        Ok(_) => Err(BindError::InUse { path: path.to_owned() }),
+    let address = SockAddr::unix(path).map_err(io("use the path"))?;
+    let socket = socket2::Socket::new(Domain::UNIX, Type::STREAM, None).map_err(io("open a socket"))?;
+    // A daemon that hangs with a full backlog must not make this one hang too.
+    socket.set_nonblocking(true).map_err(io("set up a socket"))?;
+    match socket.connect(&address) {
+        Ok(()) => Err(BindError::InUse { path: path.to_owned() }),
         Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
             fs::remove_file(path).map_err(io("remove the stale socket"))
         }
-        // A full backlog answers so: somebody listens, and is busy.
+        // A full backlog: somebody listens, and is busy.
         Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
             Err(BindError::InUse { path: path.to_owned() })
         }
