@@ -101,17 +101,14 @@ impl Session {
             self.connection_timers_expired(id, input, now);
         }
         match self.dialler {
-            Dialler::Waiting { until } if until <= now => match self.held_back_until(now) {
-                Some(until) => self.dialler = Dialler::Waiting { until },
-                None => self.dial(now),
-            },
             Dialler::Dialling { id, timeout, again } if timeout <= now => {
                 self.out.push(Action::Close(id));
                 self.last_error = Some(SessionError::ConnectTimeout(CONNECT_TIMEOUT));
-                self.dialler = Dialler::Waiting { until: again.max(now) };
+                self.dialler = Dialler::Waiting { until: again };
             }
             Dialler::Resting | Dialler::Waiting { .. } | Dialler::Dialling { .. } => {}
         }
+        self.dial_if_due(now);
     }
 
     fn connection_timers_expired(&mut self, id: ConnectionId, input: Input, now: Instant) {
@@ -150,13 +147,18 @@ impl Session {
         }
     }
 
-    pub(super) fn connect_failed(&mut self, id: ConnectionId, now: Instant) {
+    /// TcpConnectionFails (event 18), before or after TCP was there.
+    pub(super) fn connection_failed(&mut self, id: ConnectionId, now: Instant) {
         match self.dialler {
             Dialler::Dialling { id: dialled, again, .. } if dialled == id => {
                 self.last_error = Some(SessionError::ConnectFailed);
-                self.dialler = Dialler::Waiting { until: again.max(now) };
+                self.dialler = Dialler::Waiting { until: again };
+                self.dial_if_due(now);
             }
             Dialler::Resting | Dialler::Waiting { .. } | Dialler::Dialling { .. } => {}
+        }
+        if let Some(state) = self.connection(id).map(Connection::state) {
+            self.end(id, SessionError::ConnectionClosed(state), now);
         }
     }
 
@@ -176,14 +178,6 @@ impl Session {
                 }
                 self.open(id, Direction::Inbound, now);
             }
-        }
-    }
-
-    pub(super) fn closed(&mut self, id: ConnectionId, now: Instant) {
-        match self.connection(id).map(Connection::state) {
-            Some(state) => self.end(id, SessionError::ConnectionClosed(state), now),
-            // Some drivers cannot tell a dial that failed from a connection that broke at once.
-            None => self.connect_failed(id, now),
         }
     }
 
@@ -266,6 +260,17 @@ impl Session {
 
     pub(super) fn connection_ids(&self) -> Vec<ConnectionId> {
         self.connections.iter().map(|connection| connection.id).collect()
+    }
+
+    /// Dials when the retry timer has expired, unless an inbound connection makes that unnecessary for now.
+    fn dial_if_due(&mut self, now: Instant) {
+        match self.dialler {
+            Dialler::Waiting { until } if until <= now => match self.held_back_until(now) {
+                Some(until) => self.dialler = Dialler::Waiting { until },
+                None => self.dial(now),
+            },
+            Dialler::Resting | Dialler::Waiting { .. } | Dialler::Dialling { .. } => {}
+        }
     }
 
     fn dial(&mut self, now: Instant) {

@@ -276,10 +276,9 @@ impl Session {
             Event::Stop(stop) => self.stop(stop, now),
             Event::Deadline { input_pending } => self.timers_expired(input_pending.into(), now),
             Event::Connected(id) => self.connected(id, now),
-            Event::ConnectFailed(id) => self.connect_failed(id, now),
+            Event::ConnectFailed(id) | Event::Closed(id) => self.connection_failed(id, now),
             Event::Accepted(id) => self.accepted(id, now),
             Event::Received(id, bytes) => self.receive(id, &bytes, now),
-            Event::Closed(id) => self.closed(id, now),
             Event::Written(id, length) => self.written(id, length, now),
         }
     }
