@@ -144,7 +144,8 @@ impl SessionError {
         }
     }
 
-    /// Whether people should see it: a lost collision is how two speakers that dial each other agree.
+    /// Whether people should see it where no session was lost by it: a lost collision is how two speakers that
+    /// dial each other agree.
     pub(super) fn is_worth_telling(&self) -> bool {
         match self {
             Self::Collision => false,

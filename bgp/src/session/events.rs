@@ -2,10 +2,13 @@
 
 use std::time::{Duration, Instant};
 
+use bytes::BytesMut;
+
 use super::connection::{Connection, Direction, Extension, Stage};
 use super::error::{Damping, is_unsupported_parameter};
 use super::negotiate::{OpenForm, our_open};
 use super::{Action, Administrative, ConnectionId, Session, SessionError, State, Stop};
+use crate::message::{CeaseSubcode, MessageKind, Notification};
 
 /// A dial that is not answered is given up after this long: two retransmissions of the SYN.
 pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
@@ -132,6 +135,10 @@ impl Session {
                 }
             }
         }
+        if connection.contest_over(now) {
+            self.establish(id, now);
+            return;
+        }
         if connection.keepalive_due(now) {
             connection.send_keepalive(&mut self.out, now);
         }
@@ -176,9 +183,21 @@ impl Session {
                 if let Some(superseded) = superseded.map(|connection| connection.id) {
                     self.end(superseded, SessionError::Collision, now);
                 }
-                self.open(id, Direction::Inbound, now);
+                match self.negotiated().map(|negotiated| negotiated.graceful_restart().is_some()) {
+                    // RFC 4271 section 6.8: the established session wins, whatever the OPEN would say.
+                    Some(false) => self.reject(id),
+                    Some(true) | None => self.open(id, Direction::Inbound, now),
+                }
             }
         }
+    }
+
+    /// Refuses an inbound connection before its OPEN.
+    fn reject(&mut self, id: ConnectionId) {
+        let mut bytes = BytesMut::new();
+        Notification::cease(CeaseSubcode::ConnectionCollision).encode(&mut bytes);
+        self.out.transmit(id, MessageKind::Notification, bytes.freeze());
+        self.out.push(Action::Close(id));
     }
 
     pub(super) fn written(&mut self, id: ConnectionId, length: usize, now: Instant) {
@@ -200,7 +219,11 @@ impl Session {
             SessionError::ConnectionClosed(_) => {}
             _ => self.out.push(Action::Close(id)),
         }
-        if let Stage::Established { since, .. } = connection.stage {
+        let established = match connection.stage {
+            Stage::Established { since, .. } => Some(since),
+            Stage::OpenSent(_) | Stage::OpenConfirm(_) | Stage::Contested { .. } => None,
+        };
+        if let Some(since) = established {
             if now.saturating_duration_since(since) >= STABLE_AFTER {
                 self.retry.reset();
             }
@@ -216,8 +239,12 @@ impl Session {
                 self.try_without_parameters(&connection);
             }
         }
-        if error.is_worth_telling() {
+        if established.is_some() || error.is_worth_telling() {
             self.last_error = Some(error);
+        }
+        match self.administrative {
+            Administrative::Started => self.settle_contest(now),
+            Administrative::Stopped => {}
         }
         self.rearm(now);
     }
@@ -227,7 +254,7 @@ impl Session {
         match (&refused.stage, refused.form) {
             (Stage::OpenSent(_) | Stage::OpenConfirm(_), OpenForm::Full) => self.next_open = OpenForm::Plain,
             (Stage::OpenSent(_) | Stage::OpenConfirm(_), OpenForm::Plain)
-            | (Stage::Established { .. }, _) => {}
+            | (Stage::Contested { .. } | Stage::Established { .. }, _) => {}
         }
     }
 
@@ -287,7 +314,9 @@ impl Session {
         let until = match inbound.stage {
             Stage::OpenSent(_) => inbound.opened + INBOUND_PATIENCE,
             // It ends by its own hold timer where the peer falls silent.
-            Stage::OpenConfirm(_) | Stage::Established { .. } => now + INBOUND_PATIENCE,
+            Stage::OpenConfirm(_) | Stage::Contested { .. } | Stage::Established { .. } => {
+                now + INBOUND_PATIENCE
+            }
         };
         (until > now).then_some(until)
     }

@@ -50,20 +50,59 @@ fn without_the_other_open_both_connections_go_on() {
 
 #[test]
 fn an_established_session_wins() {
-    let (mut driven, actions) = inbound_open_meets(State::Established, &their_open());
-    assert_eq!(words(&actions), "notify 6/7, close");
+    let mut driven = established(config(), &their_open());
+    let id = driven.session.next_connection();
+    assert_eq!(words(&driven.handle(Event::Accepted(id))), "notify 6/7, close");
     assert_eq!(driven.session.last_error(), None, "a lost collision is no error");
-    driven.receive(update());
-    assert!(driven.up);
+    assert_eq!(words(&driven.receive(update())), "update");
+}
+
+/// A session whose dialled connection was confirmed while the inbound one, which would win, waits for an OPEN.
+fn contested() -> (Driven, ConnectionId, ConnectionId) {
+    let mut driven = Driven::new(config(), epoch());
+    let outbound = driven.dial();
+    let inbound = driven.accept();
+    driven.handle(Event::Received(outbound, open_bytes(&their_open())));
+    assert_eq!(words(&driven.handle(Event::Received(outbound, keepalive()))), "");
+    assert_eq!(driven.session.state(), State::OpenConfirm);
+    (driven, outbound, inbound)
 }
 
 #[test]
-fn the_first_to_be_confirmed_closes_the_other_and_a_dial_in_flight() {
+fn a_confirmed_connection_gives_way_to_the_winner_of_the_collision() {
+    let (mut driven, _, inbound) = contested();
+    let actions = driven.handle(Event::Received(inbound, open_bytes(&their_open())));
+    assert_eq!(words(&actions), "notify 6/7, close, keepalive");
+    assert_eq!(words(&driven.handle(Event::Received(inbound, keepalive()))), "up");
+}
+
+#[test]
+fn a_confirmed_connection_is_established_when_its_rival_ends_or_stays_silent_or_the_peer_decides() {
+    let (mut driven, _, inbound) = contested();
+    assert_eq!(words(&driven.handle(Event::Closed(inbound))), "up");
+
+    let (mut driven, _, _) = contested();
+    assert_eq!(words(&driven.advance(Duration::from_millis(999))), "");
+    assert_eq!(words(&driven.advance(Duration::from_millis(1))), "notify 6/7, close, up");
+
+    let (mut driven, outbound, _) = contested();
+    let actions = driven.handle(Event::Received(outbound, update()));
+    assert_eq!(words(&actions), "notify 6/7, close, up, update");
+}
+
+#[test]
+fn a_confirmed_connection_may_be_stopped() {
+    let (mut driven, _, _) = contested();
+    assert_eq!(words(&driven.handle(Event::Stop(Stop::Silent))), "close, close");
+}
+
+#[test]
+fn the_winner_of_the_collision_closes_the_other_and_a_dial_in_flight() {
     let mut driven = Driven::new(config(), epoch());
-    let outbound = driven.dial();
-    driven.accept();
-    driven.handle(Event::Received(outbound, open_bytes(&their_open())));
-    assert_eq!(words(&driven.handle(Event::Received(outbound, keepalive()))), "notify 6/7, close, up");
+    driven.dial();
+    let inbound = driven.accept();
+    driven.handle(Event::Received(inbound, open_bytes(&their_open())));
+    assert_eq!(words(&driven.handle(Event::Received(inbound, keepalive()))), "notify 6/7, close, up");
 
     let mut driven = Driven::new(config(), epoch());
     driven.handle(Event::Start);
@@ -104,8 +143,9 @@ fn a_connection_from_before_the_session_does_not_replace_it() {
     let inbound = driven.accept();
     driven.now += Duration::from_millis(1);
     driven.handle(Event::Received(outbound, open_bytes(&theirs)));
-    let actions = driven.handle(Event::Received(outbound, keepalive()));
-    assert_eq!(words(&actions), "notify 6/7, close, up");
+    driven.handle(Event::Received(outbound, keepalive()));
+    driven.handle(Event::Received(outbound, update()));
+    assert_eq!(driven.session.state(), State::Established);
     assert!(driven.handle(Event::Received(inbound, open_bytes(&theirs))).is_empty());
 }
 
@@ -292,15 +332,15 @@ fn two_speakers_that_dial_each_other_end_up_with_one_session() {
                 network.sides[0].session.state(),
                 network.sides[1].session.state()
             );
-            let minutes_later = network.now + Duration::from_mins(3);
-            network.run_until(minutes_later);
+            let ups = network.sides.each_ref().map(|side| side.ups);
+            match graceful_restart {
+                None => assert_eq!(ups, [1, 1], "seed {seed}: a session was lost on the way"),
+                // A connection that arrives late looks like a restart: it may replace the session once.
+                Some(_) => assert!(ups.iter().all(|&ups| ups <= 2), "seed {seed}: {ups:?}"),
+            }
+            let later = network.now + Duration::from_secs(30);
+            network.run_until(later);
             assert!(network.is_one_session(), "seed {seed}: the session did not stay");
-            eprintln!(
-                "UPS {:?} {} {}",
-                graceful_restart.is_some(),
-                longest_delay.as_millis(),
-                network.sides[0].ups.max(network.sides[1].ups)
-            );
         }
     }
 }

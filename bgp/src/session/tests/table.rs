@@ -56,7 +56,7 @@ fn row(input: Input) -> [&'static str; 6] {
         Input::Connected => ["Idle", "open -> OpenSent", "Active", "OpenSent", "OpenConfirm", "Established"],
         // Event 17: refused in Idle, tracked in any other state until an OPEN decides.
         Input::Accepted => ["close -> Idle", "open -> OpenSent", "open -> OpenSent", "open -> OpenSent",
-            "open -> OpenConfirm", "open -> Established"],
+            "open -> OpenConfirm", "notify 6/7, close -> Established"],
         // Event 18, before or after TCP was there.
         Input::ConnectFailed | Input::Closed => ["Idle", "Active", "Active", "Active", "Active", "down ConnectionLost -> Active"],
         Input::Written | Input::NoBytes => ["Idle", "Connect", "Active", "OpenSent", "OpenConfirm", "Established"],
@@ -244,6 +244,10 @@ fn every_state_recovers_from_every_input() {
                     State::OpenSent => driven.receive(open_bytes(&their_open())),
                     State::OpenConfirm => driven.receive(keepalive()),
                 };
+                // The other connection stays silent: that ends the contest.
+                if driven.session.state() == State::OpenConfirm {
+                    driven.next_deadline();
+                }
             }
             let stopped = matches!(input, Input::StopSilent | Input::StopNotify);
             let idle = stopped || (state == State::Idle && input != Input::Start);

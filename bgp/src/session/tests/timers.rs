@@ -181,6 +181,16 @@ fn a_hold_time_of_zero_switches_both_timers_off() {
 }
 
 #[test]
+fn a_peer_without_hold_time_has_four_minutes_to_confirm() {
+    let mut driven = Driven::new(config(), epoch());
+    driven.dial();
+    driven.receive(open_bytes(&Open { hold_time: HoldTime::OFF, ..their_open() }));
+    driven.flush();
+    assert_eq!(due(&driven), LARGE_HOLD_TIME);
+    assert_eq!(words(&driven.next_deadline()), "notify 4/0, close");
+}
+
+#[test]
 fn a_socket_that_takes_nothing_ends_the_session() {
     let mut driven = established(config(), &Open { hold_time: HoldTime::OFF, ..their_open() });
     driven.session.send_update::<Attributes>(&Outgoing::EndOfRib(Family::Ipv4Unicast), driven.now);
