@@ -51,7 +51,7 @@ pub struct Attributes {
     pub extended_communities: Box<[ExtendedCommunity]>,
     /// 32 (RFC 8092)
     pub large_communities: Box<[LargeCommunity]>,
-    /// Optional attributes that this speaker does not know, in the order received.
+    /// Optional attributes that this speaker does not know, in ascending order of codes.
     pub unknown: Box<[UnknownAttribute]>,
 }
 

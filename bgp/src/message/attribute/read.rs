@@ -353,7 +353,9 @@ impl Received {
     }
 
     /// The attributes of prefixes with this next hop; `None` where a mandatory one is not there.
-    pub(in crate::message) fn into_attributes(self) -> Option<(Attributes, Option<NextHop>)> {
+    pub(in crate::message) fn into_attributes(mut self) -> Option<(Attributes, Option<NextHop>)> {
+        // Their order means nothing (RFC 4271 section 5): sorted, equal sets are equal attributes.
+        self.unknown.sort_by_key(|attribute| attribute.code);
         let (as_path, aggregator) =
             as4::reconcile(self.as_path?, self.aggregator, self.as4_path, self.as4_aggregator);
         let attributes = Attributes {
