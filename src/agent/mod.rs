@@ -446,8 +446,14 @@ impl Agent {
         }
     }
 
-    /// Ends every session without a word and waits for the tasks.
+    /// Ends every session without a word and waits for the tasks. The FIB goes first: what the RIB loses with its
+    /// sessions must stay in the kernel.
     async fn stop(&mut self) {
+        let (reply, stopped) = oneshot::channel();
+        if self.fib.send(fib::Request::Stop { reply }).await.is_ok() {
+            // An error is an end as well.
+            let _ = stopped.await;
+        }
         for (_, neighbor) in std::mem::take(&mut self.neighbors) {
             self.leaving.spawn(neighbor.peer.shutdown(Stop::Silent));
         }

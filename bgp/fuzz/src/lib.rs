@@ -9,8 +9,8 @@
 
 use bgp::message::update::{AsWidth, LinkLocalForm};
 use bgp::message::{
-    FaultAction, MAX_EXTENDED_LENGTH, MAX_LENGTH, MessageKind, Notification, Open, Outgoing, Reach, RouteRefresh,
-    UpdateCodec, frame as cut_frame,
+    FaultAction, MAX_EXTENDED_LENGTH, MAX_LENGTH, MessageKind, Notification, Open, Outgoing, Reach,
+    RouteRefresh, UpdateCodec, frame as cut_frame,
 };
 use bgp::{Families, Family, PeerKind, Prefix};
 use bytes::{Bytes, BytesMut};

@@ -111,7 +111,10 @@ fn every_octet_of_the_marker_counts() {
     for position in 0..16 {
         let mut buffer = message(4, 19, &[]);
         buffer[position] = 0xfe;
-        assert_eq!(frame(&mut buffer, MAX_LENGTH), Err(Notification { code: 1, subcode: 1, data: Bytes::new() }));
+        assert_eq!(
+            frame(&mut buffer, MAX_LENGTH),
+            Err(Notification { code: 1, subcode: 1, data: Bytes::new() })
+        );
     }
 }
 

@@ -27,6 +27,11 @@ pub(super) enum Verdict {
     Replace,
 }
 
+/// The direction of the connection that is kept: the one that the speaker with the higher identifier opened.
+pub(super) fn kept(ours: Speaker, theirs: Speaker) -> Direction {
+    if ours > theirs { Direction::Outbound } else { Direction::Inbound }
+}
+
 /// A connection that just received the peer's OPEN.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Contender {
@@ -47,11 +52,13 @@ pub(super) fn judge(
     };
     match &other.stage {
         Stage::OpenSent(_) => Verdict::Proceed,
-        // The connection that the speaker with the higher identifier opened is kept.
-        Stage::OpenConfirm(_) => match (ours > theirs, contender.direction) {
-            (true, Direction::Outbound) | (false, Direction::Inbound) => Verdict::Prevail,
-            (true, Direction::Inbound) | (false, Direction::Outbound) => Verdict::Yield,
-        },
+        Stage::OpenConfirm(_) | Stage::Contested { .. } => {
+            if contender.direction == kept(ours, theirs) {
+                Verdict::Prevail
+            } else {
+                Verdict::Yield
+            }
+        }
         // RFC 4724 section 5 asks for a family in the capability. One without (helper only, FRR's default as
         // ToR) counts too: such a peer may have lost its power as well, and RFC 4271 section 6.8 leaves it to us.
         // A connection that was there before the session was established is no sign of a restart.

@@ -1,23 +1,26 @@
 //! One TCP connection to the peer: what it has agreed on, its receive buffer and its timers.
 //!
-//! In: bytes, messages to send, `now`. Out: frames, [`Action::Transmit`], deadlines.
+//! In: bytes, messages to send, `now`. Out: frames, [`super::Action::Transmit`], deadlines.
 //! RFC 4271 sections 4.4, 6.5, 8.2.2 (HoldTimer, KeepaliveTimer), 10; RFC 9687 (send hold timer).
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bytes::{Bytes, BytesMut};
+use bytes::BytesMut;
 
 use super::negotiate::{Negotiated, OpenForm, SHORTEST_KEEPALIVE};
 use super::outbox::Outbox;
 use super::retry::Jitter;
-use super::{Action, ConnectionId, State};
+use super::{ConnectionId, State};
 use crate::message::{self, Frame, MAX_LENGTH, MessageKind, Notification, Open};
 
 /// RFC 4271 section 8.2.2: the "large value" of the hold timer until the peer's OPEN tells its own.
 pub(super) const LARGE_HOLD_TIME: Duration = Duration::from_mins(4);
 /// RFC 9687 section 3.1: the send hold time is this or twice the hold time, whichever is longer.
 pub(super) const SHORTEST_SEND_HOLD_TIME: Duration = Duration::from_mins(8);
+
+/// A connection that is ready waits this long for a better one: both OPENs there are on their way.
+const CONTEST_PATIENCE: Duration = Duration::from_secs(1);
 
 /// Who dialled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,6 +38,14 @@ pub(super) enum Stage {
     OpenSent(Open),
     /// Both OPENs are there.
     OpenConfirm(Arc<Negotiated>),
+    /// The peer confirmed our OPEN, but another connection will be kept instead of this one if the peer's OPEN
+    /// arrives there too. Establishing this one now could make each side close the connection that the
+    /// other one keeps.
+    Contested {
+        negotiated: Arc<Negotiated>,
+        /// How long to wait for that OPEN.
+        until: Instant,
+    },
     /// Routes may flow.
     Established {
         negotiated: Arc<Negotiated>,
@@ -125,7 +136,7 @@ impl Connection {
     pub(super) fn state(&self) -> State {
         match self.stage {
             Stage::OpenSent(_) => State::OpenSent,
-            Stage::OpenConfirm(_) => State::OpenConfirm,
+            Stage::OpenConfirm(_) | Stage::Contested { .. } => State::OpenConfirm,
             Stage::Established { .. } => State::Established,
         }
     }
@@ -134,7 +145,9 @@ impl Connection {
     pub(super) fn negotiated(&self) -> Option<&Arc<Negotiated>> {
         match &self.stage {
             Stage::OpenSent(_) => None,
-            Stage::OpenConfirm(negotiated) | Stage::Established { negotiated, .. } => Some(negotiated),
+            Stage::OpenConfirm(negotiated)
+            | Stage::Contested { negotiated, .. }
+            | Stage::Established { negotiated, .. } => Some(negotiated),
         }
     }
 
@@ -145,10 +158,28 @@ impl Connection {
         self.send_keepalive(out, now);
     }
 
-    /// The peer confirmed ours.
+    /// The peer confirmed ours, but another connection may be kept instead.
+    pub(super) fn contest(&mut self, negotiated: Arc<Negotiated>, now: Instant) {
+        self.stage = Stage::Contested { negotiated, until: now + CONTEST_PATIENCE };
+        self.restart_hold(now);
+    }
+
+    /// Routes may flow.
     pub(super) fn establish(&mut self, negotiated: Arc<Negotiated>, now: Instant) {
         self.stage = Stage::Established { negotiated, since: now };
         self.restart_hold(now);
+    }
+
+    /// When the other connection has had its chance.
+    fn contested_until(&self) -> Option<Instant> {
+        match self.stage {
+            Stage::Contested { until, .. } => Some(until),
+            Stage::OpenSent(_) | Stage::OpenConfirm(_) | Stage::Established { .. } => None,
+        }
+    }
+
+    pub(super) fn contest_over(&self, now: Instant) -> bool {
+        self.contested_until().is_some_and(|until| until <= now)
     }
 
     /// Takes in bytes. They are copied, so that a short message never pins a long read.
@@ -165,9 +196,13 @@ impl Connection {
     /// A message came in that its state allows. RFC 4271 names KEEPALIVE and UPDATE; ROUTE-REFRESH is as good
     /// a sign of life.
     pub(super) fn restart_hold(&mut self, now: Instant) {
-        let time = match self.negotiated() {
-            None => Some(LARGE_HOLD_TIME),
-            Some(negotiated) => negotiated.hold_time.duration(),
+        let time = match &self.stage {
+            Stage::OpenSent(_) => Some(LARGE_HOLD_TIME),
+            // Without a hold time only the wait for the peer's KEEPALIVE is bounded.
+            Stage::OpenConfirm(negotiated) | Stage::Contested { negotiated, .. } => {
+                Some(negotiated.hold_time.duration().unwrap_or(LARGE_HOLD_TIME))
+            }
+            Stage::Established { negotiated, .. } => negotiated.hold_time.duration(),
         };
         self.hold = time.map(|time| HoldTimer::new(time, now));
     }
@@ -198,7 +233,7 @@ impl Connection {
 
     /// When the first of the timers expires.
     pub(super) fn deadline(&self) -> Option<Instant> {
-        self.timers().map(|(_, at)| at).min()
+        self.timers().map(|(_, at)| at).chain(self.contested_until()).min()
     }
 
     /// The timers that run.
@@ -229,7 +264,6 @@ impl Connection {
         if bytes.is_empty() {
             return;
         }
-        out.count(kind, &bytes);
         self.outstanding = self.outstanding.saturating_add(bytes.len());
         if self.send_hold.is_none() {
             self.restart_send_hold(now);
@@ -239,7 +273,7 @@ impl Connection {
             MessageKind::Keepalive | MessageKind::Update => self.restart_keepalive(now),
             MessageKind::Open | MessageKind::Notification | MessageKind::RouteRefresh => {}
         }
-        out.push(Action::Transmit(self.id, Bytes::from(bytes)));
+        out.transmit(self.id, kind, bytes.freeze());
     }
 
     /// The socket took some of it.

@@ -5,6 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::{DownReason, RemoteAs, State};
+use crate::message::notification::{FsmSubcode, OpenSubcode};
 use crate::message::{CeaseSubcode, MessageKind, Notification};
 use crate::{AfiSafi, Asn, Families, RouterId};
 
@@ -21,13 +22,13 @@ pub enum SessionError {
     #[error("peer closed the connection in {0}")]
     ConnectionClosed(State),
     /// The peer sent a NOTIFICATION.
-    #[error("peer sent NOTIFICATION {}/{}", .0.code, .0.subcode)]
+    #[error("peer sent NOTIFICATION {0}")]
     Received(Notification),
     /// The peer sent a NOTIFICATION too short to be one, which is not answered (RFC 4271 section 6.4).
     #[error("peer sent a malformed NOTIFICATION")]
     ReceivedMalformed,
     /// A message could not be read (RFC 4271 sections 6.1 to 6.3, RFC 7313 section 5).
-    #[error("peer sent a malformed message, answered with NOTIFICATION {}/{}", .0.code, .0.subcode)]
+    #[error("peer sent a malformed message, answered with NOTIFICATION {0}")]
     Malformed(Notification),
     /// RFC 4271 section 6.2, Bad Peer AS.
     #[error("peer AS is {actual}, but remote-as is {expected}")]
@@ -67,7 +68,7 @@ pub enum SessionError {
     #[error("stopped")]
     Stopped,
     /// Stopped here with this NOTIFICATION.
-    #[error("stopped with NOTIFICATION {}/{}", .0.code, .0.subcode)]
+    #[error("stopped with NOTIFICATION {0}")]
     StoppedWith(Notification),
 }
 
@@ -85,16 +86,14 @@ impl SessionError {
     pub(super) fn notification(&self) -> Option<Notification> {
         match self {
             Self::Malformed(notification) | Self::StoppedWith(notification) => Some(notification.clone()),
-            Self::PeerAs { .. } => Some(open_error(2, Bytes::new())),
-            Self::RouterIdInUse(_) => Some(open_error(3, Bytes::new())),
-            Self::NoCommonFamily(ours) => Some(open_error(7, multiprotocol_capabilities(*ours))),
-            Self::Unexpected { message, state } => Some(Notification {
-                code: 5,
-                subcode: unexpected_subcode(*state),
-                // RFC 6608 section 4: the type of the message.
-                data: Bytes::copy_from_slice(&[type_code(*message)]),
-            }),
-            Self::HoldTimerExpired => Some(Notification { code: 4, subcode: 0, data: Bytes::new() }),
+            Self::PeerAs { .. } => Some(Notification::open(OpenSubcode::BadPeerAs, Bytes::new())),
+            Self::RouterIdInUse(_) => Some(Notification::open(OpenSubcode::BadBgpIdentifier, Bytes::new())),
+            Self::NoCommonFamily(ours) => {
+                let missing = multiprotocol_capabilities(*ours);
+                Some(Notification::open(OpenSubcode::UnsupportedCapability, missing))
+            }
+            Self::Unexpected { message, state } => Some(Notification::fsm(fsm_subcode(*state), *message)),
+            Self::HoldTimerExpired => Some(Notification::hold_timer_expired()),
             Self::Collision => Some(Notification::cease(CeaseSubcode::ConnectionCollision)),
             Self::ConnectFailed
             | Self::ConnectTimeout(_)
@@ -145,7 +144,8 @@ impl SessionError {
         }
     }
 
-    /// Whether people should see it: a lost collision is how two speakers that dial each other agree.
+    /// Whether people should see it where no session was lost by it: a lost collision is how two speakers that
+    /// dial each other agree.
     pub(super) fn is_worth_telling(&self) -> bool {
         match self {
             Self::Collision => false,
@@ -164,29 +164,13 @@ fn is_collision(notification: &Notification) -> bool {
     (notification.code, notification.subcode) == (6, CeaseSubcode::ConnectionCollision as u8)
 }
 
-/// An OPEN Message Error (RFC 4271 section 6.2).
-fn open_error(subcode: u8, data: Bytes) -> Notification {
-    Notification { code: 2, subcode, data }
-}
-
 /// RFC 6608 section 3.
-fn unexpected_subcode(state: State) -> u8 {
+fn fsm_subcode(state: State) -> FsmSubcode {
     match state {
-        State::Idle | State::Connect | State::Active => 0,
-        State::OpenSent => 1,
-        State::OpenConfirm => 2,
-        State::Established => 3,
-    }
-}
-
-/// The type octet of the message header (RFC 4271 section 4.1).
-fn type_code(message: MessageKind) -> u8 {
-    match message {
-        MessageKind::Open => 1,
-        MessageKind::Update => 2,
-        MessageKind::Notification => 3,
-        MessageKind::Keepalive => 4,
-        MessageKind::RouteRefresh => 5,
+        State::Idle | State::Connect | State::Active => FsmSubcode::Unspecified,
+        State::OpenSent => FsmSubcode::OpenSent,
+        State::OpenConfirm => FsmSubcode::OpenConfirm,
+        State::Established => FsmSubcode::Established,
     }
 }
 

@@ -2,10 +2,13 @@
 
 use std::time::{Duration, Instant};
 
+use bytes::BytesMut;
+
 use super::connection::{Connection, Direction, Extension, Stage};
 use super::error::{Damping, is_unsupported_parameter};
 use super::negotiate::{OpenForm, our_open};
 use super::{Action, Administrative, ConnectionId, Session, SessionError, State, Stop};
+use crate::message::{CeaseSubcode, MessageKind, Notification};
 
 /// A dial that is not answered is given up after this long: two retransmissions of the SYN.
 pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
@@ -101,17 +104,14 @@ impl Session {
             self.connection_timers_expired(id, input, now);
         }
         match self.dialler {
-            Dialler::Waiting { until } if until <= now => match self.held_back_until(now) {
-                Some(until) => self.dialler = Dialler::Waiting { until },
-                None => self.dial(now),
-            },
             Dialler::Dialling { id, timeout, again } if timeout <= now => {
                 self.out.push(Action::Close(id));
                 self.last_error = Some(SessionError::ConnectTimeout(CONNECT_TIMEOUT));
-                self.dialler = Dialler::Waiting { until: again.max(now) };
+                self.dialler = Dialler::Waiting { until: again };
             }
             Dialler::Resting | Dialler::Waiting { .. } | Dialler::Dialling { .. } => {}
         }
+        self.dial_if_due(now);
     }
 
     fn connection_timers_expired(&mut self, id: ConnectionId, input: Input, now: Instant) {
@@ -135,6 +135,10 @@ impl Session {
                 }
             }
         }
+        if connection.contest_over(now) {
+            self.establish(id, now);
+            return;
+        }
         if connection.keepalive_due(now) {
             connection.send_keepalive(&mut self.out, now);
         }
@@ -150,13 +154,18 @@ impl Session {
         }
     }
 
-    pub(super) fn connect_failed(&mut self, id: ConnectionId, now: Instant) {
+    /// TcpConnectionFails (event 18), before or after TCP was there.
+    pub(super) fn connection_failed(&mut self, id: ConnectionId, now: Instant) {
         match self.dialler {
             Dialler::Dialling { id: dialled, again, .. } if dialled == id => {
                 self.last_error = Some(SessionError::ConnectFailed);
-                self.dialler = Dialler::Waiting { until: again.max(now) };
+                self.dialler = Dialler::Waiting { until: again };
+                self.dial_if_due(now);
             }
             Dialler::Resting | Dialler::Waiting { .. } | Dialler::Dialling { .. } => {}
+        }
+        if let Some(state) = self.connection(id).map(Connection::state) {
+            self.end(id, SessionError::ConnectionClosed(state), now);
         }
     }
 
@@ -174,17 +183,21 @@ impl Session {
                 if let Some(superseded) = superseded.map(|connection| connection.id) {
                     self.end(superseded, SessionError::Collision, now);
                 }
-                self.open(id, Direction::Inbound, now);
+                match self.negotiated().map(|negotiated| negotiated.graceful_restart().is_some()) {
+                    // RFC 4271 section 6.8: the established session wins, whatever the OPEN would say.
+                    Some(false) => self.reject(id),
+                    Some(true) | None => self.open(id, Direction::Inbound, now),
+                }
             }
         }
     }
 
-    pub(super) fn closed(&mut self, id: ConnectionId, now: Instant) {
-        match self.connection(id).map(Connection::state) {
-            Some(state) => self.end(id, SessionError::ConnectionClosed(state), now),
-            // Some drivers cannot tell a dial that failed from a connection that broke at once.
-            None => self.connect_failed(id, now),
-        }
+    /// Refuses an inbound connection before its OPEN.
+    fn reject(&mut self, id: ConnectionId) {
+        let mut bytes = BytesMut::new();
+        Notification::cease(CeaseSubcode::ConnectionCollision).encode(&mut bytes);
+        self.out.transmit(id, MessageKind::Notification, bytes.freeze());
+        self.out.push(Action::Close(id));
     }
 
     pub(super) fn written(&mut self, id: ConnectionId, length: usize, now: Instant) {
@@ -206,7 +219,11 @@ impl Session {
             SessionError::ConnectionClosed(_) => {}
             _ => self.out.push(Action::Close(id)),
         }
-        if let Stage::Established { since, .. } = connection.stage {
+        let established = match connection.stage {
+            Stage::Established { since, .. } => Some(since),
+            Stage::OpenSent(_) | Stage::OpenConfirm(_) | Stage::Contested { .. } => None,
+        };
+        if let Some(since) = established {
             if now.saturating_duration_since(since) >= STABLE_AFTER {
                 self.retry.reset();
             }
@@ -222,8 +239,12 @@ impl Session {
                 self.try_without_parameters(&connection);
             }
         }
-        if error.is_worth_telling() {
+        if established.is_some() || error.is_worth_telling() {
             self.last_error = Some(error);
+        }
+        match self.administrative {
+            Administrative::Started => self.settle_contest(now),
+            Administrative::Stopped => {}
         }
         self.rearm(now);
     }
@@ -233,7 +254,7 @@ impl Session {
         match (&refused.stage, refused.form) {
             (Stage::OpenSent(_) | Stage::OpenConfirm(_), OpenForm::Full) => self.next_open = OpenForm::Plain,
             (Stage::OpenSent(_) | Stage::OpenConfirm(_), OpenForm::Plain)
-            | (Stage::Established { .. }, _) => {}
+            | (Stage::Contested { .. } | Stage::Established { .. }, _) => {}
         }
     }
 
@@ -268,6 +289,17 @@ impl Session {
         self.connections.iter().map(|connection| connection.id).collect()
     }
 
+    /// Dials when the retry timer has expired, unless an inbound connection makes that unnecessary for now.
+    fn dial_if_due(&mut self, now: Instant) {
+        match self.dialler {
+            Dialler::Waiting { until } if until <= now => match self.held_back_until(now) {
+                Some(until) => self.dialler = Dialler::Waiting { until },
+                None => self.dial(now),
+            },
+            Dialler::Resting | Dialler::Waiting { .. } | Dialler::Dialling { .. } => {}
+        }
+    }
+
     fn dial(&mut self, now: Instant) {
         let id = self.next_connection();
         let again = now + self.retry.next_interval();
@@ -282,7 +314,9 @@ impl Session {
         let until = match inbound.stage {
             Stage::OpenSent(_) => inbound.opened + INBOUND_PATIENCE,
             // It ends by its own hold timer where the peer falls silent.
-            Stage::OpenConfirm(_) | Stage::Established { .. } => now + INBOUND_PATIENCE,
+            Stage::OpenConfirm(_) | Stage::Contested { .. } | Stage::Established { .. } => {
+                now + INBOUND_PATIENCE
+            }
         };
         (until > now).then_some(until)
     }

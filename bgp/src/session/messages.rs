@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::collision::{Contender, Speaker, Verdict, judge};
-use super::connection::Stage;
+use super::collision::{Contender, Speaker, Verdict, judge, kept};
+use super::connection::{Connection, Stage};
 use super::negotiate::{Negotiated, RestartState, negotiate};
 use super::{Action, ConnectionId, Session, SessionError};
 use crate::Family;
@@ -65,6 +65,18 @@ impl Session {
                 | MessageKind::Notification
                 | MessageKind::RouteRefresh => Err(unexpected),
             },
+            Stage::Contested { .. } => match frame.kind {
+                MessageKind::Keepalive => {
+                    connection.restart_hold(now);
+                    Ok(())
+                }
+                // The peer has established this connection: there will be no other.
+                MessageKind::Update | MessageKind::RouteRefresh => {
+                    self.establish(id, now);
+                    self.message(id, frame, now)
+                }
+                MessageKind::Open | MessageKind::Notification => Err(unexpected),
+            },
             Stage::Established { negotiated, .. } => {
                 let negotiated = Arc::clone(negotiated);
                 match frame.kind {
@@ -94,8 +106,7 @@ impl Session {
         negotiated: Arc<Negotiated>,
         now: Instant,
     ) -> Result<(), SessionError> {
-        let ours = Speaker { router_id: self.config.router_id, asn: self.config.local_as };
-        let theirs = Speaker { router_id: negotiated.open.router_id, asn: negotiated.open.asn };
+        let (ours, theirs) = (self.speaker(), speaker(&negotiated.open));
         let other = self.connections.iter().find(|connection| connection.id != id);
         let Some(connection) = self.connection(id) else {
             return Ok(());
@@ -116,12 +127,28 @@ impl Session {
         Ok(())
     }
 
-    /// The peer's first KEEPALIVE: the session is established, and every other connection is closed
-    /// (RFC 4271 section 6.8).
+    /// The peer's first KEEPALIVE: the session is established, unless a collision is about to be decided
+    /// against this connection.
     fn confirmed(&mut self, id: ConnectionId, negotiated: Arc<Negotiated>, now: Instant) {
-        if let Some(connection) = self.connections.iter_mut().find(|connection| connection.id == id) {
-            connection.establish(Arc::clone(&negotiated), now);
+        let kept = kept(self.speaker(), speaker(&negotiated.open));
+        let rival = self.connections.iter().any(|other| {
+            other.id != id && other.direction == kept && matches!(other.stage, Stage::OpenSent(_))
+        });
+        match self.connections.iter_mut().find(|connection| connection.id == id) {
+            Some(connection) if rival => connection.contest(negotiated, now),
+            Some(_) | None => self.establish(id, now),
         }
+    }
+
+    /// Both OPENs are confirmed: every other connection is closed (RFC 4271 section 6.8).
+    pub(super) fn establish(&mut self, id: ConnectionId, now: Instant) {
+        let Some(connection) = self.connections.iter_mut().find(|connection| connection.id == id) else {
+            return;
+        };
+        let Some(negotiated) = connection.negotiated().cloned() else {
+            return;
+        };
+        connection.establish(Arc::clone(&negotiated), now);
         self.restart = RestartState::Running;
         self.stop_dialling();
         for other in self.connection_ids().into_iter().filter(|&other| other != id) {
@@ -129,6 +156,21 @@ impl Session {
         }
         self.out.push(Action::Up(id, negotiated));
     }
+
+    /// A connection that waited for the outcome of another one has won when that one is gone.
+    pub(super) fn settle_contest(&mut self, now: Instant) {
+        if let [Connection { id, stage: Stage::Contested { .. }, .. }] = &self.connections[..] {
+            self.establish(*id, now);
+        }
+    }
+
+    fn speaker(&self) -> Speaker {
+        Speaker { router_id: self.config.router_id, asn: self.config.local_as }
+    }
+}
+
+fn speaker(open: &Open) -> Speaker {
+    Speaker { router_id: open.router_id, asn: open.asn }
 }
 
 /// Whether somebody has to act on it. Families that were not negotiated are ignored (RFC 2918 section 4), and so

@@ -14,6 +14,9 @@
 //!   time do not both give up their own; collision detection then decides.
 //! - A new inbound connection takes the place of an inbound one that is not established: the peer has
 //!   evidently given up on the old one.
+//! - A connection that is confirmed while the one that would win a collision still waits for the peer's OPEN is
+//!   established only when that one is gone, or after a second, or when the peer sends routes over it. By the letter
+//!   of RFC 4271 one side may establish one connection while the other side decides for the other one, and both die.
 //! - Graceful restart (RFC 4724): a new inbound connection of a peer that announced it takes the place of the
 //!   established one when the peer's OPEN arrives on it.
 //! - The hold timer is extended while unread input waits, by one hold time at most ([`Event::Deadline`]).
@@ -289,10 +292,9 @@ impl Session {
             Event::Stop(stop) => self.stop(stop, now),
             Event::Deadline { input_pending } => self.timers_expired(input_pending.into(), now),
             Event::Connected(id) => self.connected(id, now),
-            Event::ConnectFailed(id) => self.connect_failed(id, now),
+            Event::ConnectFailed(id) | Event::Closed(id) => self.connection_failed(id, now),
             Event::Accepted(id) => self.accepted(id, now),
             Event::Received(id, bytes) => self.receive(id, &bytes, now),
-            Event::Closed(id) => self.closed(id, now),
             Event::Written(id, length) => self.written(id, length, now),
         }
     }
@@ -359,7 +361,7 @@ impl Session {
     pub fn negotiated(&self) -> Option<&Arc<Negotiated>> {
         self.connections.iter().find_map(|connection| match &connection.stage {
             Stage::Established { negotiated, .. } => Some(negotiated),
-            Stage::OpenSent(_) | Stage::OpenConfirm(_) => None,
+            Stage::OpenSent(_) | Stage::OpenConfirm(_) | Stage::Contested { .. } => None,
         })
     }
 
@@ -403,6 +405,6 @@ fn established_mut(connections: &mut [Connection]) -> Option<(&mut Connection, A
             let negotiated = Arc::clone(negotiated);
             Some((connection, negotiated))
         }
-        Stage::OpenSent(_) | Stage::OpenConfirm(_) => None,
+        Stage::OpenSent(_) | Stage::OpenConfirm(_) | Stage::Contested { .. } => None,
     })
 }

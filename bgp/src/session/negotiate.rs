@@ -12,12 +12,8 @@ use crate::message::update::{AsWidth, UpdateCodec};
 use crate::message::{Capability, GracefulRestart, MAX_EXTENDED_LENGTH, MAX_LENGTH, Open};
 use crate::{AfiSafi, Families, Family, HoldTime, PeerKind};
 
-/// The restart time has 12 bits of whole seconds (RFC 4724 section 3).
-const LONGEST_RESTART_TIME: Duration = Duration::from_secs(4095);
 /// RFC 4271 section 4.4: no more than one KEEPALIVE per second.
 pub(super) const SHORTEST_KEEPALIVE: Duration = Duration::from_secs(1);
-/// Host names and software versions have a length octet.
-const LONGEST_TEXT: usize = 255;
 /// The address family number of an IPv6 next hop (RFC 8950 section 4).
 const NEXT_HOP_IPV6: u16 = 2;
 
@@ -99,7 +95,7 @@ fn capabilities(config: &SessionConfig, restart: RestartState) -> Vec<Capability
             restarting: restart == RestartState::Restarting,
             // RFC 8538: with the N bit a host that hangs would be a black hole for the restart time.
             notification: false,
-            restart_time: restart_time.min(LONGEST_RESTART_TIME),
+            restart_time,
             // The kernel's routes outlive this process, so forwarding state is always preserved.
             families: config
                 .families
@@ -109,19 +105,12 @@ fn capabilities(config: &SessionConfig, restart: RestartState) -> Vec<Capability
         }));
     }
     if !config.hostname.is_empty() {
-        let hostname = at_most(LONGEST_TEXT, &config.hostname).to_owned();
-        capabilities.push(Capability::Fqdn { hostname, domain: String::new() });
+        capabilities.push(Capability::Fqdn { hostname: config.hostname.clone(), domain: String::new() });
     }
     if !config.software_version.is_empty() {
-        let version = at_most(LONGEST_TEXT, &config.software_version).to_owned();
-        capabilities.push(Capability::SoftwareVersion(version));
+        capabilities.push(Capability::SoftwareVersion(config.software_version.clone()));
     }
     capabilities
-}
-
-/// The longest start of `text` that has no more octets than `limit`.
-fn at_most(limit: usize, text: &str) -> &str {
-    text.get(..text.floor_char_boundary(limit)).unwrap_or(text)
 }
 
 /// Takes both OPENs together, or says what is wrong with the peer's.

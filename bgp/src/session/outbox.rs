@@ -2,7 +2,9 @@
 
 use std::collections::VecDeque;
 
-use super::Action;
+use bytes::Bytes;
+
+use super::{Action, ConnectionId};
 use crate::message::MessageKind;
 
 /// Messages of one direction since the neighbor was configured.
@@ -59,9 +61,10 @@ impl Outbox {
         self.sent
     }
 
-    /// Counts the messages of one kind that were encoded one after the other.
-    pub(super) fn count(&mut self, kind: MessageKind, encoded: &[u8]) {
-        self.sent.add(kind, count_messages(encoded));
+    /// Whole messages of one kind, one after the other.
+    pub(super) fn transmit(&mut self, id: ConnectionId, kind: MessageKind, encoded: Bytes) {
+        self.sent.add(kind, count_messages(&encoded));
+        self.push(Action::Transmit(id, encoded));
     }
 }
 

@@ -103,6 +103,11 @@ pub enum Request {
         /// Gets them.
         reply: oneshot::Sender<Counters>,
     },
+    /// End the task. The routes stay as they are, whatever comes in later.
+    Stop {
+        /// Hears that nothing more is written.
+        reply: oneshot::Sender<()>,
+    },
     /// How many routes an earlier run has left.
     Inherited {
         /// Gets the number once the table has been read for the first time.

@@ -134,6 +134,10 @@ impl Task {
                 Input::Batch(None) => return,
                 Input::Batch(Some(batch)) => self.take_batch(batch),
                 Input::Request(None) => requests_open = false,
+                Input::Request(Some(Request::Stop { reply })) => {
+                    let _ = reply.send(());
+                    return;
+                }
                 Input::Request(Some(request)) => self.answer(request),
                 Input::Local => self.delta.set_local(&inputs.local.borrow_and_update().clone()),
                 Input::Interfaces => self.delta.set_interfaces(inputs.interfaces.borrow_and_update().clone()),
@@ -172,6 +176,8 @@ impl Task {
             Request::Route { prefix, reply } => {
                 let _ = reply.send(self.delta.route(prefix));
             }
+            // The loop has taken it already.
+            Request::Stop { .. } => {}
             Request::Inherited { reply } => match &mut self.first_dump {
                 FirstDump::Awaited(waiting) => waiting.push(reply),
                 FirstDump::Inherited(number) => {

@@ -42,7 +42,8 @@ fn data_is_cut_to_what_any_peer_reads() {
 
 #[test]
 fn shutdown_text_is_shown_bounded_and_escaped() {
-    let notification = Notification::shutdown(CeaseSubcode::AdministrativeShutdown, "back at \"noon\"\n\u{202e}");
+    let notification =
+        Notification::shutdown(CeaseSubcode::AdministrativeShutdown, "back at \"noon\"\n\u{202e}");
     assert_eq!(
         notification.to_string(),
         r#"6/2 Cease, Administrative Shutdown: "back at \"noon\"\n\u{202e}""#

@@ -80,7 +80,9 @@ fn ours_is_one_parameter() {
         }),
         Capability::SoftwareVersion("x/1".into()),
     ]);
-    let wire = hex("04 fde9 0009 0aff0001 20 021e | 0104 0002 0001 | 4104 0000fde9 | 400a 001e 0001 01 80 0002 01 00 | 4b04 03 782f31");
+    let wire = hex(
+        "04 fde9 0009 0aff0001 20 021e | 0104 0002 0001 | 4104 0000fde9 | 400a 001e 0001 01 80 0002 01 00 | 4b04 03 782f31",
+    );
     assert_eq!(encoded(&open), wire);
     assert_eq!(Open::decode(wire), Ok(open));
 }
@@ -123,7 +125,8 @@ fn errors_have_their_subcode_and_data() {
 
 #[test]
 fn capabilities_may_come_in_any_arrangement() {
-    let expected = Ok(open(vec![Capability::RouteRefresh, Capability::ExtendedMessage, Capability::RouteRefresh]));
+    let expected =
+        Ok(open(vec![Capability::RouteRefresh, Capability::ExtendedMessage, Capability::RouteRefresh]));
     for text in [
         "08 0206 0200 0600 0200",
         "0c 0202 0200 0202 0600 0202 0200",
@@ -142,7 +145,9 @@ fn capabilities_may_come_in_any_arrangement() {
 /// CVE-2022-40302, CVE-2022-40318 and CVE-2022-43681 were read past the end here.
 #[test]
 fn the_long_form_is_measured_before_it_is_read() {
-    for text in ["ff ff", "ff ff 00", "ff ff 0001", "ff ff 0000 02", "ff ff 0002 0200", "ff ff 0003 02 0001", "01 ff"] {
+    for text in
+        ["ff ff", "ff ff 00", "ff ff 0001", "ff ff 0000 02", "ff ff 0002 0200", "ff ff 0003 02 0001", "01 ff"]
+    {
         assert_eq!(with_parameters(text).unwrap_err().subcode, 0, "{text}");
     }
     // A parameter type of 255 means nothing inside it.

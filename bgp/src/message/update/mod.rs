@@ -152,4 +152,6 @@ pub struct Encoded {
 }
 
 #[cfg(test)]
+mod rfc7606;
+#[cfg(test)]
 mod tests;

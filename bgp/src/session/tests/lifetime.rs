@@ -103,7 +103,9 @@ fn a_silent_stop_says_nothing() {
 
 #[test]
 fn a_stop_reaches_both_connections() {
-    let mut driven = established(config(), &their_open());
+    let mut theirs = their_open();
+    theirs.capabilities.push(graceful());
+    let mut driven = established(config(), &theirs);
     driven.accept();
     let shutdown = Stop::Notify(cease(CeaseSubcode::AdministrativeShutdown));
     assert_eq!(

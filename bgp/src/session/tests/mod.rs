@@ -66,6 +66,14 @@ fn their_open() -> Open {
     }
 }
 
+/// The same of another AS.
+fn open_of(asn: Asn) -> Open {
+    let mut open = Open { asn, ..their_open() };
+    open.capabilities.retain(|capability| !matches!(capability, Capability::FourOctetAs(_)));
+    open.capabilities.push(Capability::FourOctetAs(asn));
+    open
+}
+
 fn graceful() -> Capability {
     Capability::GracefulRestart(GracefulRestart {
         restart_time: Duration::from_secs(120),
@@ -170,7 +178,10 @@ impl Driven {
         assert_eq!(self.up, self.session.negotiated().is_some());
         assert!(self.session.connections.len() <= 2);
         assert!(
-            self.session.connections.iter().all(|connection| connection.buffered() < message::MAX_EXTENDED_LENGTH)
+            self.session
+                .connections
+                .iter()
+                .all(|connection| connection.buffered() < message::MAX_EXTENDED_LENGTH)
         );
         actions
     }

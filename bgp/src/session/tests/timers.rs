@@ -35,13 +35,11 @@ fn a_dial_without_answer_is_given_up_and_repeated() {
     let mut driven = Driven::new(config(), epoch());
     driven.handle(Event::Start);
     assert_eq!(due(&driven), CONNECT_TIMEOUT);
-    assert_eq!(words(&driven.next_deadline()), "close");
+    assert_eq!(words(&driven.next_deadline()), "close, connect", "the retry interval is long over");
     assert_eq!(
         driven.session.last_error().map(ToString::to_string).as_deref(),
         Some("the peer did not answer within 3 s")
     );
-    assert_eq!(due(&driven), Duration::ZERO, "the retry interval is long over");
-    assert_eq!(words(&driven.handle(Event::Deadline { input_pending: false })), "connect");
 }
 
 /// RELIABILITY: a ToR that rebooted is found within five seconds, however long it was away.
@@ -82,11 +80,11 @@ fn silence_afterwards_ends_after_the_smaller_hold_time() {
         let hold_time = |seconds| HoldTime::from_secs(seconds).unwrap();
         let config = SessionConfig { hold_time: hold_time(ours), ..config() };
         let mut driven = established(config, &Open { hold_time: hold_time(theirs), ..their_open() });
-        let began = driven.now;
-        let actions = driven.advance(Duration::from_secs(20));
-        assert!(words(&actions).contains("notify 4/0, close, down sent 4/0"), "{}", words(&actions));
+        driven.advance(HOLD - Duration::from_millis(1));
+        assert_eq!(driven.session.state(), State::Established);
+        let actions = driven.advance(Duration::from_millis(1));
+        assert!(words(&actions).ends_with("notify 4/0, close, down sent 4/0"), "{}", words(&actions));
         assert_eq!(driven.session.last_error().unwrap().to_string(), "hold timer expired");
-        assert!(driven.now - began < Duration::from_secs(21));
     }
 }
 
@@ -100,7 +98,7 @@ fn any_message_of_the_peer_restarts_the_hold_timer() {
         driven.advance(Duration::from_secs(8));
         assert_eq!(driven.session.state(), State::Established);
         driven.advance(Duration::from_secs(2));
-        assert_eq!(driven.session.state(), State::Active);
+        assert_ne!(driven.session.state(), State::Established);
     }
 }
 
@@ -146,7 +144,9 @@ fn input_read_after_an_extension_keeps_the_session() {
 
 #[test]
 fn keepalives_are_a_third_of_the_hold_time_apart_with_jitter_and_never_below_a_second() {
-    for (hold, configured_s, full_ms) in [(9, 3, 3000), (9, 60, 3000), (9, 2, 2000), (3, 1, 1000), (90, 60, 30_000)] {
+    for (hold, configured_s, full_ms) in
+        [(9, 3, 3000), (9, 60, 3000), (9, 2, 2000), (3, 1, 1000), (90, 60, 30_000)]
+    {
         let hold_time = HoldTime::from_secs(hold).unwrap();
         let config = SessionConfig { hold_time, keepalive: Duration::from_secs(configured_s), ..config() };
         let mut driven = established(config, &Open { hold_time, ..their_open() });
@@ -175,9 +175,19 @@ fn an_update_sent_puts_the_keepalive_off() {
 
 #[test]
 fn a_hold_time_of_zero_switches_both_timers_off() {
-    let mut driven = established(config(), &Open { hold_time: HoldTime::OFF, ..their_open() });
+    let driven = established(config(), &Open { hold_time: HoldTime::OFF, ..their_open() });
     assert_eq!(driven.session.negotiated().unwrap().keepalive, None);
     assert_eq!(driven.session.poll_deadline(), None);
+}
+
+#[test]
+fn a_peer_without_hold_time_has_four_minutes_to_confirm() {
+    let mut driven = Driven::new(config(), epoch());
+    driven.dial();
+    driven.receive(open_bytes(&Open { hold_time: HoldTime::OFF, ..their_open() }));
+    driven.flush();
+    assert_eq!(due(&driven), LARGE_HOLD_TIME);
+    assert_eq!(words(&driven.next_deadline()), "notify 4/0, close");
 }
 
 #[test]
@@ -201,7 +211,7 @@ fn the_send_hold_time_is_twice_the_hold_time_where_that_is_longer() {
         assert_eq!(driven.session.state(), State::Established);
     }
     let actions = driven.advance(Duration::from_secs(1201));
-    assert!(words(&actions).ends_with("close, down SendHoldTimer"), "{}", words(&actions));
+    assert!(words(&actions).contains("close, down SendHoldTimer"), "{}", words(&actions));
 }
 
 #[test]
@@ -257,7 +267,7 @@ fn an_error_puts_the_next_dial_off_and_a_lost_connection_does_not() {
     assert!(due(&driven) <= Duration::from_millis(100));
     driven.next_deadline();
     driven.handle(Event::Connected(driven.dialled.unwrap()));
-    driven.receive(open_bytes(&Open { asn: OURS, ..their_open() }));
+    driven.receive(open_bytes(&open_of(OURS)));
     assert_between(due(&driven), Duration::from_millis(600), Duration::from_millis(800));
 }
 

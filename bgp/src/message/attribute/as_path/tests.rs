@@ -22,7 +22,8 @@ fn sequence(asns: impl IntoIterator<Item = u32>) -> AsPath {
 
 #[test]
 fn every_segment_type_goes_both_ways() {
-    let wire = hex("02 02 0000fde9 fa56ea00 | 01 02 00000001 00000002 | 03 01 0000fe4c | 04 02 00000007 00000008");
+    let wire =
+        hex("02 02 0000fde9 fa56ea00 | 01 02 00000001 00000002 | 03 01 0000fe4c | 04 02 00000007 00000008");
     assert_eq!(AsPath::decode(&wire, AsWidth::Four), Ok(mixed()));
     let mut out = BytesMut::new();
     mixed().encode(AsWidth::Four, &mut out);
@@ -75,7 +76,8 @@ fn prepending_opens_a_new_segment_where_the_first_is_full() {
 
 #[test]
 fn long_segments_are_split_and_empty_ones_left_out() {
-    let path = AsPath::from_segments([segment(SegmentKind::Set, []), segment(SegmentKind::Sequence, 1..=600)]);
+    let path =
+        AsPath::from_segments([segment(SegmentKind::Set, []), segment(SegmentKind::Sequence, 1..=600)]);
     assert_eq!(path.segments().map(|segment| segment.asns.len()).collect::<Vec<_>>(), [255, 255, 90]);
     assert_eq!(path.length(), 600);
 }
