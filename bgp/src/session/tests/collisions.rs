@@ -229,7 +229,7 @@ impl Network {
                     self.send_to_other_end(side, id, Segment::Fin);
                     self.ends.remove(&(side, id));
                 }
-                Action::Up(_) | Action::Update(_) | Action::Refresh(_) | Action::Down(_) => {}
+                Action::Up(..) | Action::Update(_) | Action::Refresh(_) | Action::Down(_) => {}
             }
         }
     }

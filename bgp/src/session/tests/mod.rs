@@ -166,7 +166,7 @@ impl Driven {
                     assert!(!bytes.is_empty());
                 }
                 Action::Close(id) => assert!(self.alive.remove(id), "closes {id:?} twice"),
-                Action::Up(_) => {
+                Action::Up(..) => {
                     assert!(!std::mem::replace(&mut self.up, true), "Up twice");
                     self.ups += 1;
                 }
@@ -266,7 +266,7 @@ fn word(action: &Action) -> String {
         Action::Connect(_) => "connect".into(),
         Action::Transmit(_, bytes) => message_word(bytes),
         Action::Close(_) => "close".into(),
-        Action::Up(_) => "up".into(),
+        Action::Up(..) => "up".into(),
         Action::Update(_) => "update".into(),
         Action::Refresh(_) => "refresh".into(),
         Action::Down(DownReason::Sent(sent)) => format!("down sent {}/{}", sent.code, sent.subcode),
