@@ -4,6 +4,14 @@
 //! It reads strictly: a malformed attribute or capability is an error and not a warning. What it writes goes
 //! through our decoder, so that a misreading on either side shows as a difference.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "a helper of a test stops the test"
+)]
+
 use std::collections::HashMap;
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::time::Duration;

@@ -1,6 +1,14 @@
 //! Properties of the codec: what is encoded is decoded again, on every kind of session, and nothing that is
 //! decoded can do harm.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "a helper of a test stops the test"
+)]
+
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 

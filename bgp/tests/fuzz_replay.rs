@@ -2,13 +2,21 @@
 //!
 //! `fuzz/src/lib.rs` is the same code that `cargo fuzz run TARGET` calls from `bgp/fuzz`.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "a helper of a test stops the test"
+)]
+
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use fastrand::Rng;
 
 #[path = "../fuzz/src/lib.rs"]
-#[expect(unreachable_pub, dead_code, reason = "the file is a library of its own in the fuzz package")]
+#[expect(unreachable_pub, reason = "the file is a library of its own in the fuzz package")]
 mod targets;
 
 /// Mutations of each corpus file: a few seconds in all in a debug build.

@@ -15,8 +15,11 @@ use bgp::message::{
 use bgp::{Families, Family, PeerKind, Prefix};
 use bytes::{Bytes, BytesMut};
 
-/// Every target by the name of its corpus.
-pub const TARGETS: [(&str, fn(&[u8])); 5] = [
+/// One target: the name of its corpus, and what takes an input.
+pub type Target = (&'static str, fn(&[u8]));
+
+/// Every target.
+pub const TARGETS: [Target; 5] = [
     ("frame", frame),
     ("open", open),
     ("update", update),

@@ -65,7 +65,7 @@ fn a_stream_in_any_cut_gives_the_same_frames() {
 #[test]
 fn header_errors_have_their_subcode_and_data() {
     let bad_length = |length: u16| Some((2, length.to_be_bytes().to_vec()));
-    let rows: [(u8, u16, usize, Option<(u8, Vec<u8>)>); 25] = [
+    for (code, length, max_length, expected) in [
         (1, 28, MAX_LENGTH, bad_length(28)),
         (1, 29, MAX_LENGTH, None),
         (1, 4096, MAX_EXTENDED_LENGTH, None),
@@ -92,8 +92,7 @@ fn header_errors_have_their_subcode_and_data() {
         // The length is looked at before the type.
         (255, 18, MAX_LENGTH, bad_length(18)),
         (255, 65535, MAX_LENGTH, bad_length(65535)),
-    ];
-    for (code, length, max_length, expected) in rows {
+    ] {
         let body = vec![0; usize::from(length).saturating_sub(HEADER_LENGTH)];
         let result = frame(&mut message(code, length, &body), max_length);
         match expected {

@@ -78,3 +78,20 @@ impl fmt::Display for LargeCommunity {
         write!(f, "{}:{}:{}", self.global, self.local1, self.local2)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn communities_look_as_operators_write_them() {
+        assert_eq!(Community(0xfde9_0064).to_string(), "65001:100");
+        assert_eq!(Community(0xffff_0000).to_string(), "graceful-shutdown");
+        assert_eq!(Community(65535 << 16 | 666).to_string(), "blackhole");
+        assert_eq!(Community(65535 << 16 | 65281).to_string(), "no-export");
+        assert_eq!(Community(u32::MAX).to_string(), "65535:65535");
+        let large = LargeCommunity { global: 4_200_000_000, local1: 0, local2: 7 };
+        assert_eq!(large.to_string(), "4200000000:0:7");
+        assert_eq!(ExtendedCommunity([0, 2, 0xfd, 0xe9, 0, 0, 0, 1]).to_string(), "0x0002fde900000001");
+    }
+}

@@ -2,7 +2,7 @@
 //!
 //! [`Attributes`] is what the RIB holds. How each attribute must look on the wire and what a malformed one
 //! costs (RFC 7606) is the table in `rule`; `read` turns the attribute list of an UPDATE into values by
-//! that table, `write` does the reverse. The prefixes that belong to them are the business of
+//! that table (each value in `value`), `write` does the reverse. The prefixes that belong to them are the business of
 //! [`super::update`].
 
 use std::fmt;
@@ -18,6 +18,7 @@ mod community;
 pub(super) mod next_hop;
 pub(super) mod read;
 pub(super) mod rule;
+mod value;
 pub(super) mod write;
 
 pub use as_path::{AsPath, Segment, SegmentKind};

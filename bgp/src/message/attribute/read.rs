@@ -20,11 +20,15 @@ use super::super::update::{AsWidth, AttributeFault, FaultAction, UpdateCodec, nl
 use super::super::wire::Reader;
 use super::next_hop::{self, NextHopFault};
 use super::rule::{Action, code, flag, rule};
-use super::{
-    Aggregator, AsPath, Attributes, Community, ExtendedCommunity, LargeCommunity, Origin, SegmentKind,
-    UnknownAttribute, as4,
+use super::value::{
+    Malformed, decode_aggregator, decode_as_path, decode_as4_path, decode_large_communities, decode_next_hop,
+    decode_origin, fixed, items,
 };
-use crate::{AfiSafi, Asn, Family, NextHop, Prefix, RouterId};
+use super::{
+    Aggregator, AsPath, Attributes, Community, ExtendedCommunity, LargeCommunity, Origin, UnknownAttribute,
+    as4,
+};
+use crate::{AfiSafi, Family, NextHop, Prefix, RouterId};
 
 /// What the attribute list said.
 #[derive(Debug, Default)]
@@ -32,7 +36,7 @@ pub(in crate::message) struct Received {
     origin: Option<Origin>,
     as_path: Option<AsPath>,
     /// NEXT_HOP, for the prefixes of the NLRI field.
-    next_hop: Option<NextHop>,
+    pub(in crate::message) next_hop: Option<NextHop>,
     med: Option<u32>,
     local_pref: Option<u32>,
     atomic_aggregate: bool,
@@ -46,7 +50,7 @@ pub(in crate::message) struct Received {
     as4_path: Option<AsPath>,
     as4_aggregator: Option<Aggregator>,
     /// MP_REACH_NLRI of a negotiated family.
-    pub(in crate::message) reach: Option<MpReach>,
+    pub(in crate::message) reach: Option<Announced>,
     /// There was reachable NLRI of a family that was not negotiated, which is not looked into.
     pub(in crate::message) foreign_reach: bool,
     /// MP_UNREACH_NLRI of a negotiated family.
@@ -59,10 +63,10 @@ pub(in crate::message) struct Received {
     pub(in crate::message) withdraw: Option<Notification>,
 }
 
-/// A decoded MP_REACH_NLRI.
-#[derive(Debug)]
-pub(in crate::message) struct MpReach {
-    /// `None` where it was malformed, which is in the faults.
+/// Reachable prefixes and where they are reached: MP_REACH_NLRI, or the NLRI field and NEXT_HOP.
+#[derive(Debug, Default)]
+pub(in crate::message) struct Announced {
+    /// `None` where it is missing or malformed, which is in the faults.
     pub(in crate::message) next_hop: Option<NextHop>,
     pub(in crate::message) prefixes: Vec<Prefix>,
 }
@@ -81,20 +85,6 @@ pub(in crate::message) enum NextHopUse {
     ForNlri,
     /// There are none: it is not looked at (RFC 4760 section 3). Arista sends 0.0.0.0 beside MP_REACH_NLRI.
     Ignored,
-}
-
-/// Why one attribute is malformed.
-enum Malformed {
-    /// Costs what its row says.
-    AsTheTableSays(&'static str),
-    /// Costs this, by an RFC that is cited where it is made.
-    Explicitly(Action, &'static str),
-}
-
-impl From<&'static str> for Malformed {
-    fn from(reason: &'static str) -> Self {
-        Self::AsTheTableSays(reason)
-    }
 }
 
 /// One attribute in the list.
@@ -294,7 +284,7 @@ impl Received {
         }
         let mut prefixes = Vec::new();
         nlri::decode(family, reader.rest(), &mut prefixes).map_err(|_| "malformed prefix")?;
-        self.reach = Some(MpReach { next_hop: decoded.ok(), prefixes });
+        self.reach = Some(Announced { next_hop: decoded.ok(), prefixes });
         match decoded {
             Ok(_) => Ok(()),
             // The prefixes were found, so that nothing more than the routes is at stake.
@@ -352,13 +342,13 @@ impl Received {
         Ok(())
     }
 
-    /// The attributes of prefixes with this next hop; `None` where a mandatory one is not there.
-    pub(in crate::message) fn into_attributes(mut self) -> Option<(Attributes, Option<NextHop>)> {
+    /// The attributes, with a next hop yet to be set; `None` where a mandatory one is not there.
+    pub(in crate::message) fn into_attributes(mut self) -> Option<Attributes> {
         // Their order means nothing (RFC 4271 section 5): sorted, equal sets are equal attributes.
         self.unknown.sort_by_key(|attribute| attribute.code);
         let (as_path, aggregator) =
             as4::reconcile(self.as_path?, self.aggregator, self.as4_path, self.as4_aggregator);
-        let attributes = Attributes {
+        Some(Attributes {
             origin: self.origin?,
             as_path,
             next_hop: NextHop::Itself,
@@ -372,8 +362,7 @@ impl Received {
             extended_communities: self.extended_communities,
             large_communities: self.large_communities,
             unknown: self.unknown.into(),
-        };
-        Some((attributes, self.next_hop))
+        })
     }
 }
 
@@ -383,96 +372,4 @@ fn read_family(reader: &mut Reader<'_>) -> Result<Option<Family>, &'static str> 
         return Err("no address family");
     };
     Ok(Family::try_from(AfiSafi { afi, safi }).ok())
-}
-
-fn fixed<const N: usize>(value: &[u8]) -> Result<[u8; N], &'static str> {
-    value.try_into().map_err(|_| "wrong attribute length")
-}
-
-fn items<const N: usize, T>(value: &[u8], make: impl Fn([u8; N]) -> T) -> Box<[T]> {
-    let (items, _) = value.as_chunks::<N>();
-    items.iter().map(|item| make(*item)).collect()
-}
-
-fn decode_origin(value: &[u8]) -> Result<Origin, &'static str> {
-    match value {
-        [0] => Ok(Origin::Igp),
-        [1] => Ok(Origin::Egp),
-        [2] => Ok(Origin::Incomplete),
-        _ => Err("undefined origin"),
-    }
-}
-
-/// RFC 7606 section 7.2, with what later RFCs took away.
-fn decode_as_path(value: &[u8], width: AsWidth) -> Result<AsPath, Malformed> {
-    let path = AsPath::decode(value, width)?;
-    for view in path.views() {
-        match view.kind {
-            SegmentKind::Sequence => {}
-            // RFC 9774 section 3
-            SegmentKind::Set | SegmentKind::ConfedSet => return Err("AS_SET in the path".into()),
-            // RFC 5065 section 5: this speaker is in no confederation.
-            SegmentKind::ConfedSequence => return Err("confederation segment from outside".into()),
-        }
-        // RFC 7607 section 2
-        if view.asns().any(|asn| asn == Asn(0)) {
-            return Err("AS 0 in the path".into());
-        }
-    }
-    Ok(path)
-}
-
-fn decode_as4_path(value: &[u8]) -> Result<AsPath, Malformed> {
-    let path = AsPath::decode(value, AsWidth::Four)?;
-    for view in path.views() {
-        match view.kind {
-            // RFC 6793 section 3: dropped from the path, no fault; a confederation leaked them in 2008.
-            SegmentKind::Sequence | SegmentKind::ConfedSequence => {}
-            // RFC 9774 section 3
-            SegmentKind::Set | SegmentKind::ConfedSet => {
-                return Err(Malformed::Explicitly(Action::Withdraw, "AS_SET in the path"));
-            }
-        }
-        // RFC 7607 section 2
-        if view.asns().any(|asn| asn == Asn(0)) {
-            return Err(Malformed::Explicitly(Action::Withdraw, "AS 0 in the path"));
-        }
-    }
-    Ok(as4::without_confederation(&path))
-}
-
-fn decode_next_hop(value: &[u8]) -> Result<NextHop, &'static str> {
-    next_hop::decode_ipv4(fixed(value)?).map_err(|_| "next hop is not a host address")
-}
-
-fn decode_aggregator(value: &[u8], width: AsWidth) -> Result<Aggregator, &'static str> {
-    let mut reader = Reader::new(value);
-    let asn = match width {
-        AsWidth::Two => reader.u16().map(u32::from),
-        AsWidth::Four => reader.u32(),
-    };
-    let (Some(asn), Some(router_id)) = (asn, reader.array::<4>()) else {
-        return Err("wrong attribute length");
-    };
-    // RFC 7607 section 2
-    if asn == 0 {
-        return Err("AS 0 as aggregator");
-    }
-    Ok(Aggregator { asn: Asn(asn), router_id: router_id.into() })
-}
-
-/// RFC 8092 section 5: a value that is there twice is there once. Their order has no meaning.
-fn decode_large_communities(value: &[u8]) -> Box<[LargeCommunity]> {
-    let mut communities: Vec<_> = items(value, |item: [u8; 12]| {
-        let [a0, a1, a2, a3, b0, b1, b2, b3, c0, c1, c2, c3] = item;
-        LargeCommunity {
-            global: u32::from_be_bytes([a0, a1, a2, a3]),
-            local1: u32::from_be_bytes([b0, b1, b2, b3]),
-            local2: u32::from_be_bytes([c0, c1, c2, c3]),
-        }
-    })
-    .into_vec();
-    communities.sort_unstable();
-    communities.dedup();
-    communities.into()
 }

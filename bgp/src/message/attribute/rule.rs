@@ -192,3 +192,16 @@ impl Rule {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Each attribute has one row, and [`rule`] finds it.
+    #[test]
+    fn rows_are_in_order_of_their_codes() {
+        assert!(RULES.is_sorted_by(|first, second| first.code < second.code));
+        assert!(RULES.iter().all(|row| rule(row.code).is_some_and(|found| found.code == row.code)));
+        assert!(rule(0).is_none() && rule(255).is_none());
+    }
+}

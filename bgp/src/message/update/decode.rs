@@ -9,12 +9,12 @@
 //! |  prefixes (NLRI) to the end of the message ...
 //! ```
 
-use super::super::Notification;
-use super::super::attribute::read::{self, MpReach, NextHopUse, Received};
+use super::super::attribute::read::{self, Announced, NextHopUse, Received};
 use super::super::notification::UpdateSubcode;
 use super::super::wire::Reader;
+use super::super::{Attributes, Notification};
 use super::{Reach, Update, UpdateCodec, nlri};
-use crate::{Families, Family, NextHop, Prefix};
+use crate::{Families, Family, Prefix};
 
 pub(super) fn decode(codec: &UpdateCodec, body: &[u8]) -> Result<Update, Notification> {
     let mut fields = Fields::split(body)?;
@@ -33,8 +33,8 @@ pub(super) fn decode(codec: &UpdateCodec, body: &[u8]) -> Result<Update, Notific
     let next_hop_use = if announced.is_empty() { NextHopUse::Ignored } else { NextHopUse::ForNlri };
     let mut received = read::read(codec, fields.attributes, next_hop_use)?;
     take_unreach(&mut received, &fields, &mut update);
-    let mp_reach = received.reach.take().filter(|reach| !reach.prefixes.is_empty());
-    if mp_reach.is_some() || !announced.is_empty() {
+    let mp_reach = received.reach.take().unwrap_or_default();
+    if !mp_reach.prefixes.is_empty() || !announced.is_empty() {
         received.require_mandatory(next_hop_use)?;
     } else if let Some(error) = received.withdraw.take()
         && !received.foreign_reach
@@ -107,29 +107,33 @@ fn take_unreach(received: &mut Received, fields: &Fields<'_>, update: &mut Updat
     update.withdrawn.extend(unreach.prefixes);
 }
 
-/// Announces or withdraws the reachable prefixes.
-fn conclude(received: Received, announced: Vec<Prefix>, mp_reach: Option<MpReach>, update: &mut Update) {
-    let usable = if received.withdraw.is_none() { received.into_attributes() } else { None };
-    let mut reach = |prefixes: Vec<Prefix>, next_hop: Option<NextHop>, attributes: Option<_>| match (
-        attributes, next_hop,
-    ) {
-        (Some(attributes), Some(next_hop)) if !prefixes.is_empty() => {
-            update
-                .reach
-                .push(Reach { attributes: super::super::Attributes { next_hop, ..attributes }, prefixes });
-        }
-        _ => update.withdrawn.extend(prefixes),
+/// Announces the reachable prefixes, or withdraws them where a fault was found. Only a message with both kinds
+/// of prefixes costs a copy of the attributes.
+fn conclude(mut received: Received, announced: Vec<Prefix>, mp_reach: Announced, update: &mut Update) {
+    let classic = Announced { next_hop: received.next_hop.take(), prefixes: announced };
+    let attributes = if received.withdraw.is_none() { received.into_attributes() } else { None };
+    let Some(attributes) = attributes else {
+        update.withdrawn.extend(classic.prefixes);
+        update.withdrawn.extend(mp_reach.prefixes);
+        return;
     };
-    let (attributes, next_hop) = match usable {
-        Some((attributes, next_hop)) => (Some(attributes), next_hop),
-        None => (None, None),
-    };
-    match mp_reach {
-        Some(mp) if announced.is_empty() => reach(mp.prefixes, mp.next_hop, attributes),
-        Some(mp) => {
-            reach(announced, next_hop, attributes.clone());
-            reach(mp.prefixes, mp.next_hop, attributes);
+    if mp_reach.prefixes.is_empty() {
+        announce(classic, attributes, update);
+    } else {
+        if !classic.prefixes.is_empty() {
+            announce(classic, attributes.clone(), update);
         }
-        None => reach(announced, next_hop, attributes),
+        announce(mp_reach, attributes, update);
+    }
+}
+
+fn announce(announced: Announced, attributes: Attributes, update: &mut Update) {
+    let Announced { next_hop, prefixes } = announced;
+    match next_hop {
+        _ if prefixes.is_empty() => {}
+        Some(next_hop) => {
+            update.reach.push(Reach { attributes: Attributes { next_hop, ..attributes }, prefixes })
+        }
+        None => update.withdrawn.extend(prefixes),
     }
 }

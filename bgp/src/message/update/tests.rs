@@ -320,7 +320,7 @@ fn a_family_that_was_not_negotiated_is_ignored() {
 #[test]
 fn a_two_octet_session_has_its_large_numbers_back() {
     let two = UpdateCodec { as_width: AsWidth::Two, ..codec() };
-    let rows: [(&str, &str, &str, &str, &str, Option<u32>); 9] = [
+    for (path, as4_path, aggregator, as4_aggregator, expected, by) in [
         ("02 02 5ba0 5ba0", "02 02 00010000 00020000", "", "", "65536 131072", None),
         ("02 03 0001 5ba0 0002", "02 02 00010000 00000002", "", "", "1 65536 2", None),
         // Longer than AS_PATH: of another path.
@@ -333,8 +333,7 @@ fn a_two_octet_session_has_its_large_numbers_back() {
         ("02 01 5ba0", "02 01 00010000", "", "00010000 01010101", "65536", None),
         // 2008: confederation segments leaked into AS4_PATH. They are dropped, the session stays.
         ("02 02 0001 5ba0", "03 01 0000fe4c 02 01 00010000", "", "", "1 65536", None),
-    ];
-    for (path, as4_path, aggregator, as4_aggregator, expected, by) in rows {
+    ] {
         let attribute = |flags: &str, code: &str, value: &str| match hex(value).len() {
             0 => String::new(),
             length => format!("{flags} {code} {length:02x} {value}"),
