@@ -121,7 +121,7 @@ impl Guard<'_> {
     fn import(&self, attributes: &Attributes) -> Judgement {
         let local_pref = match self.session.kind {
             PeerKind::Internal => return Judgement::AsReceived,
-            // RFC 8326 section 4.3: 0 is the lowest there is, so any other path wins.
+            // RFC 8326 section 4: 0 is the lowest there is, so any other path wins.
             PeerKind::External if attributes.communities.contains(&Community::GRACEFUL_SHUTDOWN) => Some(0),
             // RFC 4271 section 5.1.5: not to be sent by an external peer, and ignored.
             PeerKind::External => None,

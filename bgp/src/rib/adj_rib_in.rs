@@ -81,7 +81,7 @@ impl AdjRibIn {
     }
 
     /// EoRR: what is stale is dead. True when a refresh was under way; without BoRR it means nothing
-    /// (RFC 7313 section 4.2).
+    /// (RFC 7313 section 4).
     pub(crate) fn refresh_ended(&mut self) -> bool {
         let was = std::mem::take(&mut self.refreshing);
         if was == Refreshing::Yes {
@@ -244,6 +244,32 @@ impl Intake<'_> {
         let path = self.table.path_mut(prefix, self.peer);
         if path.is_some_and(|path| !adj_rib_in.is_live(path.generation)) {
             self.withdraw(prefix);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Before a session, in it, stale, fresh, dead, and in the next one; also across the end of the numbers.
+    #[test]
+    fn generations_tell_live_from_dead() {
+        for start in [0, u32::MAX - 3, u32::MAX - 2, u32::MAX - 1, u32::MAX] {
+            let mut adj_rib_in = AdjRibIn::continued(start);
+            let before = start;
+            let first = adj_rib_in.generation();
+            assert!(!adj_rib_in.is_live(before) && adj_rib_in.is_live(first));
+            adj_rib_in.refresh_began();
+            let fresh = adj_rib_in.generation();
+            assert!(adj_rib_in.is_live(first) && adj_rib_in.is_live(fresh));
+            assert!(adj_rib_in.refresh_ended());
+            assert!(!adj_rib_in.refresh_ended());
+            assert!(!adj_rib_in.is_live(first) && adj_rib_in.is_live(fresh));
+            // Dead, but the counters still know of it, unlike what was before the session.
+            assert!(adj_rib_in.is_counted(first) && !adj_rib_in.is_counted(before));
+            adj_rib_in.reset();
+            assert!(!adj_rib_in.is_live(fresh) && !adj_rib_in.is_counted(fresh));
         }
     }
 }

@@ -49,6 +49,18 @@ struct Progress {
     asked_again: Option<Answer>,
 }
 
+impl Progress {
+    fn is_answering(&self) -> bool {
+        match self.step {
+            Step::Walking { purpose, .. } | Step::Flushing { purpose } => match purpose {
+                Purpose::Initial => false,
+                Purpose::Refresh(_) => true,
+            },
+            Step::Settled => false,
+        }
+    }
+}
+
 #[derive(Debug, Clone, Copy, Default)]
 enum Step {
     /// The family does not flow, or everything was said.
@@ -91,7 +103,7 @@ impl AdjRibOut {
     }
 
     /// The neighbor asks for a family again. True when a walk begins now; while one is under way the answer
-    /// comes after it, because BoRR must not come before End-of-RIB (RFC 7313 section 4.1).
+    /// comes after it, because BoRR must not come before End-of-RIB (RFC 7313 section 4).
     pub(crate) fn refresh(&mut self, family: Family, answer: Answer) -> bool {
         let progress = self.progress.of_mut(family);
         match progress.step {
@@ -131,7 +143,10 @@ impl AdjRibOut {
     /// that waited is superseded.
     pub(crate) fn set(&mut self, prefix: Prefix, target: Option<Arc<Attributes>>, cause: Cause) -> bool {
         let was_asked = self.pending.get(prefix).is_some_and(|waiting| waiting.cause == Cause::Asked);
-        let cause = if was_asked { Cause::Asked } else { cause };
+        // Until EoRR the neighbor holds everything as stale: a route that goes and comes back behind the walk has
+        // to be told again, though it never changed for the neighbor.
+        let is_answering = self.progress.of(prefix.family()).is_answering();
+        let cause = if was_asked || is_answering { Cause::Asked } else { cause };
         let held = self.advertised.of(prefix.family()).get(&prefix);
         let waits = match (held, &target) {
             (Some(held), Some(target)) => cause == Cause::Asked || !Arc::ptr_eq(held, target),

@@ -4,9 +4,9 @@
 //! by prefix that are emptied when their consumer can take more: FIB changes ([`Rib::poll_fib`]) and what each
 //! neighbor has yet to be told ([`Rib::poll_outgoing`]). A superseded change vanishes in the set.
 //!
-//! A learned route passes through these files: [`adj_rib_in`] (what the peer said), [`crate::policy`] (whether to
-//! believe it), [`loc_rib`] with [`decision`] (which one is best), [`adj_rib_out`] (what the peers are told). They
-//! share the [`table`] and the [`interner`]; [`view`] answers questions.
+//! A learned route passes through these files: `adj_rib_in` (what the peer said), `policy` (whether to
+//! believe it), `loc_rib` with `decision` (which one is best), `adj_rib_out` (what the peers are told). They
+//! share the `table` and the `interner`; `view` answers questions.
 
 mod adj_rib_in;
 mod adj_rib_out;
@@ -64,7 +64,8 @@ pub struct RibConfig {
 /// A neighbor as configured; it outlives its sessions.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PeerConfig {
-    /// Paths kept from it in each family; what is over it is refused, what is there stays.
+    /// Paths kept from it in each family; what is over it is refused, what is there stays. Paths that import
+    /// policy refuses and echoes count as well: they are remembered, and this is what bounds the memory.
     pub max_prefixes: u32,
 }
 
@@ -197,8 +198,8 @@ impl Rib {
         }
     }
 
-    /// The session is Established: everything is to be announced to it, then End-of-RIB. Nothing happens where
-    /// the neighbor is not configured.
+    /// The session is Established: everything is to be announced to it, then End-of-RIB; [`Self::process`]
+    /// prepares it. Nothing happens where the neighbor is not configured.
     pub fn session_up(&mut self, peer: PeerId, session: PeerSession) {
         self.session_down(peer);
         let Some(known) = self.peers.get_mut(&peer) else {

@@ -14,7 +14,7 @@ use crate::rib::fixtures::{
     Held, LOCAL_AS, config, from_peer, originate, path, prefix, reach, session, settle, withdraw,
 };
 use crate::rib::{FibChange, Gateways, Originator, PeerConfig, PeerSession, Rib, ToPeer, Totals};
-use crate::{Family, PeerId, PeerKind, Prefix};
+use crate::{Family, NextHop, PeerId, PeerKind, Prefix};
 
 /// Two of them can originate here, one is inside such a one, one is a martian.
 const PREFIXES: [&str; 8] = [
@@ -70,7 +70,9 @@ fn event() -> impl Strategy<Value = Event> {
 
 fn session_of(number: u32) -> PeerSession {
     let kind = if number == PEERS { PeerKind::Internal } else { PeerKind::External };
-    PeerSession { enhanced_route_refresh: number != 2, ..session(number, kind) }
+    // Next hops differ by family, as where a link has a global IPv4 address.
+    let next_hop_ipv4 = Some(NextHop::Ipv4([192, 0, 2, 1].into()));
+    PeerSession { enhanced_route_refresh: number != 2, next_hop_ipv4, ..session(number, kind) }
 }
 
 fn attributes(number: u32, variant: u8) -> Attributes {

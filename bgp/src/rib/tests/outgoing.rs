@@ -235,6 +235,19 @@ fn a_route_that_goes_while_a_refresh_is_answered_is_withdrawn() {
 }
 
 #[test]
+fn a_route_that_goes_and_comes_back_behind_the_walk_of_a_refresh_is_told_again() {
+    let mut rib = fresh(external(1));
+    let mut held = Held::default();
+    drain(&mut rib, ONE, &mut held);
+    rib.refresh_requested(ONE, V4);
+    originate(&mut rib, &["10.1.8.192/26", "fd00:8::/64"]);
+    settle(&mut rib);
+    originate(&mut rib, &["1.1.1.1/32", "10.1.8.192/26", "fd00:8::/64"]);
+    drain(&mut rib, ONE, &mut held);
+    assert_eq!(held.prefixes(), ["1.1.1.1/32", "10.1.8.192/26", "fd00:8::/64"]);
+}
+
+#[test]
 fn a_new_session_is_told_everything_again() {
     let mut rib = fresh(external(1));
     let mut held = Held::default();
