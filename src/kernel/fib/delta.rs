@@ -196,8 +196,7 @@ impl Delta {
             _ if entry.is_unconfirmed(self.confirmed) => event != Event::Deleted,
             (Event::Deleted, Family::Ipv4Unicast) => {
                 entry.installed = None;
-                // One of several, or of what was there before the last dump.
-                before == Some(Installed::Several) || self.picture == Picture::Fresh
+                before == Some(Installed::Several)
             }
             (Event::Deleted, Family::Ipv6Unicast) => {
                 entry.installed = before.clone().and_then(|before| without_legs(before, &told));
@@ -216,7 +215,8 @@ impl Delta {
             }
         };
         let changed = entry.installed != before;
-        if doubtful {
+        // Just after a dump it may be older than that.
+        if doubtful || self.picture == Picture::Fresh {
             self.doubt(key, now);
         }
         if changed {
@@ -353,6 +353,8 @@ impl Delta {
             }
             entry.foreign = foreign;
             entry.in_doubt = false;
+            // The dump is newer; the event of the write may be among the lost.
+            entry.written = None;
             if entry.installed != installed {
                 entry.installed = installed;
                 if self.picture != Picture::Blank {
