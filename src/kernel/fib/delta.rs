@@ -73,6 +73,19 @@ enum Wanted {
     Unusable,
 }
 
+/// How far our picture of the kernel's table can be relied on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Picture {
+    /// Never read.
+    Blank,
+    /// Something happened that we did not see.
+    Torn,
+    /// Just read: events that are older than the dump may still come.
+    Fresh,
+    /// All events since the last dump were seen.
+    Followed,
+}
+
 /// The reconciler.
 #[derive(Debug)]
 pub(super) struct Delta {
@@ -84,8 +97,7 @@ pub(super) struct Delta {
     dirty: BTreeSet<Key>,
     /// To be looked at later.
     timers: BTreeSet<(Instant, Key)>,
-    /// The table was read: before that nothing is written.
-    known: bool,
+    picture: Picture,
     /// Inherited routes that nobody asked for may go.
     converged: bool,
     resync_at: Option<Instant>,
@@ -104,7 +116,7 @@ impl Delta {
             interfaces: Arc::default(),
             dirty: BTreeSet::new(),
             timers: BTreeSet::new(),
-            known: false,
+            picture: Picture::Blank,
             converged: false,
             resync_at: None,
             confirmed: 0,
@@ -178,48 +190,89 @@ impl Delta {
 
     fn observe_ours(&mut self, event: Event, cause: Cause, key: Key, told: Installed, now: Instant) {
         let entry = self.entries.entry(key).or_default();
-        if entry.is_unconfirmed(self.confirmed) {
-            // Older than our last write to this key, which has overwritten it.
-            return;
-        }
-        let before = entry.installed.take();
-        entry.installed = match (event, key.prefix.family()) {
-            (Event::Deleted, Family::Ipv4Unicast) => None,
-            (Event::Deleted, Family::Ipv6Unicast) => {
-                before.clone().and_then(|before| without_legs(before, &told))
+        let before = entry.installed.clone();
+        let doubtful = match (event, key.prefix.family()) {
+            // Perhaps older than our last write to this key, which has then made up for it.
+            _ if entry.is_unconfirmed(self.confirmed) => event != Event::Deleted,
+            (Event::Deleted, Family::Ipv4Unicast) => {
+                entry.installed = None;
+                before == Some(Installed::Several)
             }
-            (Event::Added, Family::Ipv4Unicast) if before.is_some() => Some(Installed::Several),
+            (Event::Deleted, Family::Ipv6Unicast) => {
+                entry.installed = before.clone().and_then(|before| without_legs(before, &told));
+                false
+            }
+            // A second one beside ours, or an event that is older than the last dump.
+            (Event::Added, Family::Ipv4Unicast) if before.is_some() => true,
+            (Event::Replaced, Family::Ipv4Unicast) => {
+                entry.installed = Some(told);
+                before == Some(Installed::Several) || !entry.foreign.is_empty()
+            }
             // An IPv6 event lists all next hops that are there afterwards.
-            (Event::Added | Event::Replaced, _) => Some(told),
+            (Event::Added, Family::Ipv4Unicast) | (Event::Added | Event::Replaced, Family::Ipv6Unicast) => {
+                entry.installed = Some(told);
+                !entry.foreign.is_empty()
+            }
         };
-        let several = before == Some(Installed::Several);
-        let replaced_somebody = event == Event::Replaced && !entry.foreign.is_empty();
-        if several || replaced_somebody {
-            self.resync_after(KERNEL_SETTLES, now);
+        let changed = entry.installed != before;
+        // Just after a dump it may be older than that.
+        if doubtful || self.picture == Picture::Fresh {
+            self.doubt(key, now);
         }
-        self.disturbed(key, Disturbance::of(event, cause), now);
+        if changed {
+            self.disturbed(key, Disturbance::of(event, cause), now);
+        }
     }
 
     fn observe_foreign(&mut self, event: Event, key: Key, protocol: Protocol, now: Instant) {
-        let family = key.prefix.family();
         let entry = self.entries.entry(key).or_default();
         let alone = entry.installed.is_none();
-        match (event, family) {
-            (Event::Added, Family::Ipv4Unicast) => entry.foreign.push(protocol),
-            (Event::Deleted, Family::Ipv4Unicast) => entry.remove_foreign(protocol),
+        let known = entry.foreign.contains(&protocol);
+        let doubtful = match (event, key.prefix.family()) {
+            // Older or newer than our last write to this key?
+            _ if entry.is_unconfirmed(self.confirmed) => true,
+            // Older or newer than the last dump?
+            _ if self.picture == Picture::Fresh => true,
+            (Event::Added, Family::Ipv4Unicast) if !known => {
+                entry.foreign.push(protocol);
+                false
+            }
+            (Event::Deleted, Family::Ipv4Unicast) => {
+                entry.remove_foreign(protocol);
+                false
+            }
             (Event::Replaced, Family::Ipv4Unicast) if entry.foreign.is_empty() => {
                 // It took our place.
                 entry.installed = None;
                 entry.foreign.push(protocol);
+                false
             }
-            (Event::Replaced, Family::Ipv4Unicast) => self.resync_after(KERNEL_SETTLES, now),
-            (Event::Added | Event::Replaced, Family::Ipv6Unicast) if alone => entry.foreign = vec![protocol],
-            (Event::Deleted, Family::Ipv6Unicast) if alone => entry.remove_foreign(protocol),
+            // A second one of that protocol, or in place of one of two.
+            (Event::Added | Event::Replaced, Family::Ipv4Unicast) => true,
+            (Event::Added | Event::Replaced, Family::Ipv6Unicast) if alone => {
+                entry.foreign = vec![protocol];
+                false
+            }
+            (Event::Deleted, Family::Ipv6Unicast) if alone => {
+                entry.remove_foreign(protocol);
+                false
+            }
             // In IPv6 next hops of one destination and metric merge into one route whoever wrote them, and
             // go together when either is deleted. Only a dump tells what is left.
-            (_, Family::Ipv6Unicast) => self.resync_after(KERNEL_SETTLES, now),
+            (Event::Added | Event::Replaced | Event::Deleted, Family::Ipv6Unicast) => true,
+        };
+        if doubtful {
+            self.doubt(key, now);
         }
         self.dirty.insert(key);
+    }
+
+    /// Nothing is written to the key before the table was read again.
+    fn doubt(&mut self, key: Key, now: Instant) {
+        if let Some(entry) = self.entries.get_mut(&key) {
+            entry.in_doubt = true;
+            self.resync_after(KERNEL_SETTLES, now);
+        }
     }
 
     /// A link went down, or away. The kernel takes the IPv4 routes over it without a word.
@@ -245,6 +298,35 @@ impl Delta {
         self.confirmed = sequence;
     }
 
+    /// The event queue was seen empty after our write `last` was acknowledged. The kernel queues an event before
+    /// it acknowledges its cause, and a write that changes nothing has no event: whatever comes from here on is
+    /// newer than our writes and than the last dump.
+    pub(super) fn drained(&mut self, last: u32) {
+        self.confirmed = last;
+        if self.picture == Picture::Fresh {
+            self.picture = Picture::Followed;
+        }
+    }
+
+    /// Events were lost: nothing is written before the table was read again.
+    pub(super) fn overrun(&mut self, now: Instant) {
+        self.tear(now);
+    }
+
+    fn tear(&mut self, now: Instant) {
+        if self.picture != Picture::Blank {
+            self.picture = Picture::Torn;
+        }
+        self.resync_after(Duration::ZERO, now);
+    }
+
+    fn is_known(&self) -> bool {
+        match self.picture {
+            Picture::Blank | Picture::Torn => false,
+            Picture::Fresh | Picture::Followed => true,
+        }
+    }
+
     /// Takes what a complete dump told for the truth.
     pub(super) fn resync(&mut self, dump: impl IntoIterator<Item = Observation>, now: Instant) {
         let mut found: BTreeMap<Key, (Option<Installed>, Vec<Protocol>)> = BTreeMap::new();
@@ -266,19 +348,22 @@ impl Delta {
         self.resync_at = None;
         for (key, (installed, foreign)) in found {
             let entry = self.entries.entry(key).or_default();
-            if !self.known && installed.is_some() && entry.learned.is_none() {
+            if self.picture == Picture::Blank && installed.is_some() && entry.learned.is_none() {
                 entry.inherited = !self.converged && !self.local.blackholes.contains(&key.prefix);
             }
             entry.foreign = foreign;
+            entry.in_doubt = false;
+            // The dump is newer; the event of the write may be among the lost.
+            entry.written = None;
             if entry.installed != installed {
                 entry.installed = installed;
-                if self.known {
+                if self.picture != Picture::Blank {
                     self.disturbed(key, Some(Disturbance::Unseen), now);
                 }
             }
             self.dirty.insert(key);
         }
-        self.known = true;
+        self.picture = Picture::Fresh;
     }
 
     /// What the kernel has is in doubt: it is to be read again.
@@ -294,7 +379,7 @@ impl Delta {
 
     /// At most `limit` changes to make, each to be answered by [`Self::completed`] before the next call.
     pub(super) fn poll_operations(&mut self, now: Instant, limit: usize) -> Vec<Operation> {
-        if !self.known {
+        if !self.is_known() {
             return Vec::new();
         }
         while let Some((at, key)) = self.timers.first().copied().filter(|(at, _)| *at <= now) {
@@ -313,6 +398,9 @@ impl Delta {
     fn decide(&mut self, key: Key, now: Instant) -> Option<Action> {
         let wanted = self.wanted(key);
         let entry = self.entries.get_mut(&key)?;
+        if entry.in_doubt {
+            return None;
+        }
         let action = match (wanted, &entry.installed) {
             (Wanted::Route(wanted), Some(installed)) if installed.is(&wanted) => None,
             // One of several goes at a time; then it is seen what is left.
@@ -392,17 +480,16 @@ impl Delta {
         }
     }
 
-    /// Whether the operation is lost: nobody knows whether the kernel did it.
+    /// The answer to an operation is lost: nobody knows whether the kernel did it.
     pub(super) fn lost(&mut self, operation: &Operation, now: Instant) {
         self.dirty.insert(operation.key);
-        self.resync_after(Duration::ZERO, now);
-        self.known = false;
+        self.tear(now);
     }
 
     /// When [`Self::poll_operations`] next has something to do, for want of other input.
     pub(super) fn deadline(&self, now: Instant) -> Option<Instant> {
         let timer = self.timers.first().map(|(at, _)| *at);
-        let work = (self.known && !self.dirty.is_empty()).then_some(now);
+        let work = (self.is_known() && !self.dirty.is_empty()).then_some(now);
         [timer, work, self.resync_at].into_iter().flatten().min()
     }
 

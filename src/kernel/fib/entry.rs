@@ -32,6 +32,8 @@ pub(super) struct Entry {
     pub(super) foreign: Vec<Protocol>,
     /// Was there before us, and nobody has asked for it yet.
     pub(super) inherited: bool,
+    /// What is there is not known before the next dump.
+    pub(super) in_doubt: bool,
     /// Sequence number of our last successful write.
     pub(super) written: Option<u32>,
     /// The kernel refused it.
@@ -100,7 +102,7 @@ struct Repairs {
 impl Entry {
     /// Nothing is wanted, nothing is there: it can be forgotten.
     pub(super) fn is_empty(&self) -> bool {
-        self.learned.is_none() && self.installed.is_none() && self.foreign.is_empty()
+        self.learned.is_none() && self.installed.is_none() && self.foreign.is_empty() && !self.in_doubt
     }
 
     /// Whether a next hop of what is installed is on that link.

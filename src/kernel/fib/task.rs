@@ -1,6 +1,5 @@
 //! The task around [`Delta`]: waits for one thing, feeds it in, writes what follows.
 
-use std::future::Future;
 use std::io;
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
@@ -30,6 +29,8 @@ const GROUPS: [u32; 5] =
 const OPERATIONS: usize = 256;
 /// Keys that may wait here; what is more waits in the RIB, where it can be superseded.
 const BACKLOG: usize = 4096;
+/// Datagrams of events read in one go, so that a flood of them does not keep us from writing.
+const DATAGRAMS: usize = 4096;
 /// Notices logged one by one at a time; a flush of the whole table is one line more.
 const NOTICES: usize = 8;
 /// A dump is interrupted when the table changes meanwhile, which is over soon.
@@ -57,6 +58,8 @@ struct Task {
     delta: Delta,
     events: Socket,
     writer: Writer,
+    /// Sequence number of the last acknowledged write.
+    last_write: u32,
     sweep_at: Option<Instant>,
     resync_pause: Duration,
     overruns: u64,
@@ -100,6 +103,7 @@ impl Task {
             delta,
             events: Socket::open(&GROUPS, settings.event_buffer)?,
             writer: Writer::open(settings.ownership)?,
+            last_write: 0,
             sweep_at: Some(now + settings.sweep_after),
             resync_pause: RESYNC_FIRST,
             overruns: 0,
@@ -202,6 +206,8 @@ impl Task {
         if self.delta.resync_at().is_some_and(|at| at <= now) {
             return self.resync().await;
         }
+        // What others did meanwhile: NLM_F_REPLACE is for routes that are still ours.
+        self.drain_events();
         let operations = self.delta.poll_operations(now, OPERATIONS);
         if operations.is_empty() {
             return self.report_progress(now);
@@ -210,14 +216,11 @@ impl Task {
             Ok(outcomes) => {
                 self.progress.operations += outcomes.len();
                 let now = Instant::now();
-                let last = outcomes.last().map(|outcome| outcome.sequence);
+                self.last_write = outcomes.last().map_or(self.last_write, |outcome| outcome.sequence);
                 for outcome in outcomes {
                     self.delta.completed(outcome.operation, outcome.sequence, outcome.result, now);
                 }
                 self.drain_events();
-                // The kernel queues an event before it acknowledges its cause, and the queue is empty now:
-                // whatever comes from here on is newer than these writes.
-                last.into_iter().for_each(|last| self.delta.confirmed(last));
             }
             Err(error) => self.writer_failed(&error, &operations),
         }
@@ -256,11 +259,10 @@ impl Task {
     }
 
     fn drain_events(&mut self) {
-        while let Some(received) = self.events.try_receive().transpose() {
-            let failed = received.is_err();
-            self.take_events(received);
-            if failed {
-                return;
+        for _ in 0..DATAGRAMS {
+            match self.events.try_receive().transpose() {
+                Some(received) => self.take_events(received),
+                None => return self.delta.drained(self.last_write),
             }
         }
     }
@@ -268,7 +270,7 @@ impl Task {
     fn overrun(&mut self) {
         self.overruns += 1;
         tracing::warn!("route events were lost; reading the table again");
-        self.delta.resync_after(Duration::ZERO, Instant::now());
+        self.delta.overrun(Instant::now());
     }
 
     fn take_datagram(&mut self) {
@@ -322,6 +324,7 @@ impl Task {
                     }
                     self.first_dump = FirstDump::Inherited(inherited);
                 }
+                self.drain_events();
             }
             Err(error) => {
                 tracing::warn!(%error, pause = ?self.resync_pause, "cannot read the routes; trying again");
@@ -354,13 +357,11 @@ impl Task {
 }
 
 /// Ready at once when the time has come; the timer wheel would round it up to the next millisecond.
-fn until(deadline: Option<Instant>) -> impl Future<Output = ()> {
-    async move {
-        match deadline {
-            None => std::future::pending().await,
-            Some(at) if at <= Instant::now() => {}
-            Some(at) => tokio::time::sleep_until(at.into()).await,
-        }
+async fn until(deadline: Option<Instant>) {
+    match deadline {
+        None => std::future::pending().await,
+        Some(at) if at <= Instant::now() => {}
+        Some(at) => tokio::time::sleep_until(at.into()).await,
     }
 }
 

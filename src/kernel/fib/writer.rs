@@ -93,9 +93,8 @@ impl Writer {
             }
         }
         // `nlmsg_flags` follows the length and the type (`struct nlmsghdr`).
-        if let Some(flags) = datagram.get_mut(last_header + 6..last_header + 8) {
-            let acknowledged = u16::from_ne_bytes([flags[0], flags[1]]) | NLM_F_ACK;
-            flags.copy_from_slice(&acknowledged.to_ne_bytes());
+        if let Some(flags) = datagram.get_mut(last_header + 6..).and_then(<[u8]>::first_chunk_mut) {
+            *flags = (u16::from_ne_bytes(*flags) | NLM_F_ACK).to_ne_bytes();
         }
         (datagram, first, count)
     }
