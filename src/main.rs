@@ -1,2 +1,65 @@
-//! The daemon.
-fn main() {}
+//! The daemon `selvedge`: reads its command line and its configuration, and hands over to the agent.
+
+mod cli;
+
+use std::io::{self, IsTerminal, Write};
+use std::process::ExitCode;
+
+use clap::Parser;
+use selvedge::agent;
+use selvedge::config::{self, Config, Paint};
+use tokio::runtime::Runtime;
+
+use crate::cli::Cli;
+
+/// The configuration or the machine does not allow it.
+const FAILED: u8 = 1;
+
+/// The command line or the environment is wrong; clap uses the same.
+const USAGE: u8 = 2;
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let config = match config::load(&cli.config) {
+        Ok(config) => config,
+        Err(error) => return complain(&error.render(paint()), FAILED),
+    };
+    if cli.check {
+        return match writeln!(io::stdout(), "{}: ok", cli.config.display()) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => complain(&format!("error: standard output: {error}"), FAILED),
+        };
+    }
+    if let Err(error) = cli::start_log(cli.log_format) {
+        return complain(&format!("error: {error}"), USAGE);
+    }
+    run(&cli, config)
+}
+
+fn run(cli: &Cli, config: Config) -> ExitCode {
+    match Runtime::new() {
+        Ok(runtime) => match runtime.block_on(agent::run(&cli.config, config)) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => {
+                tracing::error!(error = &error as &dyn std::error::Error, "cannot go on");
+                ExitCode::FAILURE
+            }
+        },
+        Err(error) => {
+            tracing::error!(%error, "cannot start the threads of the agent");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// A message to standard error, before there is a log. Nobody is left to hear that it cannot be written.
+fn complain(message: &str, status: u8) -> ExitCode {
+    let _ = writeln!(io::stderr(), "{message}");
+    status.into()
+}
+
+/// Colour is for people who look on and have not asked to be spared (<https://no-color.org>).
+fn paint() -> Paint {
+    let spared = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+    if io::stderr().is_terminal() && !spared { Paint::Terminal } else { Paint::Plain }
+}

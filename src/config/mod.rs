@@ -1,4 +1,22 @@
 //! The configuration: one TOML file, read into types that cannot be wrong.
+//!
+//! In: the text of `/etc/selvedge/selvedge.toml` and the key files that it names. Out: a [`Config`], or a
+//! [`ConfigError`] that holds everything found wrong, each with its line, its key and what is allowed.
+//!
+//! `load` reads files, `table` walks TOML and knows its positions, `sections`, `neighbors` and `blocks` turn
+//! each table into its type, `problem` says what is wrong the way a compiler does, `show` writes a
+//! configuration back as TOML.
+
+mod blocks;
+mod duration;
+mod load;
+mod neighbors;
+mod problem;
+mod sections;
+mod show;
+mod table;
+#[cfg(test)]
+mod tests;
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
@@ -7,6 +25,10 @@ use std::time::Duration;
 use bgp::message::update::LinkLocalForm;
 use bgp::session::RemoteAs;
 use bgp::{Asn, HoldTime, Prefix};
+use wildmatch::WildMatch;
+
+pub use load::{MAX_FILE_SIZE, load, parse};
+pub use problem::{ConfigError, Paint, Place, Problem};
 
 /// A whole, valid configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,6 +47,32 @@ pub struct Config {
     pub sysctl: Sysctl,
     /// `[control]`
     pub control: Control,
+}
+
+impl Config {
+    /// The neighbor that an interface of this name is an uplink to. A neighbor with exactly this name goes
+    /// before a glob, and of the globs that match the first in the file. The loopback interface is nobody's
+    /// uplink, even where a glob matches it.
+    #[must_use]
+    pub fn neighbor_for_interface(&self, name: &str) -> Option<&Neighbor> {
+        if name == self.loopback.interface {
+            return None;
+        }
+        let by_name = |matches: fn(&str, &str) -> bool| {
+            self.neighbors.iter().find(|neighbor| match &neighbor.peer {
+                NeighborPeer::Interface(pattern) => matches(pattern, name),
+                NeighborPeer::Address(_) => false,
+            })
+        };
+        by_name(|pattern, name| pattern == name)
+            .or_else(|| by_name(|pattern, name| WildMatch::new(pattern).matches(name)))
+    }
+}
+
+/// Whether an interface name of the file stands for more than one interface.
+#[must_use]
+pub fn is_glob(name: &str) -> bool {
+    name.contains(['*', '?'])
 }
 
 /// `[bgp]`
@@ -60,7 +108,10 @@ pub struct Neighbor {
     pub remote_as: RemoteAs,
     /// `max-prefixes` for each family, default 100000.
     pub max_prefixes: u32,
-    /// `password-file`: TCP MD5 key, read when the configuration is loaded; 1 to 80 octets.
+    /// `password-file`: an absolute path, for a neighbor with an address only.
+    pub password_file: Option<PathBuf>,
+    /// What [`load`] found in `password-file`: the TCP MD5 key, 1 to 80 octets. Always there when
+    /// `password_file` is; only [`parse`], which reads no file, leaves it out.
     pub password: Option<Password>,
     /// `ttl-security`: GTSM (RFC 5082), default false.
     pub ttl_security: bool,
@@ -93,18 +144,19 @@ impl std::fmt::Debug for Password {
 /// `[pods]`
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Pods {
-    /// `[pods.static] blocks`: a blackhole and an advertisement each.
+    /// `[pods.static] blocks`: a blackhole and an advertisement each. No two of them overlap.
     pub static_blocks: Vec<Prefix>,
 }
 
 /// `[fib]`
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Fib {
-    /// `protocol`, 5 to 255 (below are the kernel's own, `linux/rtnetlink.h`), default 186.
+    /// `protocol`, 5 to 255 (below are the kernel's own, `linux/rtnetlink.h`) without those that other
+    /// programs are known by, default 186.
     pub protocol: u8,
-    /// `metric`, default 20.
+    /// `metric`, from 1 (the kernel takes 0 as 1024 for IPv6), default 20.
     pub metric: u32,
-    /// `table`, default 254 (main).
+    /// `table`, from 1 and not 255 (`local`, the kernel's own), default 254 (`main`).
     pub table: u32,
     /// `max-paths`, 1 to 256, default 16.
     pub max_paths: usize,
@@ -120,6 +172,6 @@ pub struct Sysctl {
 /// `[control]`
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Control {
-    /// `socket`, default `/run/selvedge/control.sock`.
+    /// `socket`, an absolute path of at most 107 octets, default `/run/selvedge/control.sock`.
     pub socket: PathBuf,
 }

@@ -1,10 +1,18 @@
 //! Links and their addresses as a snapshot that follows the kernel.
+//!
+//! In: the kernel's events on one socket, dumps over another. Out: a new [`Interfaces`] on a watch channel
+//! whenever something in it changed. [`table`] is the pure half, [`monitor`] the task.
+
+mod monitor;
+mod table;
 
 use std::collections::BTreeMap;
 use std::net::Ipv6Addr;
 
 use bgp::InterfaceIndex;
 use ipnetwork::IpNetwork;
+
+pub use monitor::{Monitor, StartError, start};
 
 /// Every link of the namespace. Immutable: a change makes a new one.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]

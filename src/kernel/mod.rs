@@ -3,4 +3,7 @@
 
 pub mod fib;
 pub mod interfaces;
+mod netlink;
 pub mod sysctl;
+
+pub use netlink::{DumpError, KernelError};

@@ -1,10 +1,13 @@
 //! Integration tests: the programs and the library from outside, on real files, kernels and daemons.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    reason = "clippy.toml allows these in test functions only, not in the functions they call"
-)]
 
+// The attribute tells clippy that helpers outside of `#[test]` may panic too.
+#[cfg(test)]
+mod bgpctl;
+#[cfg(test)]
+mod config;
+#[cfg(test)]
+mod kernel;
+#[cfg(test)]
+mod nd;
+#[cfg(test)]
 mod rack;

@@ -1,51 +1,30 @@
 //! BGP messages (RFC 4271 section 4) as bytes and as types.
 //!
 //! In: a TCP byte stream, cut into frames by [`frame`]. Out: [`Message`]s, or a [`Notification`] that says
-//! what to tell the peer. The other way round, the `encode_*` functions and [`UpdateCodec::encode`] append
+//! what to tell the peer. The other way round, the `encode` functions and [`UpdateCodec::encode`] append
 //! whole messages to a buffer. RFC 7606 lives in [`attribute`]: which fault of which attribute costs what.
 //!
 //! Nothing here remembers anything between messages; what was negotiated comes in as an [`UpdateCodec`].
 
-use bytes::{Bytes, BytesMut};
-
 pub mod attribute;
 pub mod capability;
+mod header;
 pub mod notification;
 pub mod open;
+mod route_refresh;
 pub mod update;
+mod wire;
 
 pub use attribute::{
     Aggregator, AsPath, Attributes, Community, ExtendedCommunity, LargeCommunity, Origin, Segment,
     SegmentKind, UnknownAttribute,
 };
 pub use capability::{Capability, GracefulRestart};
+pub use header::{Frame, encode_keepalive, frame};
 pub use notification::{CeaseSubcode, Notification};
 pub use open::Open;
-pub use update::{AttributeFault, FaultAction, Outgoing, Reach, Update, UpdateCodec};
-
-use crate::AfiSafi;
-
-/// One message cut out of the stream: its header was valid.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Frame {
-    /// From the header.
-    pub kind: MessageKind,
-    /// What follows the header.
-    pub body: Bytes,
-}
-
-/// Takes the next whole message off the front of `buffer`; `None` while there is not enough of it.
-///
-/// # Errors
-/// The NOTIFICATION of RFC 4271 section 6.1 for a bad marker, length or type.
-pub fn frame(buffer: &mut BytesMut, max_length: usize) -> Result<Option<Frame>, Notification> {
-    todo!("{buffer:?} {max_length}")
-}
-
-/// Appends a KEEPALIVE.
-pub fn encode_keepalive(out: &mut BytesMut) {
-    todo!("{out:?}")
-}
+pub use route_refresh::{RefreshKind, RouteRefresh};
+pub use update::{AttributeFault, Encoded, FaultAction, Outgoing, Reach, Update, UpdateCodec};
 
 /// Octets of marker, length and type before every message body.
 pub const HEADER_LENGTH: usize = 19;
@@ -69,28 +48,6 @@ pub enum Message {
     RouteRefresh(RouteRefresh),
 }
 
-/// A ROUTE-REFRESH (RFC 2918 section 3, RFC 7313 section 4).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct RouteRefresh {
-    /// The family as received: one that we do not carry is ignored.
-    pub family: AfiSafi,
-    /// What the message means.
-    pub kind: RefreshKind,
-}
-
-/// The message subtype of RFC 7313 section 4.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum RefreshKind {
-    /// 0: send the family again.
-    Request,
-    /// 1: Beginning of Route Refresh.
-    Begin,
-    /// 2: End of Route Refresh.
-    End,
-    /// Any other: ignored.
-    Unknown(u8),
-}
-
 /// The types of message, for counters and for what a header announces.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum MessageKind {
@@ -106,17 +63,29 @@ pub enum MessageKind {
     RouteRefresh,
 }
 
-impl RouteRefresh {
-    /// Reads the body of a ROUTE-REFRESH.
-    ///
-    /// # Errors
-    /// NOTIFICATION 7/1 for a wrong length (RFC 7313 section 5).
-    pub fn decode(body: &Bytes) -> Result<Self, Notification> {
-        todo!("{body:?}")
+impl MessageKind {
+    /// `None` for a number that RFC 4271 and RFC 2918 do not assign.
+    fn from_code(code: u8) -> Option<Self> {
+        match code {
+            1 => Some(Self::Open),
+            2 => Some(Self::Update),
+            3 => Some(Self::Notification),
+            4 => Some(Self::Keepalive),
+            5 => Some(Self::RouteRefresh),
+            _ => None,
+        }
     }
 
-    /// Appends the whole message.
-    pub fn encode(&self, out: &mut BytesMut) {
-        todo!("{out:?}")
+    fn code(self) -> u8 {
+        match self {
+            Self::Open => 1,
+            Self::Update => 2,
+            Self::Notification => 3,
+            Self::Keepalive => 4,
+            Self::RouteRefresh => 5,
+        }
     }
 }
+
+#[cfg(test)]
+mod tests;

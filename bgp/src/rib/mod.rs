@@ -3,16 +3,50 @@
 //! In: sessions that come and go, their updates, and the set of routes that originate here. Out, as sets keyed
 //! by prefix that are emptied when their consumer can take more: FIB changes ([`Rib::poll_fib`]) and what each
 //! neighbor has yet to be told ([`Rib::poll_outgoing`]). A superseded change vanishes in the set.
+//!
+//! A learned route passes through these files: [`adj_rib_in`] (what the peer said), [`crate::policy`] (whether to
+//! believe it), [`loc_rib`] with [`decision`] (which one is best), [`adj_rib_out`] (what the peers are told). They
+//! share the [`table`] and the [`interner`]; [`view`] answers questions.
 
-use std::collections::BTreeMap;
+mod adj_rib_in;
+mod adj_rib_out;
+pub mod decision;
+#[cfg(test)]
+pub(crate) mod fixtures;
+mod interner;
+mod loc_rib;
+mod originated;
+mod peer;
+mod pending;
+mod per_family;
+mod table;
+#[cfg(test)]
+mod tests;
+mod view;
+
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use smallvec::SmallVec;
 
-use crate::message::{Attributes, Outgoing, Update};
+use self::adj_rib_in::{AdjRibIn, Intake};
+use self::adj_rib_out::Answer;
+use self::interner::Interner;
+use self::loc_rib::Sweep;
+use self::peer::Peer;
+use self::pending::Pending;
+use self::per_family::PerFamily;
+use self::table::Table;
+use crate::message::{Attributes, Outgoing, RouteRefresh, Update};
 use crate::policy::Role;
 use crate::{Asn, Families, Family, InterfaceIndex, NextHop, PeerId, PeerKind, Prefix, RouterId};
+
+pub use originated::Originated;
+pub use decision::Reason;
+pub use view::{
+    AdvertisedView, DestinationView, FamilyCounts, Page, PathSource, PathStatus, PathView, Totals,
+};
 
 /// What the whole RIB needs to know.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -97,99 +131,300 @@ pub type OutgoingUpdate = Outgoing<Arc<Attributes>>;
 #[derive(Debug)]
 pub struct Rib {
     config: RibConfig,
+    peers: BTreeMap<PeerId, Peer>,
+    table: Table,
+    originated: Originated,
+    originated_attributes: Arc<Attributes>,
+    attributes: Interner<Attributes>,
+    gateways: Interner<Gateways>,
+    /// Prefixes to decide for.
+    dirty: Pending<()>,
+    /// Prefixes whose next hops are not those that the FIB was told.
+    fib_changes: Pending<()>,
+    sweep: Sweep,
+    /// Full announcements under way.
+    announcing: BTreeSet<(PeerId, Family)>,
+    /// Where the generations of removed neighbors stood, until their paths are swept.
+    retired: BTreeMap<PeerId, PerFamily<u32>>,
 }
 
 impl Rib {
     /// Empty.
     #[must_use]
     pub fn new(config: RibConfig) -> Self {
-        Self { config }
+        let mut attributes = Interner::new();
+        Self {
+            config,
+            peers: BTreeMap::new(),
+            table: Table::default(),
+            originated: Originated::default(),
+            originated_attributes: attributes.intern(Attributes::originated()),
+            attributes,
+            gateways: Interner::new(),
+            dirty: Pending::default(),
+            fib_changes: Pending::default(),
+            sweep: Sweep::default(),
+            announcing: BTreeSet::new(),
+            retired: BTreeMap::new(),
+        }
     }
 
-    /// Makes a neighbor known, or changes its configuration.
+    /// Makes a neighbor known, or changes its configuration. A lower limit takes nothing away.
     pub fn configure_peer(&mut self, peer: PeerId, config: PeerConfig) {
-        todo!("{peer:?} {config:?}")
+        if let Some(known) = self.peers.get_mut(&peer) {
+            known.config = config;
+            return;
+        }
+        let mut adj_rib_in = PerFamily::default();
+        if let Some(generations) = self.retired.remove(&peer) {
+            for family in Family::ALL {
+                *adj_rib_in.of_mut(family) = AdjRibIn::continued(*generations.of(family));
+            }
+        }
+        self.peers.insert(peer, Peer::new(config, adj_rib_in));
     }
 
     /// Forgets a neighbor and everything it said.
     pub fn remove_peer(&mut self, peer: PeerId) {
-        todo!("{peer:?}")
+        self.session_down(peer);
+        if let Some(removed) = self.peers.remove(&peer) {
+            let mut generations = PerFamily::default();
+            for family in Family::ALL {
+                *generations.of_mut(family) = removed.adj_rib_in.of(family).generation();
+            }
+            self.retired.insert(peer, generations);
+            self.sweep.request();
+        }
     }
 
-    /// The session is Established: everything is to be announced to it, then End-of-RIB.
+    /// The session is Established: everything is to be announced to it, then End-of-RIB. Nothing happens where
+    /// the neighbor is not configured.
     pub fn session_up(&mut self, peer: PeerId, session: PeerSession) {
-        todo!("{peer:?} {session:?}")
+        self.session_down(peer);
+        let Some(known) = self.peers.get_mut(&peer) else {
+            return;
+        };
+        for family in session.families.iter() {
+            known.adj_rib_out.start(family);
+            self.announcing.insert((peer, family));
+        }
+        known.session = Some(session);
     }
 
-    /// The session ended: its paths go.
+    /// The session ended: its paths go. They count no more from now on; [`Self::process`] takes them out.
     pub fn session_down(&mut self, peer: PeerId) {
-        todo!("{peer:?}")
+        let Some(known) = self.peers.get_mut(&peer) else {
+            return;
+        };
+        if known.session.take().is_none() {
+            return;
+        }
+        known.adj_rib_out = adj_rib_out::AdjRibOut::default();
+        for family in Family::ALL {
+            known.adj_rib_in.of_mut(family).reset();
+            self.announcing.remove(&(peer, family));
+        }
+        self.sweep.request();
     }
 
     /// Takes in one UPDATE. What changed is marked; [`Self::process`] decides.
     pub fn receive(&mut self, peer: PeerId, update: Update) {
-        todo!("{peer:?} {update:?}")
+        let Update { withdrawn, reach, end_of_rib, faults: _ } = update;
+        // The order matters: a prefix in both is reachable (RFC 4271 section 4.3).
+        if let Some(mut intake) = self.intake(peer) {
+            withdrawn.into_iter().for_each(|prefix| intake.withdraw(prefix));
+            for reach in reach {
+                let attributes = intake.attributes.intern(reach.attributes);
+                reach.prefixes.into_iter().for_each(|prefix| intake.announce(prefix, &attributes));
+                intake.release_unused(&attributes);
+            }
+        }
+        if let Some(adj_rib_in) = end_of_rib.and_then(|family| self.flowing(peer, family)) {
+            adj_rib_in.end_of_rib = true;
+        }
     }
 
     /// The peer asks for a family again (RFC 2918); with RFC 7313 the answer is bracketed.
     pub fn refresh_requested(&mut self, peer: PeerId, family: Family) {
-        todo!("{peer:?} {family}")
+        let Some(known) = self.peers.get_mut(&peer) else {
+            return;
+        };
+        let Some(session) = known.session_with(family) else {
+            return;
+        };
+        let answer = if session.enhanced_route_refresh { Answer::Bracketed } else { Answer::Plain };
+        if known.adj_rib_out.refresh(family, answer) {
+            self.announcing.insert((peer, family));
+        }
     }
 
     /// The peer begins to answer our refresh (BoRR): what it does not repeat until [`Self::refresh_ended`] goes.
     pub fn refresh_began(&mut self, peer: PeerId, family: Family) {
-        todo!("{peer:?} {family}")
+        if let Some(adj_rib_in) = self.flowing(peer, family) {
+            adj_rib_in.refresh_began();
+        }
     }
 
     /// EoRR.
     pub fn refresh_ended(&mut self, peer: PeerId, family: Family) {
-        todo!("{peer:?} {family}")
+        if self.flowing(peer, family).is_some_and(AdjRibIn::refresh_ended) {
+            self.sweep.request();
+        }
     }
 
-    /// Replaces the set of routes that originate here.
+    /// Families of which something was refused for the limit while there is room now: a refresh brings it back.
+    /// Each is given once; what the answer brings over the limit is marked again.
+    pub fn take_refresh_wanted(&mut self, peer: PeerId) -> Families {
+        let Some(known) = self.peers.get_mut(&peer) else {
+            return Families::NONE;
+        };
+        let limit = known.config.max_prefixes;
+        let mut lacks_and_has_room = |family: &Family| {
+            let adj_rib_in = known.adj_rib_in.of_mut(*family);
+            adj_rib_in.kept < limit && std::mem::take(&mut adj_rib_in.lacking)
+        };
+        Family::ALL.into_iter().filter(|family| lacks_and_has_room(family)).collect()
+    }
+
+    /// Replaces the set of routes that originate here. Paths from neighbors that this concerns are judged anew.
     pub fn set_originated(&mut self, routes: BTreeMap<Prefix, Originator>) {
-        todo!("{routes:?}")
+        let before = std::mem::replace(&mut self.originated, routes.into());
+        let changed = before.difference(&self.originated);
+        for &prefix in &changed {
+            self.table.entry(prefix);
+            self.dirty.insert(prefix, ());
+        }
+        let concerned: BTreeSet<Prefix> =
+            changed.into_iter().flat_map(|network| self.table.inside(network)).collect();
+        let peers: Vec<PeerId> = self.peers.keys().copied().collect();
+        for peer in peers {
+            if let Some(mut intake) = self.intake(peer) {
+                concerned.iter().for_each(|&prefix| intake.judge_again(prefix));
+            }
+        }
     }
 
-    /// Decides for at most `budget` prefixes; true when more wait.
+    /// Works for at most `budget` turns; true when more wait. A turn looks at one prefix: it decides for one that
+    /// changed, takes out its dead paths, or prepares it for a full announcement.
     pub fn process(&mut self, budget: usize) -> bool {
-        todo!("{budget}")
+        let turns = [Self::decide_next, Self::sweep_next, Self::announce_next, Self::free_next];
+        let mut left = budget;
+        while left > 0 {
+            let before = left;
+            // One after the other, so that a flood of changes does not keep dead paths in use.
+            for turn in turns {
+                if left > 0 && turn(self) {
+                    left -= 1;
+                }
+            }
+            if left == before {
+                break;
+            }
+        }
+        self.is_dirty()
     }
 
     /// Whether [`Self::process`] has something to do.
     #[must_use]
     pub fn is_dirty(&self) -> bool {
-        todo!()
+        !self.dirty.is_empty()
+            || matches!(self.sweep, Sweep::Running { .. })
+            || !self.announcing.is_empty()
+            || self.attributes.is_sweeping()
+            || self.gateways.is_sweeping()
     }
 
     /// Takes at most `limit` FIB changes out of the set that waits.
     pub fn poll_fib(&mut self, limit: usize) -> Vec<FibChange> {
-        todo!("{limit}")
+        let mut changes = Vec::new();
+        while changes.len() < limit {
+            let Some((prefix, ())) = self.fib_changes.take_next() else {
+                break;
+            };
+            let Some(destination) = self.table.get_mut(prefix) else {
+                continue;
+            };
+            destination.given.clone_from(&destination.wanted);
+            let gateways = destination.given.as_deref().cloned();
+            self.gateways.note_release();
+            self.table.prune(prefix, &self.originated);
+            changes.push(FibChange { prefix, gateways });
+        }
+        changes
     }
 
     /// Whether [`Self::poll_fib`] has something to give.
     #[must_use]
     pub fn has_fib_changes(&self) -> bool {
-        todo!()
+        !self.fib_changes.is_empty()
     }
 
     /// Takes at most `limit` prefixes out of what the neighbor has yet to be told, packed by attributes,
     /// withdrawals first; End-of-RIB comes when the first full announcement of a family is out. BoRR and EoRR
     /// are given as [`ToPeer::Refresh`].
     pub fn poll_outgoing(&mut self, peer: PeerId, limit: usize) -> Vec<ToPeer> {
-        todo!("{peer:?} {limit}")
+        let Some(known) = self.peers.get_mut(&peer) else {
+            return Vec::new();
+        };
+        let outgoing = known.adj_rib_out.poll(limit);
+        for family in Family::ALL {
+            if let Some(answer) = known.adj_rib_out.take_asked_again(family)
+                && known.adj_rib_out.refresh(family, answer)
+            {
+                self.announcing.insert((peer, family));
+            }
+        }
+        for message in &outgoing {
+            // Each prefix may have let go of attributes of its own.
+            let prefixes = match message {
+                ToPeer::Update(Outgoing::Unreach { prefixes } | Outgoing::Reach { prefixes, .. }) => {
+                    prefixes.len()
+                }
+                ToPeer::Update(Outgoing::EndOfRib(_)) | ToPeer::Refresh(_) => 0,
+            };
+            (0..prefixes).for_each(|_| self.attributes.note_release());
+        }
+        outgoing
     }
 
     /// Whether [`Self::poll_outgoing`] has something to give.
     #[must_use]
     pub fn has_outgoing(&self, peer: PeerId) -> bool {
-        todo!("{peer:?}")
+        self.peers.get(&peer).is_some_and(|peer| peer.adj_rib_out.has_outgoing())
     }
 
     /// Whether the peer has sent End-of-RIB for every negotiated family in its present session.
     #[must_use]
     pub fn end_of_rib_received(&self, peer: PeerId) -> bool {
-        todo!("{peer:?}")
+        self.peers.get(&peer).is_some_and(|peer| {
+            let session = peer.session.as_ref();
+            session.is_some_and(|session| {
+                session.families.iter().all(|family| peer.adj_rib_in.of(family).end_of_rib)
+            })
+        })
+    }
+
+    /// What takes in what a peer says; `None` while it has no session.
+    fn intake(&mut self, id: PeerId) -> Option<Intake<'_>> {
+        let Peer { config, session, adj_rib_in, adj_rib_out: _ } = self.peers.get_mut(&id)?;
+        Some(Intake {
+            peer: id,
+            config: &self.config,
+            session: session.as_ref()?,
+            originated: &self.originated,
+            limit: config.max_prefixes,
+            adj_rib_in,
+            table: &mut self.table,
+            attributes: &mut self.attributes,
+            dirty: &mut self.dirty,
+        })
+    }
+
+    /// The Adj-RIB-In of a family that flows.
+    fn flowing(&mut self, peer: PeerId, family: Family) -> Option<&mut AdjRibIn> {
+        let peer = self.peers.get_mut(&peer)?;
+        peer.session_with(family)?;
+        Some(peer.adj_rib_in.of_mut(family))
     }
 }
 
@@ -199,5 +434,5 @@ pub enum ToPeer {
     /// UPDATEs.
     Update(OutgoingUpdate),
     /// BoRR or EoRR.
-    Refresh(crate::message::RouteRefresh),
+    Refresh(RouteRefresh),
 }

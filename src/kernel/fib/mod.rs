@@ -1,28 +1,208 @@
 //! The kernel's routes that are ours: reconciled, never commanded (DESIGN 4.6).
+//!
+//! In: batches of changes from the RIB, what this node itself wants ([`LocalRoutes`]), the links, questions
+//! from the control API, and the kernel's own events. Out: routes in the kernel. Desired and installed are two
+//! maps ([`delta`]); [`route`] alone says which kernel routes are ours; [`writer`] is how changes reach the
+//! kernel, and the seam for nexthop objects; [`task`] waits and acts.
+//!
+//! Routes outlive the task: it never deletes them when it ends, and the next one inherits them.
+
+mod delta;
+mod entry;
+mod route;
+mod task;
+mod writer;
 
 use std::collections::BTreeSet;
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::Arc;
+use std::time::Duration;
 
 use bgp::Prefix;
-use bgp::rib::FibChange;
+use tokio::sync::{mpsc, oneshot, watch};
 
-/// What the RIB hands over in one go; superseded changes are already gone.
-#[derive(Debug, Clone, Default)]
-pub struct Batch {
-    /// One for each prefix at most.
-    pub changes: Vec<FibChange>,
-    /// Everything that was waiting for the first convergence is in this batch or an earlier one: what we
-    /// inherited and nobody asked for may be swept.
-    pub converged: bool,
-}
+/// What the RIB hands over in one go.
+pub use bgp::net::FibBatch as Batch;
+pub use route::{Kind, Ownership};
+pub use task::{StartError, run};
+
+use super::interfaces::Interfaces;
+use super::netlink::{KernelError, RECEIVE_BUFFER};
+use route::Protocol;
 
 /// What this node itself wants in the kernel. A snapshot.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct LocalRoutes {
-    /// A blackhole each (the node's pod blocks).
+    /// A blackhole each (the node's pod blocks); none for a /32 or a /128, which would hide the address itself.
     pub blackholes: BTreeSet<Prefix>,
-    /// Preferred source of IPv4 routes: the loopback address.
+    /// Preferred source of IPv4 routes: the loopback address. Left out of routes while no link has it.
     pub preferred_source_ipv4: Option<Ipv4Addr>,
     /// Preferred source of IPv6 routes.
     pub preferred_source_ipv6: Option<Ipv6Addr>,
+}
+
+/// What a FIB task is told at its start.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Settings {
+    /// Which routes are ours.
+    pub ownership: Ownership,
+    /// Inherited routes that nobody asked for are swept this long after the start even if the RIB never says
+    /// that it has converged.
+    pub sweep_after: Duration,
+    /// Receive buffer of the event socket, in octets.
+    pub event_buffer: usize,
+}
+
+impl Settings {
+    /// Longer than a peer's restart timer, which is what a route's return waits for (RFC 4724 section 4.2).
+    pub const SWEEP_AFTER: Duration = Duration::from_secs(180);
+}
+
+impl From<&crate::config::Fib> for Settings {
+    fn from(config: &crate::config::Fib) -> Self {
+        let ownership = Ownership { protocol: config.protocol, table: config.table, metric: config.metric };
+        Self { ownership, sweep_after: Self::SWEEP_AFTER, event_buffer: RECEIVE_BUFFER }
+    }
+}
+
+/// Where a FIB task's input comes from. The task ends when `batches` is closed.
+#[derive(Debug)]
+pub struct Inputs {
+    /// From the RIB. Its capacity should be small: what waits, waits in the RIB's set.
+    pub batches: mpsc::Receiver<Batch>,
+    /// This node's own routes.
+    pub local: watch::Receiver<Arc<LocalRoutes>>,
+    /// The links.
+    pub interfaces: watch::Receiver<Arc<Interfaces>>,
+    /// Questions; closed when nobody asks any more.
+    pub requests: mpsc::Receiver<Request>,
+}
+
+/// A question to the FIB task.
+#[derive(Debug)]
+pub enum Request {
+    /// A page of routes.
+    Routes {
+        /// The last prefix of the page before.
+        after: Option<Prefix>,
+        /// At most [`Request::PAGE`]; more is cut to it.
+        limit: usize,
+        /// Gets the routes in the order of their prefixes; an empty page is the end.
+        reply: oneshot::Sender<Vec<RouteStatus>>,
+    },
+    /// One route, at every metric that it is there with.
+    Route {
+        /// Which one.
+        prefix: Prefix,
+        /// Gets it; empty where there is none.
+        reply: oneshot::Sender<Vec<RouteStatus>>,
+    },
+    /// The counters.
+    Counters {
+        /// Gets them.
+        reply: oneshot::Sender<Counters>,
+    },
+    /// How many routes an earlier run has left.
+    Inherited {
+        /// Gets the number once the table has been read for the first time.
+        reply: oneshot::Sender<usize>,
+    },
+}
+
+impl Request {
+    /// Routes in an answer: about 100 KiB of JSON.
+    pub const PAGE: usize = 1000;
+}
+
+/// One route of ours, wanted or there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RouteStatus {
+    /// Destination.
+    pub prefix: Prefix,
+    /// Ours, unless the route was left by a run with another metric.
+    pub metric: u32,
+    /// What it does; `None` for a route with our protocol that we did not write.
+    pub kind: Option<Kind>,
+    /// Preferred source of packets that this node sends by it.
+    pub source: Option<IpAddr>,
+    /// How far it is.
+    pub state: RouteState,
+}
+
+/// How far a route is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RouteState {
+    /// The kernel has it as wanted.
+    Installed,
+    /// Not yet as wanted: on its way, or without a link to go over.
+    Pending,
+    /// The kernel refused it; tried again later.
+    Failed(KernelError),
+    /// A foreign route has the same prefix and metric.
+    Blocked {
+        /// Its `rtm_protocol`.
+        protocol: u8,
+    },
+    /// Inherited from an earlier run, and nobody has asked for it yet.
+    Stale,
+}
+
+/// The FIB in numbers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Counters {
+    /// Routes that the kernel has as wanted.
+    pub installed: usize,
+    /// Routes on their way.
+    pub pending: usize,
+    /// Routes that the kernel refused.
+    pub failed: usize,
+    /// Routes with a foreign one in their place.
+    pub blocked: usize,
+    /// Inherited routes that wait for the RIB.
+    pub stale: usize,
+    /// Routes restored after somebody deleted or changed them, since the start.
+    pub repairs: u64,
+    /// Times that the kernel's events were lost and the table was read again, since the start.
+    pub overruns: u64,
+}
+
+/// Something that the operator should know.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Notice {
+    RestoredDeleted { prefix: Prefix },
+    RestoredChanged { prefix: Prefix },
+    RestoredDrifted { prefix: Prefix },
+    Fight { prefix: Prefix },
+    Blocked { prefix: Prefix, protocol: Protocol },
+    Unblocked { prefix: Prefix },
+    Failed { prefix: Prefix, error: KernelError },
+}
+
+impl fmt::Display for Notice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::RestoredDeleted { prefix } => {
+                write!(f, "route {prefix} was deleted by another program; restored")
+            }
+            Self::RestoredChanged { prefix } => {
+                write!(f, "route {prefix} was changed by another program; restored")
+            }
+            Self::RestoredDrifted { prefix } => {
+                write!(f, "route {prefix} was gone or changed when the table was read again; restored")
+            }
+            Self::Fight { prefix } => {
+                write!(
+                    f,
+                    "another program keeps changing route {prefix}; it is restored more slowly from now on"
+                )
+            }
+            Self::Blocked { prefix, protocol } => write!(
+                f,
+                "route {prefix} is blocked by a foreign route of protocol {protocol} with the same metric"
+            ),
+            Self::Unblocked { prefix } => write!(f, "route {prefix} is no longer blocked by a foreign route"),
+            Self::Failed { prefix, error } => write!(f, "the kernel refused route {prefix}: {error}"),
+        }
+    }
 }

@@ -1,0 +1,165 @@
+//! One TCP connection as a pump of bytes, without a task of its own: its peer task polls it.
+//!
+//! Out: what was read, how much was written, that it ended. A connection that is to be closed first writes what
+//! it still has, then says FIN and reads on until the peer does the same: a close with unread input would be
+//! a RST, and the peer might never see our NOTIFICATION.
+
+use std::collections::VecDeque;
+use std::io;
+use std::net::SocketAddr;
+use std::task::{Context, Poll, ready};
+use std::time::{Duration, Instant};
+
+use bytes::{Buf, Bytes};
+use tokio::net::TcpStream;
+
+use crate::session::ConnectionId;
+
+/// Octets read in one go: sixteen of the longest classic messages.
+const READ_SIZE: usize = 65536;
+/// How long a closing connection may take to write and to be answered.
+pub(super) const LINGER: Duration = Duration::from_secs(1);
+
+/// What became of a connection.
+#[derive(Debug)]
+pub(super) enum Io {
+    /// Bytes came in.
+    Read(Bytes),
+    /// The socket took that many octets.
+    Written(usize),
+    /// The peer closed, or the connection broke.
+    Ended,
+}
+
+/// Whether the owner can take input now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Reading {
+    /// Yes.
+    Open,
+    /// Not now: bytes stay in the socket.
+    Paused,
+}
+
+#[derive(Debug)]
+pub(super) struct Connection {
+    pub(super) id: ConnectionId,
+    stream: TcpStream,
+    output: VecDeque<Bytes>,
+    output_length: usize,
+    closing: Option<Closing>,
+}
+
+/// How far the end of a connection has come.
+#[derive(Debug, Clone, Copy)]
+struct Closing {
+    deadline: Instant,
+    fin_sent: bool,
+}
+
+impl Connection {
+    pub(super) fn new(id: ConnectionId, stream: TcpStream) -> Self {
+        Self { id, stream, output: VecDeque::new(), output_length: 0, closing: None }
+    }
+
+    /// Our own end.
+    pub(super) fn local_address(&self) -> io::Result<SocketAddr> {
+        self.stream.local_addr()
+    }
+
+    /// Queues bytes.
+    pub(super) fn transmit(&mut self, bytes: Bytes) {
+        self.output_length += bytes.len();
+        self.output.push_back(bytes);
+    }
+
+    /// Octets that the socket has not taken yet.
+    pub(super) fn unsent(&self) -> usize {
+        self.output_length
+    }
+
+    /// Whether the socket holds input that was not read.
+    pub(super) fn has_input(&self) -> bool {
+        let mut octet = [std::mem::MaybeUninit::uninit()];
+        matches!(socket2::SockRef::from(&self.stream).peek(&mut octet), Ok(length) if length > 0)
+    }
+
+    /// Begins the end; no more [`Io`] but `Ended` comes out.
+    pub(super) fn close(&mut self, now: Instant) {
+        self.closing.get_or_insert(Closing { deadline: now + LINGER, fin_sent: false });
+    }
+
+    /// When a closing connection is given up.
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        self.closing.map(|closing| closing.deadline)
+    }
+
+    /// Waits for the next thing to happen.
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>, reading: Reading) -> Poll<Io> {
+        if self.closing.is_some() {
+            return self.poll_closing(cx);
+        }
+        if let Poll::Ready(result) = self.poll_write(cx) {
+            return Poll::Ready(result.map_or(Io::Ended, Io::Written));
+        }
+        match reading {
+            Reading::Open => self.poll_read(cx).map(|result| match result {
+                Ok(bytes) if bytes.is_empty() => Io::Ended,
+                Ok(bytes) => Io::Read(bytes),
+                Err(_) => Io::Ended,
+            }),
+            Reading::Paused => Poll::Pending,
+        }
+    }
+
+    fn poll_closing(&mut self, cx: &mut Context<'_>) -> Poll<Io> {
+        while !self.output.is_empty() {
+            if ready!(self.poll_write(cx)).is_err() {
+                return Poll::Ready(Io::Ended);
+            }
+        }
+        if let Some(closing) = self.closing.as_mut().filter(|closing| !closing.fin_sent) {
+            closing.fin_sent = true;
+            if socket2::SockRef::from(&self.stream).shutdown(std::net::Shutdown::Write).is_err() {
+                return Poll::Ready(Io::Ended);
+            }
+        }
+        loop {
+            match ready!(self.poll_read(cx)) {
+                Ok(bytes) if !bytes.is_empty() => {}
+                Ok(_) | Err(_) => return Poll::Ready(Io::Ended),
+            }
+        }
+    }
+
+    /// Pending when there is nothing to write or no room for it.
+    fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        while let Some(front) = self.output.front_mut() {
+            ready!(self.stream.poll_write_ready(cx))?;
+            match self.stream.try_write(front) {
+                Ok(written) => {
+                    front.advance(written);
+                    if front.is_empty() {
+                        self.output.pop_front();
+                    }
+                    self.output_length -= written;
+                    return Poll::Ready(Ok(written));
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) => return Poll::Ready(Err(error)),
+            }
+        }
+        Poll::Pending
+    }
+
+    fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Bytes>> {
+        loop {
+            ready!(self.stream.poll_read_ready(cx))?;
+            let mut buffer = bytes::BytesMut::with_capacity(READ_SIZE);
+            match self.stream.try_read_buf(&mut buffer) {
+                Ok(_) => return Poll::Ready(Ok(buffer.freeze())),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) => return Poll::Ready(Err(error)),
+            }
+        }
+    }
+}

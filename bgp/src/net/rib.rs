@@ -1,0 +1,330 @@
+//! The task that owns the [`Rib`]: the one place where routes are decided.
+//!
+//! In: what the peer tasks heard, in order; the routes that originate here; questions. Out: FIB changes to the
+//! agent, and to each peer the routes it has room for. It works in turns of bounded length and looks at its inbox
+//! between them.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::future::{pending, ready};
+use std::time::Duration;
+
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
+use tracing::info;
+
+use crate::message::{RefreshKind, Update};
+use crate::rib::{FibChange, Originator, PeerConfig, PeerSession, Rib, RibConfig, ToPeer};
+use crate::{Family, PeerId, Prefix};
+
+/// Messages that may wait for the RIB. Each is one read of a socket at most; a peer with more stops reading.
+const INBOX: usize = 64;
+/// Prefixes decided in one turn: well below 5 ms.
+const DECISION_BUDGET: usize = 1024;
+/// Prefixes in one batch for a peer: some messages of full length.
+const PEER_BATCH: usize = 4096;
+/// Changes in one batch for the FIB.
+const FIB_BATCH: usize = 4096;
+
+/// What the RIB task starts with.
+#[derive(Debug, Clone)]
+pub struct RibSettings {
+    /// The RIB itself.
+    pub config: RibConfig,
+    /// How long after the start the first convergence is declared, whoever is still missing.
+    pub convergence_deadline: Duration,
+}
+
+/// FIB changes in one go; superseded ones are already gone.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct FibBatch {
+    /// One for each prefix at most.
+    pub changes: Vec<FibChange>,
+    /// Everything that the neighbors had to say at first is in this batch or an earlier one (every neighbor sent
+    /// End-of-RIB, or the deadline passed): what nobody asked for until now may be swept.
+    pub converged: bool,
+}
+
+/// Counts the sessions of one neighbor, so that what was meant for an earlier one is recognised.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct Epoch(u64);
+
+impl Epoch {
+    pub(super) fn next(self) -> Self {
+        Self(self.0 + 1)
+    }
+}
+
+/// Routes that a peer asked for.
+#[derive(Debug)]
+pub(super) struct PeerBatch {
+    pub(super) epoch: Epoch,
+    pub(super) items: Vec<ToPeer>,
+}
+
+type Question = Box<dyn FnOnce(&Rib) + Send>;
+
+/// What the RIB task is told.
+pub(super) enum ToRib {
+    Configure { peer: PeerId, config: PeerConfig, batches: mpsc::Sender<PeerBatch> },
+    Reconfigure { peer: PeerId, config: PeerConfig },
+    Remove { peer: PeerId },
+    Up { peer: PeerId, epoch: Epoch, session: Box<PeerSession> },
+    Down { peer: PeerId },
+    Updates { peer: PeerId, updates: Vec<Update> },
+    Refresh { peer: PeerId, family: Family, kind: RefreshKind },
+    /// The peer can take a batch.
+    Ready { peer: PeerId, epoch: Epoch },
+    Originated(BTreeMap<Prefix, Originator>),
+    /// Which neighbors the first convergence waits for.
+    Expected(BTreeSet<PeerId>),
+    Question(Question),
+}
+
+/// The RIB task has ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the RIB has been shut down")]
+pub struct RibStopped;
+
+/// The sending end of the RIB task. The task ends when the last of them is gone.
+#[derive(Clone)]
+pub struct RibHandle {
+    inbox: mpsc::Sender<ToRib>,
+}
+
+impl std::fmt::Debug for RibHandle {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("RibHandle")
+    }
+}
+
+impl RibHandle {
+    /// Starts the task. FIB changes go to `fib`; while it is full they wait in the RIB, as a set.
+    #[must_use]
+    pub fn spawn(settings: RibSettings, fib: mpsc::Sender<FibBatch>) -> (Self, JoinHandle<()>) {
+        let (sender, inbox) = mpsc::channel(INBOX);
+        let task = Task {
+            rib: Rib::new(settings.config),
+            inbox,
+            fib,
+            peers: BTreeMap::new(),
+            convergence: Convergence::Waiting {
+                deadline: Instant::now() + settings.convergence_deadline,
+                expected: None,
+            },
+        };
+        #[expect(clippy::disallowed_methods, reason = "this is the half that has tasks")]
+        let join = tokio::spawn(task.run());
+        (Self { inbox: sender }, join)
+    }
+
+    /// Replaces the set of routes that originate here.
+    ///
+    /// # Errors
+    /// [`RibStopped`].
+    pub async fn originate(&self, routes: BTreeMap<Prefix, Originator>) -> Result<(), RibStopped> {
+        self.inbox.send(ToRib::Originated(routes)).await.map_err(|_| RibStopped)
+    }
+
+    /// Names the neighbors whose End-of-RIB completes the first convergence. Before the first call only the deadline
+    /// does.
+    ///
+    /// # Errors
+    /// [`RibStopped`].
+    pub async fn expect(&self, peers: BTreeSet<PeerId>) -> Result<(), RibStopped> {
+        self.inbox.send(ToRib::Expected(peers)).await.map_err(|_| RibStopped)
+    }
+
+    /// Asks the RIB something. The question runs between two turns and has to be short: a page, not a table.
+    ///
+    /// # Errors
+    /// [`RibStopped`].
+    pub async fn ask<T: Send + 'static>(
+        &self,
+        question: impl FnOnce(&Rib) -> T + Send + 'static,
+    ) -> Result<T, RibStopped> {
+        let (reply, answer) = oneshot::channel();
+        let question: Question = Box::new(move |rib| {
+            // Whoever asked may have gone away.
+            let _ = reply.send(question(rib));
+        });
+        self.inbox.send(ToRib::Question(question)).await.map_err(|_| RibStopped)?;
+        answer.await.map_err(|_| RibStopped)
+    }
+
+    /// Room for one message. Cancel-safe.
+    pub(super) async fn reserve(&self) -> Option<mpsc::Permit<'_, ToRib>> {
+        self.inbox.reserve().await.ok()
+    }
+}
+
+/// A peer task's end.
+struct PeerLink {
+    batches: mpsc::Sender<PeerBatch>,
+    /// It waits for a batch of this session.
+    ready: Option<Epoch>,
+    epoch: Option<Epoch>,
+}
+
+/// Whether the neighbors have said what they had to say at first.
+enum Convergence {
+    Waiting { deadline: Instant, expected: Option<BTreeSet<PeerId>> },
+    /// To be told to the FIB when its changes are out.
+    Reached,
+    Told,
+}
+
+struct Task {
+    rib: Rib,
+    inbox: mpsc::Receiver<ToRib>,
+    fib: mpsc::Sender<FibBatch>,
+    peers: BTreeMap<PeerId, PeerLink>,
+    convergence: Convergence,
+}
+
+enum Wake {
+    Message(Option<ToRib>),
+    FibSent,
+    Turn,
+    ConvergenceDeadline,
+}
+
+impl Task {
+    async fn run(mut self) {
+        loop {
+            match self.wait().await {
+                Wake::Message(None) => return,
+                Wake::Message(Some(message)) => {
+                    self.handle(message);
+                    // What is already there belongs into the same turn: it may supersede itself.
+                    for _ in 0..INBOX {
+                        let Ok(message) = self.inbox.try_recv() else { break };
+                        self.handle(message);
+                    }
+                }
+                Wake::FibSent => {}
+                Wake::Turn => tokio::task::yield_now().await,
+                Wake::ConvergenceDeadline => self.converged("deadline"),
+            }
+            self.rib.process(DECISION_BUDGET);
+            self.serve_peers();
+            self.check_convergence();
+        }
+    }
+
+    /// Every branch is cancel-safe. Messages come first, so that sessions are heard while there is work.
+    async fn wait(&mut self) -> Wake {
+        let fib_waits = self.rib.has_fib_changes()
+            || (matches!(self.convergence, Convergence::Reached) && !self.rib.is_dirty());
+        let deadline = match &self.convergence {
+            Convergence::Waiting { deadline, .. } => Some(*deadline),
+            Convergence::Reached | Convergence::Told => None,
+        };
+        tokio::select! {
+            biased;
+            message = self.inbox.recv() => Wake::Message(message),
+            permit = self.fib.reserve(), if fib_waits => {
+                // Without a FIB (library use) changes go nowhere.
+                let changes = self.rib.poll_fib(FIB_BATCH);
+                if let Ok(permit) = permit {
+                    let last = !self.rib.has_fib_changes() && !self.rib.is_dirty();
+                    let converged = last && matches!(self.convergence, Convergence::Reached);
+                    if converged {
+                        self.convergence = Convergence::Told;
+                    }
+                    permit.send(FibBatch { changes, converged });
+                } else if matches!(self.convergence, Convergence::Reached) {
+                    self.convergence = Convergence::Told;
+                }
+                Wake::FibSent
+            }
+            () = ready(()), if self.rib.is_dirty() => Wake::Turn,
+            () = sleep_until(deadline) => Wake::ConvergenceDeadline,
+        }
+    }
+
+    fn handle(&mut self, message: ToRib) {
+        match message {
+            ToRib::Configure { peer, config, batches } => {
+                self.rib.configure_peer(peer, config);
+                self.peers.insert(peer, PeerLink { batches, ready: None, epoch: None });
+            }
+            ToRib::Reconfigure { peer, config } => self.rib.configure_peer(peer, config),
+            ToRib::Remove { peer } => {
+                self.rib.remove_peer(peer);
+                self.peers.remove(&peer);
+            }
+            ToRib::Up { peer, epoch, session } => {
+                self.rib.session_up(peer, *session);
+                if let Some(link) = self.peers.get_mut(&peer) {
+                    link.epoch = Some(epoch);
+                    link.ready = None;
+                }
+            }
+            ToRib::Down { peer } => {
+                self.rib.session_down(peer);
+                if let Some(link) = self.peers.get_mut(&peer) {
+                    link.epoch = None;
+                    link.ready = None;
+                }
+            }
+            ToRib::Updates { peer, updates } => {
+                updates.into_iter().for_each(|update| self.rib.receive(peer, update));
+            }
+            ToRib::Refresh { peer, family, kind } => match kind {
+                RefreshKind::Request => self.rib.refresh_requested(peer, family),
+                RefreshKind::Begin => self.rib.refresh_began(peer, family),
+                RefreshKind::End => self.rib.refresh_ended(peer, family),
+                // RFC 7313 section 5: ignored.
+                RefreshKind::Unknown(_) => {}
+            },
+            ToRib::Ready { peer, epoch } => {
+                if let Some(link) = self.peers.get_mut(&peer) {
+                    link.ready = Some(epoch);
+                }
+            }
+            ToRib::Originated(routes) => self.rib.set_originated(routes),
+            ToRib::Expected(peers) => {
+                if let Convergence::Waiting { expected, .. } = &mut self.convergence {
+                    *expected = Some(peers);
+                }
+            }
+            ToRib::Question(question) => question(&self.rib),
+        }
+    }
+
+    /// Gives a batch to every peer that asked for one and has something coming.
+    fn serve_peers(&mut self) {
+        for (&peer, link) in &mut self.peers {
+            let Some(epoch) = link.ready.filter(|&ready| link.epoch == Some(ready)) else { continue };
+            if !self.rib.has_outgoing(peer) {
+                continue;
+            }
+            let Ok(permit) = link.batches.try_reserve() else { continue };
+            permit.send(PeerBatch { epoch, items: self.rib.poll_outgoing(peer, PEER_BATCH) });
+            link.ready = None;
+        }
+    }
+
+    fn check_convergence(&mut self) {
+        if let Convergence::Waiting { expected: Some(expected), .. } = &self.convergence
+            && !expected.is_empty()
+            && !self.rib.is_dirty()
+            && expected.iter().all(|&peer| self.rib.end_of_rib_received(peer))
+        {
+            self.converged("End-of-RIB from all neighbors");
+        }
+    }
+
+    fn converged(&mut self, by: &'static str) {
+        info!(by, "first convergence");
+        self.convergence = Convergence::Reached;
+    }
+}
+
+async fn sleep_until(deadline: Option<Instant>) {
+    match deadline {
+        Some(deadline) => tokio::time::sleep_until(deadline).await,
+        None => pending().await,
+    }
+}

@@ -1,0 +1,123 @@
+//! The way out: which best routes a neighbor is told, and with which attributes.
+//!
+//! RFC 4271 sections 5.1 and 9.1.3, RFC 1997, RFC 4360 section 6, RFC 4456 section 8.
+
+use super::Role;
+use crate::message::{Attributes, Community, ExtendedCommunity, UnknownAttribute};
+use crate::{Asn, NextHop, PeerId, PeerKind};
+
+/// LOCAL_PREF of a path that carries none (RFC 4271 leaves the number open; every vendor has this one).
+pub(crate) const DEFAULT_LOCAL_PREF: u32 = 100;
+
+/// Attribute flag: passed on by speakers that do not know the attribute (RFC 4271 section 4.3).
+const FLAG_TRANSITIVE: u8 = 0x40;
+/// Attribute flag: a speaker on the way did not know the attribute.
+const FLAG_PARTIAL: u8 = 0x20;
+/// Extended community type bit: stays within the AS (RFC 4360 section 2).
+const EXTENDED_NON_TRANSITIVE: u8 = 0x40;
+/// NO_EXPORT_SUBCONFED (RFC 1997): with no confederation, the same as NO_EXPORT.
+const NO_EXPORT_SUBCONFED: Community = Community(0xffff_ff03);
+
+/// Where the best path of a prefix comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Route {
+    /// It originates here.
+    Originated,
+    /// A neighbor told it.
+    Learned {
+        /// That neighbor.
+        peer: PeerId,
+        /// Internal or external.
+        kind: PeerKind,
+    },
+}
+
+/// Whom it may be told to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Target {
+    /// The neighbor.
+    pub peer: PeerId,
+    /// Internal or external.
+    pub kind: PeerKind,
+}
+
+/// Why a best route is not advertised to a neighbor.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Withheld {
+    /// A host is not transit.
+    Learned,
+    /// It is the neighbor's own.
+    FromThisPeer,
+    /// From one internal neighbor to another (RFC 4271 section 9.2; this speaker is no route reflector).
+    InternalToInternal,
+    /// It carries NO_ADVERTISE.
+    NoAdvertise,
+    /// It carries NO_EXPORT and the neighbor is external.
+    NoExport,
+}
+
+/// Whether a best route may be told to a neighbor.
+///
+/// # Errors
+/// Why not.
+pub fn permits(role: Role, route: Route, attributes: &Attributes, target: Target) -> Result<(), Withheld> {
+    let Route::Learned { peer, kind } = route else {
+        return Ok(());
+    };
+    match role {
+        Role::Host => return Err(Withheld::Learned),
+        Role::Transit => {}
+    }
+    let carries = |community| attributes.communities.contains(&community);
+    if peer == target.peer {
+        Err(Withheld::FromThisPeer)
+    } else if kind == PeerKind::Internal && target.kind == PeerKind::Internal {
+        Err(Withheld::InternalToInternal)
+    } else if carries(Community::NO_ADVERTISE) {
+        Err(Withheld::NoAdvertise)
+    } else if target.kind == PeerKind::External
+        && (carries(Community::NO_EXPORT) || carries(NO_EXPORT_SUBCONFED))
+    {
+        Err(Withheld::NoExport)
+    } else {
+        Ok(())
+    }
+}
+
+/// The attributes as the neighbor gets them.
+///
+/// `next_hop` is always that of the session, to internal neighbors too: the next hops of a fabric are
+/// link-local and mean nothing on another link.
+#[must_use]
+pub fn rewrite(attributes: &Attributes, local_as: Asn, kind: PeerKind, next_hop: NextHop) -> Attributes {
+    let unknown = attributes.unknown.iter().filter(|unknown| unknown.flags & FLAG_TRANSITIVE != 0);
+    // RFC 4271 section 5: what is not understood and passed on is marked as partial.
+    let unknown =
+        unknown.map(|unknown| UnknownAttribute { flags: unknown.flags | FLAG_PARTIAL, ..unknown.clone() });
+    let common = Attributes { next_hop, unknown: unknown.collect(), ..attributes.clone() };
+    match kind {
+        PeerKind::Internal => Attributes {
+            // RFC 4271 section 5.1.5: always there between internal peers.
+            local_pref: Some(attributes.local_pref.unwrap_or(DEFAULT_LOCAL_PREF)),
+            ..common
+        },
+        PeerKind::External => Attributes {
+            // RFC 4271 section 5.1.2 b.
+            as_path: attributes.as_path.prepended(local_as),
+            // RFC 4271 section 5.1.5.
+            local_pref: None,
+            // RFC 4271 section 5.1.4: what another AS said is not passed on; we have nothing of our own to say.
+            med: None,
+            // RFC 4456 section 8: optional non-transitive.
+            originator_id: None,
+            cluster_list: Box::default(),
+            extended_communities: attributes
+                .extended_communities
+                .iter()
+                .copied()
+                .filter(|&ExtendedCommunity([kind, ..])| kind & EXTENDED_NON_TRANSITIVE == 0)
+                .collect(),
+            ..common
+        },
+    }
+}

@@ -1,0 +1,198 @@
+//! The guard between Adj-RIB-In and Loc-RIB.
+//!
+//! In: a path as received. Out: a [`Judgement`]. RFC 4271 sections 5.1.3, 6.3 and 9.1.2, RFC 4456 section 8,
+//! RFC 8326 section 4.
+
+use std::net::{IpAddr, Ipv6Addr};
+
+use serde::{Deserialize, Serialize};
+
+use super::{Role, is_martian};
+use crate::message::{Attributes, Community};
+use crate::rib::{Gateway, Originated, PeerSession, RibConfig};
+use crate::{NextHop, PeerKind, Prefix};
+
+/// ASes in a path that a host believes, at most. Real paths have fewer than 20; longer ones come from mistakes.
+pub const MAX_PATH_LENGTH: usize = 64;
+
+/// Why a path does not take part in the decision. In the order in which the guard looks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Refusal {
+    /// Our AS is in the AS_PATH (RFC 4271 section 9.1.2).
+    AsLoop,
+    /// ORIGINATOR_ID is our own BGP Identifier (RFC 4456 section 8).
+    OriginatorLoop,
+    /// A prefix that originates here, or a part of it.
+    OwnPrefix,
+    /// See [`is_martian`].
+    Martian,
+    /// More than [`MAX_PATH_LENGTH`] ASes.
+    PathTooLong,
+    /// The first AS of the path is not the external peer's (RFC 4271 section 6.3).
+    FirstAs,
+    /// The path carries no next hop.
+    NextHopMissing,
+    /// The next hop is no unicast address, or an IPv4 address for an IPv6 prefix.
+    NextHopInvalid,
+    /// The next hop is this speaker (RFC 4271 section 5.1.3).
+    NextHopOurs,
+    /// A link-local next hop which is not the address of the peer, on a link-local session.
+    NextHopThirdParty,
+    /// A link-local next hop alone, on a session that is not bound to an interface.
+    NextHopWithoutInterface,
+    /// The peer has as many paths here as it may have. Paths refused for this are not remembered.
+    Limit,
+}
+
+/// What the guard says of a path.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Judgement {
+    /// It takes part as it was received.
+    AsReceived,
+    /// It takes part with these attributes instead.
+    Changed(Box<Attributes>),
+    /// It does not take part.
+    Refused(Refusal),
+    /// It is our own route on its way back: the peer accepted it. It does not take part.
+    Echo,
+}
+
+/// What the guard compares a path with.
+#[derive(Debug, Clone, Copy)]
+pub struct Guard<'a> {
+    /// The speaker.
+    pub config: &'a RibConfig,
+    /// What originates here.
+    pub originated: &'a Originated,
+    /// The session that the path came over.
+    pub session: &'a PeerSession,
+}
+
+impl Guard<'_> {
+    /// Judges one path.
+    #[must_use]
+    pub fn judge(&self, prefix: Prefix, attributes: &Attributes) -> Judgement {
+        if attributes.as_path.contains(self.config.local_as) && self.originated.contains(prefix) {
+            return Judgement::Echo;
+        }
+        let refusal = self
+            .loops(attributes)
+            .or_else(|| self.originated.covers(prefix).then_some(Refusal::OwnPrefix))
+            .or_else(|| self.implausible(prefix, attributes))
+            .or_else(|| usable_gateway(prefix, attributes.next_hop, self.session).err());
+        match refusal {
+            Some(refusal) => Judgement::Refused(refusal),
+            None => self.import(attributes),
+        }
+    }
+
+    fn loops(&self, attributes: &Attributes) -> Option<Refusal> {
+        if attributes.as_path.contains(self.config.local_as) {
+            Some(Refusal::AsLoop)
+        } else if self.session.kind == PeerKind::Internal
+            && attributes.originator_id == Some(self.config.router_id)
+        {
+            Some(Refusal::OriginatorLoop)
+        } else {
+            None
+        }
+    }
+
+    /// What a host does not believe. A ToR has to carry what its fabric uses.
+    fn implausible(&self, prefix: Prefix, attributes: &Attributes) -> Option<Refusal> {
+        match self.config.role {
+            Role::Transit => return None,
+            Role::Host => {}
+        }
+        if is_martian(prefix) {
+            Some(Refusal::Martian)
+        } else if attributes.as_path.length() > MAX_PATH_LENGTH {
+            Some(Refusal::PathTooLong)
+        } else if self.session.kind == PeerKind::External
+            && attributes.as_path.neighbor_as() != Some(self.session.asn)
+        {
+            Some(Refusal::FirstAs)
+        } else {
+            None
+        }
+    }
+
+    fn import(&self, attributes: &Attributes) -> Judgement {
+        let local_pref = match self.session.kind {
+            PeerKind::Internal => return Judgement::AsReceived,
+            // RFC 8326 section 4.3: 0 is the lowest there is, so any other path wins.
+            PeerKind::External if attributes.communities.contains(&Community::GRACEFUL_SHUTDOWN) => Some(0),
+            // RFC 4271 section 5.1.5: not to be sent by an external peer, and ignored.
+            PeerKind::External => None,
+        };
+        if attributes.local_pref == local_pref {
+            Judgement::AsReceived
+        } else {
+            Judgement::Changed(Box::new(Attributes { local_pref, ..attributes.clone() }))
+        }
+    }
+}
+
+/// Where packets for a path of this session go.
+///
+/// # Errors
+/// One of the `NextHop…` refusals.
+pub fn usable_gateway(prefix: Prefix, next_hop: NextHop, session: &PeerSession) -> Result<Gateway, Refusal> {
+    let global = |address: IpAddr| Gateway { address, interface: None };
+    let (gateway, other_half) = match next_hop {
+        NextHop::Itself => return Err(Refusal::NextHopMissing),
+        NextHop::Ipv4(address) => match prefix {
+            Prefix::V4(_) => (global(address.into()), None),
+            Prefix::V6(_) => return Err(Refusal::NextHopInvalid),
+        },
+        NextHop::Ipv6(address) => (global(address.into()), None),
+        NextHop::LinkLocal(address) => (on_link(address, session)?, None),
+        NextHop::Ipv6WithLinkLocal { global: address, link_local } => {
+            // A session between global addresses may not say which link the other half is on.
+            let gateway = on_link(link_local, session).or_else(|refusal| match refusal {
+                Refusal::NextHopWithoutInterface => Ok(global(address.into())),
+                other => Err(other),
+            })?;
+            (gateway, Some(IpAddr::V6(address)))
+        }
+    };
+    let is_ours = |address| session.local_addresses.contains(&address);
+    if is_ours(gateway.address) || other_half.is_some_and(is_ours) {
+        Err(Refusal::NextHopOurs)
+    } else if is_unicast(gateway) {
+        Ok(gateway)
+    } else {
+        Err(Refusal::NextHopInvalid)
+    }
+}
+
+fn on_link(address: Ipv6Addr, session: &PeerSession) -> Result<Gateway, Refusal> {
+    if session.local_addresses.contains(&address.into()) {
+        return Err(Refusal::NextHopOurs);
+    }
+    let peer_is_link_local = matches!(session.address, IpAddr::V6(peer) if peer.is_unicast_link_local());
+    if peer_is_link_local && session.address != address {
+        return Err(Refusal::NextHopThirdParty);
+    }
+    match session.interface {
+        Some(_) => Ok(Gateway { address: address.into(), interface: session.interface }),
+        None => Err(Refusal::NextHopWithoutInterface),
+    }
+}
+
+/// Link-local addresses count only where the link is known.
+fn is_unicast(gateway: Gateway) -> bool {
+    match gateway.address {
+        IpAddr::V4(address) => {
+            let reserved = address.octets().first().is_none_or(|&first| first == 0 || first >= 240);
+            !(reserved || address.is_loopback() || address.is_multicast())
+        }
+        IpAddr::V6(address) => {
+            let scope_known = gateway.interface.is_some() || !address.is_unicast_link_local();
+            let mapped = address.to_ipv4_mapped().is_some();
+            scope_known
+                && !(mapped || address.is_unspecified() || address.is_loopback() || address.is_multicast())
+        }
+    }
+}

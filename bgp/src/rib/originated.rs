@@ -1,0 +1,100 @@
+//! The routes that originate here, and the question whether a prefix is inside one of them.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
+
+use super::Originator;
+use crate::{Family, Prefix};
+
+/// What originates here, and who asked for it.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Originated {
+    routes: BTreeMap<Prefix, Originator>,
+    // The few lengths in use spare one look-up for each possible length.
+    lengths: BTreeSet<(Family, u8)>,
+}
+
+impl From<BTreeMap<Prefix, Originator>> for Originated {
+    fn from(routes: BTreeMap<Prefix, Originator>) -> Self {
+        let lengths = routes.keys().map(|prefix| (prefix.family(), prefix.length())).collect();
+        Self { routes, lengths }
+    }
+}
+
+impl Originated {
+    /// Who asked for this very prefix.
+    #[must_use]
+    pub fn originator(&self, prefix: Prefix) -> Option<Originator> {
+        self.routes.get(&prefix).copied()
+    }
+
+    /// Whether this very prefix originates here.
+    #[must_use]
+    pub fn contains(&self, prefix: Prefix) -> bool {
+        self.routes.contains_key(&prefix)
+    }
+
+    /// Whether the prefix is one that originates here, or lies inside one. The default route would cover
+    /// everything that others say, so it counts for itself only.
+    #[must_use]
+    pub fn covers(&self, prefix: Prefix) -> bool {
+        let lengths = self.lengths.range((prefix.family(), 0)..=(prefix.family(), prefix.length()));
+        let mut networks = lengths.filter_map(|&(_, length)| Prefix::masked(prefix.address(), length).ok());
+        networks.any(|network| self.contains(network) && (!network.is_default() || prefix.is_default()))
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.routes.len()
+    }
+
+    /// The first one behind `after`.
+    pub(crate) fn next(&self, after: Option<Prefix>) -> Option<Prefix> {
+        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+        self.routes.range((from, Bound::Unbounded)).next().map(|(&prefix, _)| prefix)
+    }
+
+    /// Prefixes that are in one of both, or in both with different originators.
+    pub(crate) fn difference(&self, other: &Self) -> BTreeSet<Prefix> {
+        let differs = |prefix: &&Prefix| self.routes.get(*prefix) != other.routes.get(*prefix);
+        self.routes.keys().chain(other.routes.keys()).filter(differs).copied().collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn originated(texts: &[&str]) -> Originated {
+        let routes: BTreeMap<_, _> =
+            texts.iter().map(|text| (text.parse().unwrap(), Originator::StaticBlock)).collect();
+        routes.into()
+    }
+
+    #[test]
+    fn covers_itself_and_what_is_inside_but_not_what_is_around() {
+        let own = originated(&["10.1.8.192/26", "1.1.1.1/32", "fd00:8::/64"]);
+        let row = |text: &str| own.covers(text.parse().unwrap());
+        for inside in ["10.1.8.192/26", "10.1.8.192/27", "10.1.8.255/32", "1.1.1.1/32", "fd00:8::1/128"] {
+            assert!(row(inside), "{inside}");
+        }
+        for outside in ["10.1.8.128/26", "10.1.8.0/24", "0.0.0.0/0", "1.1.1.0/24", "fd00::/16", "::/0"] {
+            assert!(!row(outside), "{outside}");
+        }
+    }
+
+    #[test]
+    fn an_originated_default_route_does_not_shut_out_everything() {
+        let own = originated(&["0.0.0.0/0"]);
+        assert!(own.covers("0.0.0.0/0".parse().unwrap()));
+        assert!(!own.covers("10.0.0.0/8".parse().unwrap()));
+    }
+
+    #[test]
+    fn difference_names_what_came_went_or_changed_hands() {
+        let (before, after) =
+            (originated(&["10.0.0.0/26", "10.0.0.64/26"]), originated(&["10.0.0.64/26", "::/64"]));
+        let difference: Vec<_> =
+            before.difference(&after).into_iter().map(|prefix| prefix.to_string()).collect();
+        assert_eq!(difference, ["10.0.0.0/26", "::/64"]);
+    }
+}

@@ -1,0 +1,390 @@
+//! Any sequence of events against a model that keeps everything and starts from nothing each time.
+//!
+//! The model shares the pure functions (guard, decision, rewrite), which have tables of their own; what it checks
+//! is all the bookkeeping around them: marks, sweeps, generations, sets that wait, partial turns.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use proptest::prelude::*;
+
+use crate::message::{Attributes, Community, RefreshKind};
+use crate::policy::{Guard, Judgement, Role, Route, Target, permits, rewrite, usable_gateway};
+use crate::rib::decision::{Candidate, Source, Standing, decide};
+use crate::rib::fixtures::{
+    Held, LOCAL_AS, config, from_peer, originate, path, prefix, reach, session, settle, withdraw,
+};
+use crate::rib::{FibChange, Gateways, Originator, PeerConfig, PeerSession, Rib, ToPeer, Totals};
+use crate::{Family, PeerId, PeerKind, Prefix};
+
+/// Two of them can originate here, one is inside such a one, one is a martian.
+const PREFIXES: [&str; 8] = [
+    "0.0.0.0/0",
+    "10.1.8.192/26",
+    "10.1.8.200/32",
+    "20.0.0.0/8",
+    "21.0.0.0/8",
+    "127.0.0.0/8",
+    "2001:db8::/32",
+    "fd00:8::/64",
+];
+const OWN: [&str; 3] = ["10.1.8.192/26", "21.0.0.0/8", "fd00:8::/64"];
+/// The last one is internal.
+const PEERS: u32 = 4;
+const VARIANTS: u8 = 7;
+
+#[derive(Debug, Clone)]
+enum Event {
+    Up(u32),
+    Down(u32),
+    Reconfigure(u32),
+    Announce { peer: u32, variant: u8, prefixes: Vec<&'static str> },
+    Withdraw { peer: u32, prefixes: Vec<&'static str> },
+    Originate(Vec<&'static str>),
+    RefreshRequested(u32, Family),
+    RefreshBegan(u32, Family),
+    RefreshEnded(u32, Family),
+    Process(usize),
+    PollFib(usize),
+    PollOutgoing(u32, usize),
+}
+
+fn event() -> impl Strategy<Value = Event> {
+    let peer = || 1..=PEERS;
+    let family = || prop_oneof![Just(Family::Ipv4Unicast), Just(Family::Ipv6Unicast)];
+    let some = || proptest::sample::subsequence(&PREFIXES[..], 1..4);
+    prop_oneof![
+        2 => peer().prop_map(Event::Up),
+        2 => peer().prop_map(Event::Down),
+        1 => peer().prop_map(Event::Reconfigure),
+        8 => (peer(), 0..VARIANTS, some()).prop_map(|(peer, variant, prefixes)| Event::Announce { peer, variant, prefixes }),
+        4 => (peer(), some()).prop_map(|(peer, prefixes)| Event::Withdraw { peer, prefixes }),
+        2 => proptest::sample::subsequence(&OWN[..], 0..=3).prop_map(Event::Originate),
+        2 => (peer(), family()).prop_map(|(peer, family)| Event::RefreshRequested(peer, family)),
+        2 => (peer(), family()).prop_map(|(peer, family)| Event::RefreshBegan(peer, family)),
+        2 => (peer(), family()).prop_map(|(peer, family)| Event::RefreshEnded(peer, family)),
+        6 => (1..12_usize).prop_map(Event::Process),
+        3 => (1..4_usize).prop_map(Event::PollFib),
+        6 => (peer(), 1..4_usize).prop_map(|(peer, limit)| Event::PollOutgoing(peer, limit)),
+    ]
+}
+
+fn session_of(number: u32) -> PeerSession {
+    let kind = if number == PEERS { PeerKind::Internal } else { PeerKind::External };
+    PeerSession { enhanced_route_refresh: number != 2, ..session(number, kind) }
+}
+
+fn attributes(number: u32, variant: u8) -> Attributes {
+    let base = from_peer(number, &[65200]);
+    match variant {
+        0 => base,
+        1 => from_peer(number, &[]),
+        2 => from_peer(number, &[LOCAL_AS.0]),
+        3 => Attributes { med: Some(5), as_path: path(&[65100 + number, 65300]), ..base },
+        4 => Attributes { communities: [Community::GRACEFUL_SHUTDOWN].into(), ..base },
+        5 => Attributes { communities: [Community::NO_EXPORT].into(), local_pref: Some(150), ..base },
+        _ => Attributes { as_path: path(&[64999]), ..base },
+    }
+}
+
+/// What one peer said in its present session.
+#[derive(Debug, Default)]
+struct Said {
+    paths: BTreeMap<Prefix, Attributes>,
+    stale: BTreeSet<Prefix>,
+    refreshing: BTreeSet<Family>,
+}
+
+#[derive(Debug, Default)]
+struct Model {
+    up: BTreeMap<u32, Said>,
+    originated: BTreeMap<Prefix, Originator>,
+}
+
+/// The RIB, the model, and those who listen to the RIB.
+struct World {
+    rib: Rib,
+    model: Model,
+    fib: BTreeMap<Prefix, Gateways>,
+    held: BTreeMap<u32, Held>,
+}
+
+impl World {
+    fn new(role: Role) -> Self {
+        let mut rib = Rib::new(config(role));
+        for number in 1..=PEERS {
+            rib.configure_peer(PeerId(number), PeerConfig { max_prefixes: 1000 });
+        }
+        Self { rib, model: Model::default(), fib: BTreeMap::new(), held: BTreeMap::new() }
+    }
+
+    fn apply(&mut self, event: Event) {
+        let id = PeerId;
+        match event {
+            Event::Up(peer) => {
+                self.rib.session_up(id(peer), session_of(peer));
+                self.model.up.insert(peer, Said::default());
+                self.held.insert(peer, Held::default());
+            }
+            Event::Down(peer) => {
+                self.rib.session_down(id(peer));
+                self.forget(peer);
+            }
+            Event::Reconfigure(peer) => {
+                self.rib.remove_peer(id(peer));
+                self.rib.configure_peer(id(peer), PeerConfig { max_prefixes: 1000 });
+                self.forget(peer);
+            }
+            Event::Announce { peer, variant, prefixes } => {
+                let attributes = attributes(peer, variant);
+                self.rib.receive(id(peer), reach(&attributes, &prefixes));
+                self.model.announce(peer, &attributes, &prefixes);
+            }
+            Event::Withdraw { peer, prefixes } => {
+                self.rib.receive(id(peer), withdraw(&prefixes));
+                if let Some(said) = self.model.up.get_mut(&peer) {
+                    prefixes.iter().for_each(|text| _ = said.paths.remove(&prefix(text)));
+                }
+            }
+            Event::Originate(prefixes) => {
+                originate(&mut self.rib, &prefixes);
+                let routes = prefixes.iter().map(|text| (prefix(text), Originator::StaticBlock));
+                self.model.originated = routes.collect();
+            }
+            Event::RefreshRequested(peer, family) => self.rib.refresh_requested(id(peer), family),
+            Event::RefreshBegan(peer, family) => {
+                self.rib.refresh_began(id(peer), family);
+                self.model.refresh_began(peer, family);
+            }
+            Event::RefreshEnded(peer, family) => {
+                self.rib.refresh_ended(id(peer), family);
+                self.model.refresh_ended(peer, family);
+            }
+            Event::Process(budget) => _ = self.rib.process(budget),
+            Event::PollFib(limit) => self.poll_fib(limit),
+            Event::PollOutgoing(peer, limit) => self.poll_outgoing(peer, limit),
+        }
+    }
+
+    fn forget(&mut self, peer: u32) {
+        self.model.up.remove(&peer);
+        self.held.remove(&peer);
+    }
+
+    /// Each change has to change something.
+    fn poll_fib(&mut self, limit: usize) {
+        let changes = self.rib.poll_fib(limit);
+        assert!(changes.len() <= limit);
+        for FibChange { prefix, gateways } in changes {
+            assert_ne!(self.fib.get(&prefix), gateways.as_ref(), "{prefix}");
+            match gateways {
+                Some(gateways) => _ = self.fib.insert(prefix, gateways),
+                None => _ = self.fib.remove(&prefix),
+            }
+        }
+    }
+
+    fn poll_outgoing(&mut self, peer: u32, limit: usize) {
+        let has_outgoing = self.rib.has_outgoing(PeerId(peer));
+        let messages: Vec<ToPeer> = self.rib.poll_outgoing(PeerId(peer), limit);
+        assert!(has_outgoing || messages.is_empty());
+        match self.held.get_mut(&peer) {
+            Some(held) => held.take(messages),
+            None => assert_eq!(messages, []),
+        }
+    }
+
+    fn come_to_rest(&mut self) {
+        settle(&mut self.rib);
+        for peer in 1..=PEERS {
+            while self.rib.has_outgoing(PeerId(peer)) {
+                self.poll_outgoing(peer, 3);
+                settle(&mut self.rib);
+            }
+        }
+        while self.rib.has_fib_changes() {
+            self.poll_fib(3);
+        }
+        settle(&mut self.rib);
+    }
+
+    fn check(&self, role: Role) {
+        let expected = self.model.fib(role);
+        assert_eq!(self.fib, expected);
+        for (&peer, held) in &self.held {
+            let told: BTreeMap<_, _> =
+                held.routes.iter().map(|(&prefix, told)| (prefix, (**told).clone())).collect();
+            assert_eq!(told, self.model.export(role, peer), "peer {peer}");
+            let advertised = self.rib.advertised(PeerId(peer), None, 1000).items;
+            let advertised: Vec<_> = advertised.into_iter().map(|route| route.prefix).collect();
+            assert_eq!(advertised, held.routes.keys().copied().collect::<Vec<_>>());
+            assert_eq!(held.end_of_rib.len(), 2, "End-of-RIB once for each family");
+            check_brackets(&held.refreshes);
+            self.check_counts(role, peer);
+        }
+    }
+
+    fn check_counts(&self, role: Role, peer: u32) {
+        for family in Family::ALL {
+            let counts = self.rib.counts(PeerId(peer), family).unwrap();
+            let said = self.model.up.get(&peer).unwrap();
+            let paths = || said.paths.iter().filter(|(prefix, _)| prefix.family() == family);
+            let judged: Vec<_> =
+                paths().map(|(&prefix, path)| self.model.judge(role, peer, prefix, path)).collect();
+            let count = |wanted: fn(&Judgement) -> bool| {
+                u32::try_from(judged.iter().filter(|one| wanted(one)).count()).unwrap()
+            };
+            assert_eq!(counts.received, count(|_| true));
+            assert_eq!(counts.echoes, count(|judged| matches!(judged, Judgement::Echo)));
+            assert_eq!(
+                counts.refused.values().sum::<u32>(),
+                count(|judged| matches!(judged, Judgement::Refused(_)))
+            );
+            assert_eq!(
+                counts.accepted + counts.echoes + counts.refused.values().sum::<u32>(),
+                counts.received
+            );
+            assert_eq!(counts.pending, 0);
+        }
+    }
+}
+
+/// BoRR and EoRR of a family come in turns.
+fn check_brackets(refreshes: &[(Family, RefreshKind)]) {
+    for family in Family::ALL {
+        let kinds: Vec<_> = refreshes.iter().filter(|(of, _)| *of == family).map(|(_, kind)| *kind).collect();
+        for pair in kinds.chunks(2) {
+            assert_eq!(pair, [RefreshKind::Begin, RefreshKind::End]);
+        }
+    }
+}
+
+impl Model {
+    fn announce(&mut self, peer: u32, attributes: &Attributes, prefixes: &[&str]) {
+        if let Some(said) = self.up.get_mut(&peer) {
+            for text in prefixes {
+                said.paths.insert(prefix(text), attributes.clone());
+                said.stale.remove(&prefix(text));
+            }
+        }
+    }
+
+    fn refresh_began(&mut self, peer: u32, family: Family) {
+        if let Some(said) = self.up.get_mut(&peer) {
+            said.refreshing.insert(family);
+            said.stale.extend(said.paths.keys().filter(|prefix| prefix.family() == family));
+        }
+    }
+
+    fn refresh_ended(&mut self, peer: u32, family: Family) {
+        if let Some(said) = self.up.get_mut(&peer)
+            && said.refreshing.remove(&family)
+        {
+            let stale = &said.stale;
+            said.paths.retain(|prefix, _| prefix.family() != family || !stale.contains(prefix));
+            said.stale.retain(|prefix| prefix.family() != family);
+        }
+    }
+
+    fn judge(&self, role: Role, peer: u32, prefix: Prefix, path: &Attributes) -> Judgement {
+        let (config, session) = (config(role), session_of(peer));
+        let originated = self.originated.clone().into();
+        Guard { config: &config, originated: &originated, session: &session }.judge(prefix, path)
+    }
+
+    /// Eligible paths of a prefix with their standing.
+    fn standings(&self, role: Role, prefix: Prefix) -> Vec<(Source, Attributes, Standing)> {
+        let mut eligible = Vec::new();
+        if self.originated.contains_key(&prefix) {
+            eligible.push((Source::Local, Attributes::originated()));
+        }
+        for (&number, said) in &self.up {
+            let Some(path) = said.paths.get(&prefix) else {
+                continue;
+            };
+            let imported = match self.judge(role, number, prefix, path) {
+                Judgement::AsReceived => path.clone(),
+                Judgement::Changed(changed) => *changed,
+                Judgement::Refused(_) | Judgement::Echo => continue,
+            };
+            let PeerSession { kind, router_id, address, interface, .. } = session_of(number);
+            eligible
+                .push((Source::Peer { peer: PeerId(number), kind, router_id, address, interface }, imported));
+        }
+        let candidates: Vec<_> =
+            eligible.iter().map(|(source, attributes)| Candidate { attributes, source: *source }).collect();
+        let standings = decide(&candidates, config(role).max_paths);
+        eligible
+            .into_iter()
+            .zip(standings)
+            .map(|((source, attributes), standing)| (source, attributes, standing))
+            .collect()
+    }
+
+    fn fib(&self, role: Role) -> BTreeMap<Prefix, Gateways> {
+        let mut fib = BTreeMap::new();
+        for prefix in PREFIXES.map(prefix) {
+            let mut gateways = Gateways::new();
+            for (source, attributes, standing) in self.standings(role, prefix) {
+                if let (Source::Peer { peer, .. }, Standing::Best | Standing::Multipath) = (source, standing)
+                {
+                    gateways.push(usable_gateway(prefix, attributes.next_hop, &session_of(peer.0)).unwrap());
+                }
+            }
+            gateways.sort();
+            if !gateways.is_empty() {
+                fib.insert(prefix, gateways);
+            }
+        }
+        fib
+    }
+
+    fn export(&self, role: Role, to: u32) -> BTreeMap<Prefix, Attributes> {
+        let session = session_of(to);
+        let target = Target { peer: PeerId(to), kind: session.kind };
+        let mut exported = BTreeMap::new();
+        for prefix in PREFIXES.map(prefix) {
+            for (source, attributes, standing) in self.standings(role, prefix) {
+                let route = match source {
+                    Source::Local => Route::Originated,
+                    Source::Peer { peer, kind, .. } => Route::Learned { peer, kind },
+                };
+                if standing == Standing::Best && permits(role, route, &attributes, target).is_ok() {
+                    let next_hop = session.next_hop(prefix.family()).unwrap();
+                    exported.insert(prefix, rewrite(&attributes, LOCAL_AS, session.kind, next_hop));
+                }
+            }
+        }
+        exported
+    }
+}
+
+fn run(role: Role, events: Vec<Event>) {
+    let mut world = World::new(role);
+    for event in events {
+        world.apply(event);
+    }
+    world.come_to_rest();
+    world.check(role);
+
+    // Nothing is left behind but the attributes of originated routes.
+    (1..=PEERS).for_each(|peer| world.apply(Event::Down(peer)));
+    world.apply(Event::Originate(Vec::new()));
+    world.come_to_rest();
+    assert_eq!(world.fib, BTreeMap::new());
+    let Totals { destinations: prefixes, attributes, .. } = world.rib.totals();
+    assert!(prefixes == 0 && attributes <= 1, "{prefixes} prefixes, {attributes} attributes");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn a_host_agrees_with_the_model(events in prop::collection::vec(event(), 1..120)) {
+        run(Role::Host, events);
+    }
+
+    #[test]
+    fn a_tor_agrees_with_the_model(events in prop::collection::vec(event(), 1..120)) {
+        run(Role::Transit, events);
+    }
+}

@@ -1,0 +1,298 @@
+//! Start, stop, timers and what happens to TCP: the events of RFC 4271 sections 8.1.2 to 8.1.4.
+
+use std::time::{Duration, Instant};
+
+use super::connection::{Connection, Direction, Extension, Stage};
+use super::error::{Damping, is_unsupported_parameter};
+use super::negotiate::{OpenForm, our_open};
+use super::{Action, Administrative, ConnectionId, Session, SessionError, State, Stop};
+
+/// A dial that is not answered is given up after this long: two retransmissions of the SYN.
+pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+/// A silent inbound connection holds our own dial back for this long.
+pub(super) const INBOUND_PATIENCE: Duration = Duration::from_secs(2);
+/// A session that lasted this long was a good one: the next retry starts with short intervals again.
+pub(super) const STABLE_AFTER: Duration = Duration::from_secs(10);
+
+/// Our side of getting a connection.
+#[derive(Debug)]
+pub(super) enum Dialler {
+    /// Stopped or passive, or an outbound or established connection is there.
+    Resting,
+    /// ConnectRetryTimer runs.
+    Waiting { until: Instant },
+    /// TCP is on its way.
+    Dialling {
+        id: ConnectionId,
+        /// When it has taken too long.
+        timeout: Instant,
+        /// When to dial again if it fails.
+        again: Instant,
+    },
+}
+
+impl Dialler {
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        match self {
+            Self::Resting => None,
+            Self::Waiting { until } => Some(*until),
+            Self::Dialling { timeout, .. } => Some(*timeout),
+        }
+    }
+}
+
+/// Whether the peer is silent or we are slow.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Input {
+    /// The socket holds bytes that the session was not given yet.
+    Pending,
+    Drained,
+}
+
+impl From<bool> for Input {
+    fn from(pending: bool) -> Self {
+        if pending { Self::Pending } else { Self::Drained }
+    }
+}
+
+impl Session {
+    pub(super) fn start(&mut self, now: Instant) {
+        match self.administrative {
+            // RFC 4271 section 8.2.2: start events are ignored in every other state.
+            Administrative::Started => {}
+            Administrative::Stopped => {
+                self.administrative = Administrative::Started;
+                self.retry.reset();
+                if !self.config.passive {
+                    self.dial(now);
+                }
+            }
+        }
+    }
+
+    pub(super) fn stop(&mut self, stop: Stop, now: Instant) {
+        if self.administrative == Administrative::Stopped {
+            return;
+        }
+        // Nothing is dialled again while the connections are taken down.
+        self.administrative = Administrative::Stopped;
+        self.stop_dialling();
+        let error = match &stop {
+            Stop::Silent => SessionError::Stopped,
+            Stop::Notify(notification) | Stop::Restart(notification) => {
+                SessionError::StoppedWith(notification.clone())
+            }
+        };
+        for id in self.connection_ids() {
+            self.end(id, error.clone(), now);
+        }
+        self.retry.reset();
+        match stop {
+            Stop::Silent | Stop::Notify(_) => {}
+            Stop::Restart(_) => {
+                self.administrative = Administrative::Started;
+                self.rearm(now);
+            }
+        }
+    }
+
+    pub(super) fn timers_expired(&mut self, input: Input, now: Instant) {
+        for id in self.connection_ids() {
+            self.connection_timers_expired(id, input, now);
+        }
+        match self.dialler {
+            Dialler::Waiting { until } if until <= now => match self.held_back_until(now) {
+                Some(until) => self.dialler = Dialler::Waiting { until },
+                None => self.dial(now),
+            },
+            Dialler::Dialling { id, timeout, again } if timeout <= now => {
+                self.out.push(Action::Close(id));
+                self.last_error = Some(SessionError::ConnectTimeout(CONNECT_TIMEOUT));
+                self.dialler = Dialler::Waiting { until: again.max(now) };
+            }
+            Dialler::Resting | Dialler::Waiting { .. } | Dialler::Dialling { .. } => {}
+        }
+    }
+
+    fn connection_timers_expired(&mut self, id: ConnectionId, input: Input, now: Instant) {
+        let Some(connection) = self.connections.iter_mut().find(|connection| connection.id == id) else {
+            return;
+        };
+        if connection.send_hold_expired(now) {
+            self.end(id, SessionError::SendHoldTimerExpired, now);
+            return;
+        }
+        if connection.hold_expired(now) {
+            let extension = match input {
+                Input::Pending => connection.extend_hold(now),
+                Input::Drained => Extension::Exhausted,
+            };
+            match extension {
+                Extension::Granted => {}
+                Extension::Exhausted => {
+                    self.end(id, SessionError::HoldTimerExpired, now);
+                    return;
+                }
+            }
+        }
+        if connection.keepalive_due(now) {
+            connection.send_keepalive(&mut self.out, now);
+        }
+    }
+
+    pub(super) fn connected(&mut self, id: ConnectionId, now: Instant) {
+        match self.dialler {
+            Dialler::Dialling { id: dialled, .. } if dialled == id => {
+                self.dialler = Dialler::Resting;
+                self.open(id, Direction::Outbound, now);
+            }
+            Dialler::Resting | Dialler::Waiting { .. } | Dialler::Dialling { .. } => {}
+        }
+    }
+
+    pub(super) fn connect_failed(&mut self, id: ConnectionId, now: Instant) {
+        match self.dialler {
+            Dialler::Dialling { id: dialled, again, .. } if dialled == id => {
+                self.last_error = Some(SessionError::ConnectFailed);
+                self.dialler = Dialler::Waiting { until: again.max(now) };
+            }
+            Dialler::Resting | Dialler::Waiting { .. } | Dialler::Dialling { .. } => {}
+        }
+    }
+
+    pub(super) fn accepted(&mut self, id: ConnectionId, now: Instant) {
+        if self.connection(id).is_some() {
+            return;
+        }
+        match self.administrative {
+            Administrative::Stopped => self.out.push(Action::Close(id)),
+            Administrative::Started => {
+                // The peer has given up on an inbound connection that got nowhere when it opens another.
+                let superseded = self.connections.iter().find(|connection| {
+                    connection.direction == Direction::Inbound && connection.state() != State::Established
+                });
+                if let Some(superseded) = superseded.map(|connection| connection.id) {
+                    self.end(superseded, SessionError::Collision, now);
+                }
+                self.open(id, Direction::Inbound, now);
+            }
+        }
+    }
+
+    pub(super) fn closed(&mut self, id: ConnectionId, now: Instant) {
+        match self.connection(id).map(Connection::state) {
+            Some(state) => self.end(id, SessionError::ConnectionClosed(state), now),
+            // Some drivers cannot tell a dial that failed from a connection that broke at once.
+            None => self.connect_failed(id, now),
+        }
+    }
+
+    pub(super) fn written(&mut self, id: ConnectionId, length: usize, now: Instant) {
+        if let Some(connection) = self.connections.iter_mut().find(|connection| connection.id == id) {
+            connection.written(length, now);
+        }
+    }
+
+    /// Ends a connection for the reason given, and the session with it where it was established.
+    pub(super) fn end(&mut self, id: ConnectionId, error: SessionError, now: Instant) {
+        let Some(index) = self.connections.iter().position(|connection| connection.id == id) else {
+            return;
+        };
+        let mut connection = self.connections.swap_remove(index);
+        if let Some(notification) = error.notification() {
+            connection.send_notification(&notification, &mut self.out, now);
+        }
+        match error {
+            SessionError::ConnectionClosed(_) => {}
+            _ => self.out.push(Action::Close(id)),
+        }
+        if let Stage::Established { since, .. } = connection.stage {
+            if now.saturating_duration_since(since) >= STABLE_AFTER {
+                self.retry.reset();
+            }
+            self.out.push(Action::Down(error.down_reason()));
+        }
+        match error.damping() {
+            Damping::Damped => self.retry.damp(),
+            Damping::Undamped => {}
+        }
+        if let SessionError::Received(notification) = &error {
+            self.last_notification = Some((now, notification.clone()));
+            if is_unsupported_parameter(notification) {
+                self.try_without_parameters(&connection);
+            }
+        }
+        if error.is_worth_telling() {
+            self.last_error = Some(error);
+        }
+        self.rearm(now);
+    }
+
+    /// RFC 5492 section 5: a peer that refused an OPEN with optional parameters is offered one without, once.
+    fn try_without_parameters(&mut self, refused: &Connection) {
+        match (&refused.stage, refused.form) {
+            (Stage::OpenSent(_) | Stage::OpenConfirm(_), OpenForm::Full) => self.next_open = OpenForm::Plain,
+            (Stage::OpenSent(_) | Stage::OpenConfirm(_), OpenForm::Plain)
+            | (Stage::Established { .. }, _) => {}
+        }
+    }
+
+    /// Makes sure that an attempt follows where nothing else leads to a session.
+    pub(super) fn rearm(&mut self, now: Instant) {
+        let dials = self.administrative == Administrative::Started && !self.config.passive;
+        let is_leading = |connection: &Connection| {
+            connection.direction == Direction::Outbound || connection.state() == State::Established
+        };
+        match self.dialler {
+            Dialler::Resting if dials && !self.connections.iter().any(is_leading) => {
+                self.dialler = Dialler::Waiting { until: now + self.retry.next_interval() };
+            }
+            Dialler::Resting | Dialler::Waiting { .. } | Dialler::Dialling { .. } => {}
+        }
+    }
+
+    /// Gives up a dial, in flight or planned.
+    pub(super) fn stop_dialling(&mut self) {
+        match self.dialler {
+            Dialler::Dialling { id, .. } => self.out.push(Action::Close(id)),
+            Dialler::Resting | Dialler::Waiting { .. } => {}
+        }
+        self.dialler = Dialler::Resting;
+    }
+
+    pub(super) fn connection(&self, id: ConnectionId) -> Option<&Connection> {
+        self.connections.iter().find(|connection| connection.id == id)
+    }
+
+    pub(super) fn connection_ids(&self) -> Vec<ConnectionId> {
+        self.connections.iter().map(|connection| connection.id).collect()
+    }
+
+    fn dial(&mut self, now: Instant) {
+        let id = self.next_connection();
+        let again = now + self.retry.next_interval();
+        self.dialler = Dialler::Dialling { id, timeout: now + CONNECT_TIMEOUT, again };
+        self.out.push(Action::Connect(id));
+    }
+
+    /// Until when an inbound connection on its way makes a dial of ours unnecessary.
+    fn held_back_until(&self, now: Instant) -> Option<Instant> {
+        let inbound =
+            self.connections.iter().find(|connection| connection.direction == Direction::Inbound)?;
+        let until = match inbound.stage {
+            Stage::OpenSent(_) => inbound.opened + INBOUND_PATIENCE,
+            // It ends by its own hold timer where the peer falls silent.
+            Stage::OpenConfirm(_) | Stage::Established { .. } => now + INBOUND_PATIENCE,
+        };
+        (until > now).then_some(until)
+    }
+
+    fn open(&mut self, id: ConnectionId, direction: Direction, now: Instant) {
+        let form = std::mem::take(&mut self.next_open);
+        let ours = our_open(&self.config, form, self.restart);
+        let jitter = self.jitter.fork();
+        let mut connection = Connection::new(id, direction, form, ours, jitter, now);
+        connection.send_open(&mut self.out, now);
+        self.connections.push(connection);
+    }
+}

@@ -1,0 +1,145 @@
+//! What the peer says: the message events of RFC 4271 section 8.1.5, by the state of their connection.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::collision::{Contender, Speaker, Verdict, judge};
+use super::connection::Stage;
+use super::negotiate::{Negotiated, RestartState, negotiate};
+use super::{Action, ConnectionId, Session, SessionError};
+use crate::Family;
+use crate::message::{Frame, MessageKind, Notification, Open, RefreshKind, RouteRefresh};
+
+impl Session {
+    /// Bytes came in: takes every whole message out of them. One that ends the connection ends the loop.
+    pub(super) fn receive(&mut self, id: ConnectionId, bytes: &[u8], now: Instant) {
+        let Some(connection) = self.connections.iter_mut().find(|connection| connection.id == id) else {
+            return;
+        };
+        connection.receive(bytes);
+        while let Some(connection) = self.connections.iter_mut().find(|connection| connection.id == id) {
+            match connection.next_frame() {
+                Ok(Some(frame)) => {
+                    self.received.add(frame.kind, 1);
+                    if let Err(error) = self.message(id, frame, now) {
+                        self.end(id, error, now);
+                    }
+                }
+                Ok(None) => break,
+                Err(notification) => self.end(id, SessionError::Malformed(notification), now),
+            }
+        }
+    }
+
+    fn message(&mut self, id: ConnectionId, frame: Frame, now: Instant) -> Result<(), SessionError> {
+        let Some(connection) = self.connections.iter_mut().find(|connection| connection.id == id) else {
+            return Ok(());
+        };
+        // RFC 4271 section 6.4: a NOTIFICATION is never answered, whatever the state.
+        if frame.kind == MessageKind::Notification {
+            let error = Notification::decode(&frame.body)
+                .map_or(SessionError::ReceivedMalformed, SessionError::Received);
+            return Err(error);
+        }
+        let unexpected = SessionError::Unexpected { message: frame.kind, state: connection.state() };
+        match &connection.stage {
+            Stage::OpenSent(ours) => match frame.kind {
+                MessageKind::Open => {
+                    let theirs = Open::decode(frame.body).map_err(SessionError::Malformed)?;
+                    let negotiated = negotiate(&self.config, ours, theirs)?;
+                    self.open_received(id, Arc::new(negotiated), now)
+                }
+                MessageKind::Update
+                | MessageKind::Notification
+                | MessageKind::Keepalive
+                | MessageKind::RouteRefresh => Err(unexpected),
+            },
+            Stage::OpenConfirm(negotiated) => match frame.kind {
+                MessageKind::Keepalive => {
+                    let negotiated = Arc::clone(negotiated);
+                    self.confirmed(id, negotiated, now);
+                    Ok(())
+                }
+                MessageKind::Open
+                | MessageKind::Update
+                | MessageKind::Notification
+                | MessageKind::RouteRefresh => Err(unexpected),
+            },
+            Stage::Established { negotiated, .. } => {
+                let negotiated = Arc::clone(negotiated);
+                match frame.kind {
+                    MessageKind::Keepalive => {}
+                    MessageKind::Update => {
+                        let update = negotiated.codec.decode(frame.body).map_err(SessionError::Malformed)?;
+                        self.out.push(Action::Update(update));
+                    }
+                    MessageKind::RouteRefresh => {
+                        let refresh = RouteRefresh::decode(&frame.body).map_err(SessionError::Malformed)?;
+                        if concerns_us(refresh, &negotiated) {
+                            self.out.push(Action::Refresh(refresh));
+                        }
+                    }
+                    MessageKind::Open | MessageKind::Notification => return Err(unexpected),
+                }
+                connection.restart_hold(now);
+                Ok(())
+            }
+        }
+    }
+
+    /// The peer's OPEN is valid: collision detection, then OpenConfirm.
+    fn open_received(
+        &mut self,
+        id: ConnectionId,
+        negotiated: Arc<Negotiated>,
+        now: Instant,
+    ) -> Result<(), SessionError> {
+        let ours = Speaker { router_id: self.config.router_id, asn: self.config.local_as };
+        let theirs = Speaker { router_id: negotiated.open.router_id, asn: negotiated.open.asn };
+        let other = self.connections.iter().find(|connection| connection.id != id);
+        let Some(connection) = self.connection(id) else {
+            return Ok(());
+        };
+        let contender = Contender { direction: connection.direction, opened: connection.opened };
+        let end_other = match judge(ours, theirs, contender, other) {
+            Verdict::Proceed => None,
+            Verdict::Yield => return Err(SessionError::Collision),
+            Verdict::Prevail => Some(SessionError::Collision),
+            Verdict::Replace => Some(SessionError::Replaced),
+        };
+        if let (Some(error), Some(other)) = (end_other, other.map(|connection| connection.id)) {
+            self.end(other, error, now);
+        }
+        if let Some(connection) = self.connections.iter_mut().find(|connection| connection.id == id) {
+            connection.confirm(negotiated, &mut self.out, now);
+        }
+        Ok(())
+    }
+
+    /// The peer's first KEEPALIVE: the session is established, and every other connection is closed
+    /// (RFC 4271 section 6.8).
+    fn confirmed(&mut self, id: ConnectionId, negotiated: Arc<Negotiated>, now: Instant) {
+        if let Some(connection) = self.connections.iter_mut().find(|connection| connection.id == id) {
+            connection.establish(Arc::clone(&negotiated), now);
+        }
+        self.restart = RestartState::Running;
+        self.stop_dialling();
+        for other in self.connection_ids().into_iter().filter(|&other| other != id) {
+            self.end(other, SessionError::Collision, now);
+        }
+        self.out.push(Action::Up(id, negotiated));
+    }
+}
+
+/// Whether somebody has to act on it. Families that were not negotiated are ignored (RFC 2918 section 4), and so
+/// are unknown subtypes (RFC 7313 section 5).
+fn concerns_us(refresh: RouteRefresh, negotiated: &Negotiated) -> bool {
+    let carried =
+        Family::try_from(refresh.family).is_ok_and(|family| negotiated.codec.families.contains(family));
+    let understood = match refresh.kind {
+        RefreshKind::Request => true,
+        RefreshKind::Begin | RefreshKind::End => negotiated.enhanced_route_refresh,
+        RefreshKind::Unknown(_) => false,
+    };
+    carried && understood
+}

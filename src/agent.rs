@@ -1,1 +1,0 @@
-//! The agent: which tasks there are and what flows between them.

@@ -1,0 +1,197 @@
+//! Neighbors in the words of the control API.
+
+use std::collections::BTreeMap;
+use std::net::Ipv6Addr;
+use std::time::Instant;
+
+use bgp::message::Capability;
+use bgp::net::PeerStatus;
+use bgp::rib::FamilyCounts;
+use bgp::session::RemoteAs;
+use bgp::{Family, PeerId};
+
+use crate::control::api;
+
+use super::super::neighbors::NeighborName;
+use super::{Neighbor, View, is_established, status, stopping, words};
+
+/// What the RIB counts for one neighbor.
+pub(super) type Counts = BTreeMap<Family, FamilyCounts>;
+
+impl View {
+    pub(super) async fn neighbors(&self) -> Result<api::Neighbors, api::Error> {
+        let statuses = self.statuses().await?;
+        let counts = self.counts().await?;
+        let neighbors = self
+            .neighbors
+            .iter()
+            .zip(&statuses)
+            .map(|(neighbor, status)| self.detail(neighbor, status, counts.get(&neighbor.id)))
+            .collect();
+        Ok(api::Neighbors { neighbors })
+    }
+
+    pub(super) async fn neighbor(&self, selector: &str) -> Result<api::Neighbor, api::Error> {
+        let neighbor = self.find(selector).await?;
+        let status = status(neighbor).await?;
+        let counts = self.counts().await?;
+        Ok(self.detail(neighbor, &status, counts.get(&neighbor.id)))
+    }
+
+    /// What the RIB counts, for all neighbors at once.
+    pub(super) async fn counts(&self) -> Result<BTreeMap<PeerId, Counts>, api::Error> {
+        let peers: Vec<PeerId> = self.neighbors.iter().map(|neighbor| neighbor.id).collect();
+        let question = move |rib: &bgp::rib::Rib| {
+            let of = |peer| {
+                let families = Family::ALL.into_iter();
+                families.filter_map(|family| Some((family, rib.counts(peer, family)?))).collect()
+            };
+            peers.into_iter().map(|peer| (peer, of(peer))).collect()
+        };
+        self.rib.ask(question).await.map_err(|_| stopping())
+    }
+
+    fn detail(&self, neighbor: &Neighbor, status: &PeerStatus, counts: Option<&Counts>) -> api::Neighbor {
+        let negotiated = status.negotiated.as_deref();
+        let families = counts.into_iter().flat_map(BTreeMap::values);
+        let mut refused = BTreeMap::new();
+        for (reason, count) in families.clone().flat_map(|counts| &counts.refused) {
+            *refused.entry(words::refusal(*reason).to_owned()).or_default() += u64::from(*count);
+        }
+        api::Neighbor {
+            summary: summary(neighbor, status, counts),
+            interface: match &neighbor.name {
+                NeighborName::Interface(name) => Some(name.clone()),
+                NeighborName::Address(_) => None,
+            },
+            configured_remote_as: neighbor.settings.remote_as.to_string(),
+            kind: negotiated.map(|negotiated| negotiated.peer_kind),
+            remote_router_id: negotiated.map(|negotiated| negotiated.open.router_id),
+            local_address: status.local_address.map(|local| local.ip().to_canonical()),
+            discovered_router: self.discovered(neighbor),
+            waiting_for: self.waiting_for(neighbor, status),
+            configured_hold_time_s: self.config.bgp.hold_time.as_secs(),
+            configured_keepalive_ms: words::milliseconds(self.config.bgp.keepalive),
+            negotiated: negotiated.map(|negotiated| api::NegotiatedTimers {
+                hold_time_s: negotiated.hold_time.as_secs(),
+                keepalive_ms: negotiated.keepalive.map(words::milliseconds),
+            }),
+            timers: timers(status),
+            families: negotiated.map(|n| n.codec.families.iter().collect()).unwrap_or_default(),
+            capabilities: api::Capabilities {
+                sent: negotiated.map(|n| n.offered.iter().map(Into::into).collect()).unwrap_or_default(),
+                received: negotiated
+                    .map(|n| n.open.capabilities.iter().map(Into::into).collect())
+                    .unwrap_or_default(),
+            },
+            messages: api::Messages { received: status.received.into(), sent: status.sent.into() },
+            refused,
+            echoes: families.map(|counts| u64::from(counts.echoes)).sum(),
+            times_established: status.established,
+            last_notification: status.last_notification.as_ref().map(|(when, notification)| {
+                api::NotificationReport {
+                    direction: api::Direction::Received,
+                    code: notification.code,
+                    subcode: notification.subcode,
+                    text: notification.to_string(),
+                    ago_s: when.elapsed().as_secs(),
+                }
+            }),
+        }
+    }
+
+    fn discovered(&self, neighbor: &Neighbor) -> Option<Ipv6Addr> {
+        match &neighbor.name {
+            NeighborName::Interface(name) => {
+                self.routers.get(&self.interfaces.by_name(name)?.index).copied()
+            }
+            NeighborName::Address(_) => None,
+        }
+    }
+
+    /// What has to happen before a session can start.
+    fn waiting_for(&self, neighbor: &Neighbor, status: &PeerStatus) -> Option<String> {
+        if status.target.is_some() {
+            return None;
+        }
+        let NeighborName::Interface(name) = &neighbor.name else {
+            return Some("carrier on the interface that its network is on".to_owned());
+        };
+        let Some(interface) = self.interfaces.by_name(name) else {
+            return Some(format!("interface {name}, which does not exist"));
+        };
+        Some(if !interface.admin_up {
+            format!("interface {name}, which is down")
+        } else if !interface.carrier {
+            format!("carrier on {name}")
+        } else if interface.link_local.is_none() {
+            format!("a link-local address on {name}")
+        } else {
+            format!("a Router Advertisement on {name}")
+        })
+    }
+}
+
+/// The line of the summary.
+pub(super) fn summary(
+    neighbor: &Neighbor,
+    status: &PeerStatus,
+    counts: Option<&Counts>,
+) -> api::NeighborSummary {
+    let by_family: BTreeMap<Family, api::PrefixCounts> = counts
+        .into_iter()
+        .flatten()
+        .filter(|(family, _)| status.negotiated.as_ref().is_some_and(|n| n.codec.families.contains(**family)))
+        .map(|(family, counts)| (*family, prefixes(counts)))
+        .collect();
+    let configured_as = match neighbor.settings.remote_as {
+        RemoteAs::Number(asn) => Some(asn),
+        RemoteAs::External | RemoteAs::Internal => None,
+    };
+    api::NeighborSummary {
+        name: neighbor.name.to_string(),
+        hostname: peer_hostname(status),
+        address: status.target.as_ref().map(|target| target.remote.ip()),
+        remote_as: status.negotiated.as_ref().map(|negotiated| negotiated.open.asn).or(configured_as),
+        state: status.state.into(),
+        up_down_s: (status.established > 0).then(|| status.since.elapsed().as_secs()),
+        messages_received: status.received.total(),
+        messages_sent: status.sent.total(),
+        prefixes: by_family.values().fold(api::PrefixCounts::default(), |sum, counts| api::PrefixCounts {
+            received: sum.received + counts.received,
+            accepted: sum.accepted + counts.accepted,
+            sent: sum.sent + counts.sent,
+        }),
+        prefixes_by_family: by_family,
+        last_error: match (is_established(status), &status.last_error) {
+            (false, Some(error)) => Some(error.to_string()),
+            (true, _) | (_, None) => None,
+        },
+    }
+}
+
+fn prefixes(counts: &FamilyCounts) -> api::PrefixCounts {
+    api::PrefixCounts {
+        received: counts.received.into(),
+        accepted: counts.accepted.into(),
+        sent: words::count(counts.advertised),
+    }
+}
+
+/// What the peer calls itself in its OPEN.
+pub(super) fn peer_hostname(status: &PeerStatus) -> Option<String> {
+    let capabilities = &status.negotiated.as_ref()?.open.capabilities;
+    capabilities.iter().find_map(|capability| match capability {
+        Capability::Fqdn { hostname, .. } if !hostname.is_empty() => Some(hostname.clone()),
+        _ => None,
+    })
+}
+
+fn timers(status: &PeerStatus) -> Vec<api::Timer> {
+    let now = Instant::now();
+    let timer = |(name, deadline): &(&'static str, Instant)| api::Timer {
+        name: (*name).to_owned(),
+        remaining_ms: words::milliseconds(deadline.saturating_duration_since(now)),
+    };
+    status.timers.iter().map(timer).collect()
+}

@@ -1,0 +1,209 @@
+//! The neighbors that should exist and where each can be reached: functions of the configuration, the interfaces
+//! and the routers discovered. [`super::Agent`] makes the tasks follow.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr, SocketAddrV6};
+
+use bgp::message::{CeaseSubcode, Notification};
+use bgp::net::{BoundInterface, HopLimit, Md5Key, Target};
+use bgp::session::{RemoteAs, SessionConfig};
+use bgp::{Families, Family, InterfaceIndex, RouterId};
+use ipnetwork::IpNetwork;
+
+use crate::config::{self, Config, NeighborPeer};
+use crate::kernel::interfaces::{Interface, Interfaces};
+use crate::nd::{MacAddress, RouterLifetime, Uplink, Uplinks};
+
+/// TCP port of BGP (RFC 4271 section 8.2.1).
+pub(super) const BGP_PORT: u16 = 179;
+
+/// Routers discovered, by the link that they are on.
+pub(super) type Routers = BTreeMap<InterfaceIndex, Ipv6Addr>;
+
+/// What a neighbor is called: the name of its interface, or its address. It survives everything that happens to
+/// the interface.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) enum NeighborName {
+    Interface(String),
+    Address(IpAddr),
+}
+
+impl fmt::Display for NeighborName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Interface(name) => name.fmt(f),
+            Self::Address(address) => address.fmt(f),
+        }
+    }
+}
+
+/// Every neighbor that should have a task. An interface named exactly has one even while it does not exist; a
+/// glob has one for each interface that matches now.
+pub(super) fn wanted(config: &Config, interfaces: &Interfaces) -> BTreeMap<NeighborName, config::Neighbor> {
+    let mut wanted = BTreeMap::new();
+    for neighbor in &config.neighbors {
+        match &neighbor.peer {
+            NeighborPeer::Address(address) => {
+                wanted.insert(NeighborName::Address(*address), neighbor.clone());
+            }
+            NeighborPeer::Interface(name) if !config::is_glob(name) => {
+                wanted.insert(NeighborName::Interface(name.clone()), neighbor.clone());
+            }
+            NeighborPeer::Interface(_) => {}
+        }
+    }
+    for interface in interfaces.by_index.values().filter(|interface| !interface.loopback) {
+        if let Some(neighbor) = config.neighbor_for_interface(&interface.name) {
+            wanted.insert(NeighborName::Interface(interface.name.clone()), neighbor.clone());
+        }
+    }
+    wanted
+}
+
+/// The links on which routers are to be looked for.
+pub(super) fn uplinks(wanted: &BTreeMap<NeighborName, config::Neighbor>, interfaces: &Interfaces) -> Uplinks {
+    let uplink = |(name, neighbor): (&NeighborName, &config::Neighbor)| {
+        let NeighborName::Interface(name) = name else { return None };
+        let interface = interfaces.by_name(name)?;
+        let uplink = Uplink {
+            name: name.clone(),
+            running: interface.is_running(),
+            link_local: interface.link_local,
+            mac: interface.mac.map(MacAddress),
+            router_lifetime: RouterLifetime::announced(neighbor.router_lifetime),
+        };
+        Some((interface.index, uplink))
+    };
+    wanted.iter().filter_map(uplink).collect()
+}
+
+/// Where the neighbor is now; `None` while its link is down, ours has no link-local address, or nobody has been
+/// discovered on it.
+pub(super) fn target(
+    name: &NeighborName,
+    neighbor: &config::Neighbor,
+    config: &Config,
+    interfaces: &Interfaces,
+    routers: &Routers,
+) -> Option<Target> {
+    let hop_limit = hop_limit(neighbor, config);
+    match name {
+        NeighborName::Interface(name) => {
+            let interface = interfaces.by_name(name).filter(|interface| interface.is_running())?;
+            interface.link_local?;
+            let router = *routers.get(&interface.index)?;
+            Some(Target {
+                remote: SocketAddrV6::new(router, BGP_PORT, 0, interface.index.0).into(),
+                interface: Some(BoundInterface { name: name.clone(), index: interface.index }),
+                global_address: global_ipv6(interface),
+                hop_limit,
+                md5: None,
+            })
+        }
+        NeighborName::Address(address) => {
+            let connected = connected(*address, interfaces);
+            if connected.is_some_and(|interface| !interface.is_running()) {
+                return None;
+            }
+            Some(Target {
+                remote: SocketAddr::new(*address, BGP_PORT),
+                interface: None,
+                global_address: connected.and_then(global_ipv6),
+                hop_limit,
+                md5: neighbor.password.as_ref().and_then(|password| Md5Key::new(password.0.clone()).ok()),
+            })
+        }
+    }
+}
+
+fn hop_limit(neighbor: &config::Neighbor, config: &Config) -> HopLimit {
+    let internal = match neighbor.remote_as {
+        RemoteAs::Internal => true,
+        RemoteAs::External => false,
+        RemoteAs::Number(asn) => asn == config.bgp.local_as,
+    };
+    match (neighbor.ttl_security, internal) {
+        (true, _) => HopLimit::Gtsm,
+        (false, true) => HopLimit::System,
+        (false, false) => HopLimit::Link,
+    }
+}
+
+/// The interface that has the address in one of its networks.
+fn connected(address: IpAddr, interfaces: &Interfaces) -> Option<&Interface> {
+    interfaces
+        .by_index
+        .values()
+        .filter(|interface| !interface.loopback)
+        .find(|interface| interface.addresses.iter().any(|network| network.contains(address)))
+}
+
+fn global_ipv6(interface: &Interface) -> Option<Ipv6Addr> {
+    interface.addresses.iter().find_map(|network| match network {
+        IpNetwork::V6(v6) => Some(v6.ip()),
+        IpNetwork::V4(_) => None,
+    })
+}
+
+/// Whether this process found routes of an earlier one in the kernel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Start {
+    /// Nothing there: the first start since the node booted.
+    Cold,
+    /// Routes were inherited: forwarding went on meanwhile.
+    Restart,
+}
+
+/// The session of a neighbor as the configuration has it.
+pub(super) fn session_config(
+    name: &NeighborName,
+    neighbor: &config::Neighbor,
+    config: &Config,
+    router_id: RouterId,
+    start: Start,
+) -> SessionConfig {
+    // IPv6 next hops for IPv4 routes exist only where the transport is IPv6 (FRR, bgpd/bgp_open.c).
+    let extended_next_hop = match name {
+        NeighborName::Interface(_) | NeighborName::Address(IpAddr::V6(_)) => {
+            Families::from_iter([Family::Ipv4Unicast])
+        }
+        NeighborName::Address(IpAddr::V4(_)) => Families::NONE,
+    };
+    SessionConfig {
+        local_as: config.bgp.local_as,
+        router_id,
+        remote_as: neighbor.remote_as,
+        hold_time: config.bgp.hold_time,
+        keepalive: config.bgp.keepalive,
+        families: Families::ALL,
+        extended_next_hop,
+        graceful_restart: config.bgp.graceful_restart,
+        restarting: start == Start::Restart,
+        hostname: hostname(),
+        software_version: concat!("selvedge/", env!("CARGO_PKG_VERSION")).to_owned(),
+        link_local_form: neighbor.link_local_form,
+        passive: false,
+        seed: fastrand::u64(..),
+    }
+}
+
+/// For the FQDN capability; empty where the kernel's is not text.
+pub(super) fn hostname() -> String {
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    name.trim().to_owned()
+}
+
+/// The TCP MD5 keys that the listener needs.
+pub(super) fn md5_keys(wanted: &BTreeMap<NeighborName, config::Neighbor>) -> BTreeMap<IpAddr, Md5Key> {
+    let key = |(name, neighbor): (&NeighborName, &config::Neighbor)| {
+        let NeighborName::Address(address) = name else { return None };
+        Some((*address, Md5Key::new(neighbor.password.as_ref()?.0.clone()).ok()?))
+    };
+    wanted.iter().filter_map(key).collect()
+}
+
+/// What a neighbor is told that was taken out of the file, or changed in a way that needs a new session.
+pub(super) fn deconfigured() -> Notification {
+    Notification::cease(CeaseSubcode::PeerDeconfigured)
+}

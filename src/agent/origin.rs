@@ -1,0 +1,118 @@
+//! What this node originates: the loopback's global addresses and its pod blocks. A function of two snapshots,
+//! the configuration and the interfaces; it remembers nothing.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use bgp::Prefix;
+use bgp::rib::Originator;
+
+use crate::config::Config;
+use crate::kernel::fib::LocalRoutes;
+use crate::kernel::interfaces::Interfaces;
+
+/// What the RIB announces and what the kernel gets for it.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(super) struct Origin {
+    pub(super) announced: BTreeMap<Prefix, Originator>,
+    pub(super) local: LocalRoutes,
+}
+
+pub(super) fn origin(config: &Config, interfaces: &Interfaces) -> Origin {
+    let mut origin = Origin::default();
+    for block in &config.pods.static_blocks {
+        origin.announced.insert(*block, Originator::StaticBlock);
+        origin.local.blackholes.insert(*block);
+    }
+    for address in loopback_addresses(config, interfaces) {
+        if config.loopback.advertise {
+            origin.announced.insert(Prefix::host(address), Originator::Loopback);
+        }
+        match address {
+            IpAddr::V4(v4) => origin.local.preferred_source_ipv4.get_or_insert(v4),
+            IpAddr::V6(v6) => {
+                origin.local.preferred_source_ipv6.get_or_insert(v6);
+                continue;
+            }
+        };
+    }
+    origin
+}
+
+/// The router identifier where the file gives none: the first global IPv4 address of the loopback interface.
+pub(super) fn router_id(config: &Config, interfaces: &Interfaces) -> Option<Ipv4Addr> {
+    config.bgp.router_id.or_else(|| {
+        loopback_addresses(config, interfaces).find_map(|address| match address {
+            IpAddr::V4(v4) => Some(v4),
+            IpAddr::V6(_) => None,
+        })
+    })
+}
+
+/// Addresses that others can use: 127/8 is of global scope to the kernel when somebody added it that way, and
+/// is nobody's loopback address in the sense of a router.
+fn loopback_addresses(config: &Config, interfaces: &Interfaces) -> impl Iterator<Item = IpAddr> {
+    let interface = interfaces.by_name(&config.loopback.interface);
+    interface.into_iter().flat_map(|interface| &interface.addresses).map(|network| network.ip()).filter(|address| {
+        match address {
+            IpAddr::V4(v4) => !v4.is_loopback() && !v4.is_link_local() && !v4.is_unspecified(),
+            IpAddr::V6(v6) => *v6 != Ipv6Addr::LOCALHOST && !v6.is_unicast_link_local(),
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kernel::interfaces::Interface;
+    use bgp::InterfaceIndex;
+
+    fn lo(addresses: &[&str]) -> Interfaces {
+        let lo = Interface {
+            index: InterfaceIndex(1),
+            name: "lo".to_owned(),
+            admin_up: true,
+            carrier: true,
+            loopback: true,
+            mac: None,
+            mtu: 65536,
+            link_local: None,
+            addresses: addresses.iter().map(|text| text.parse().unwrap()).collect(),
+        };
+        Interfaces { by_index: [(lo.index, lo)].into() }
+    }
+
+    fn config(text: &str) -> Config {
+        crate::config::parse(text, "test.toml").unwrap()
+    }
+
+    #[test]
+    fn loopback_addresses_become_host_routes_and_preferred_sources() {
+        let interfaces = lo(&["127.0.0.1/8", "1.1.1.1/32", "1.1.1.2/32", "::1/128", "fd00::1/128"]);
+        let config = config("[bgp]\nlocal-as = 65001\n");
+        let origin = origin(&config, &interfaces);
+        let announced: Vec<_> = origin.announced.keys().map(ToString::to_string).collect();
+        assert_eq!(announced, ["1.1.1.1/32", "1.1.1.2/32", "fd00::1/128"]);
+        assert_eq!(origin.local.preferred_source_ipv4, Some(Ipv4Addr::new(1, 1, 1, 1)));
+        assert_eq!(origin.local.preferred_source_ipv6, Some("fd00::1".parse().unwrap()));
+        assert_eq!(router_id(&config, &interfaces), Some(Ipv4Addr::new(1, 1, 1, 1)));
+    }
+
+    #[test]
+    fn blocks_get_a_blackhole_and_need_no_loopback() {
+        let config = config("[bgp]\nlocal-as = 65001\n[pods.static]\nblocks = [\"10.1.8.192/26\"]\n");
+        let origin = origin(&config, &Interfaces::default());
+        let block = "10.1.8.192/26".parse().unwrap();
+        assert_eq!(origin.announced, [(block, Originator::StaticBlock)].into());
+        assert_eq!(origin.local.blackholes, [block].into());
+        assert_eq!(router_id(&config, &Interfaces::default()), None);
+    }
+
+    #[test]
+    fn a_loopback_that_is_not_advertised_is_still_the_preferred_source() {
+        let config = config("[bgp]\nlocal-as = 65001\n[loopback]\nadvertise = false\n");
+        let origin = origin(&config, &lo(&["1.1.1.1/32"]));
+        assert!(origin.announced.is_empty());
+        assert_eq!(origin.local.preferred_source_ipv4, Some(Ipv4Addr::new(1, 1, 1, 1)));
+    }
+}

@@ -1,0 +1,126 @@
+//! Reload: the file is read again and takes effect whole, or not at all.
+
+use crate::config::{self, Config, ConfigError};
+use crate::control::api;
+
+use super::Agent;
+
+/// Why a reload changed nothing.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum ReloadError {
+    /// The file cannot be read or is wrong.
+    #[error("{0}")]
+    Config(#[from] ConfigError),
+    /// It changes what a running daemon cannot change.
+    #[error("{} cannot be changed while the daemon runs: restart it (the kernel's routes stay)", .0.join(", "))]
+    NeedsRestart(Vec<&'static str>),
+}
+
+impl Agent {
+    /// Reads the file again. On an error everything stays as it was.
+    pub(super) async fn reload(&mut self) -> Result<api::Done, ReloadError> {
+        let new = config::load(&self.path)?;
+        let fixed = needs_restart(&self.config, &new);
+        if !fixed.is_empty() {
+            return Err(ReloadError::NeedsRestart(fixed));
+        }
+        let details = changes(&self.config, &new);
+        self.config = new.into();
+        self.reconcile().await;
+        for change in &details {
+            tracing::info!(change, "configuration reloaded");
+        }
+        let message = match details.len() {
+            0 => "nothing changed".to_owned(),
+            1 => "1 change".to_owned(),
+            n => format!("{n} changes"),
+        };
+        Ok(api::Done { message: format!("configuration reloaded: {message}"), details })
+    }
+}
+
+/// The keys that differ and are fixed for the life of the process.
+fn needs_restart(old: &Config, new: &Config) -> Vec<&'static str> {
+    let rows = [
+        ("bgp.local-as", old.bgp.local_as != new.bgp.local_as),
+        ("bgp.router-id", old.bgp.router_id != new.bgp.router_id),
+        ("bgp.keepalive", old.bgp.keepalive != new.bgp.keepalive),
+        ("bgp.hold-time", old.bgp.hold_time != new.bgp.hold_time),
+        ("bgp.graceful-restart", old.bgp.graceful_restart != new.bgp.graceful_restart),
+        ("fib", old.fib != new.fib),
+        ("control", old.control != new.control),
+    ];
+    rows.into_iter().filter(|(_, differs)| *differs).map(|(key, _)| key).collect()
+}
+
+/// What a reload is about to do, a line each.
+fn changes(old: &Config, new: &Config) -> Vec<String> {
+    let mut lines = Vec::new();
+    for block in &new.pods.static_blocks {
+        if !old.pods.static_blocks.contains(block) {
+            lines.push(format!("block {block} added"));
+        }
+    }
+    for block in &old.pods.static_blocks {
+        if !new.pods.static_blocks.contains(block) {
+            lines.push(format!("block {block} removed"));
+        }
+    }
+    for neighbor in &new.neighbors {
+        match old.neighbors.iter().find(|before| before.peer == neighbor.peer) {
+            None => lines.push(format!("neighbor {} added", neighbor.peer)),
+            Some(before) if before != neighbor => {
+                lines.push(format!("neighbor {} changed: its sessions start anew", neighbor.peer));
+            }
+            Some(_) => {}
+        }
+    }
+    for neighbor in &old.neighbors {
+        if !new.neighbors.iter().any(|after| after.peer == neighbor.peer) {
+            lines.push(format!("neighbor {} removed", neighbor.peer));
+        }
+    }
+    if old.loopback != new.loopback {
+        lines.push("loopback changed".to_owned());
+    }
+    if old.sysctl != new.sysctl {
+        lines.push("sysctl.manage changed".to_owned());
+    }
+    lines
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const BASE: &str = "[bgp]\nlocal-as = 65001\nrouter-id = \"1.1.1.1\"\n";
+
+    fn config(rest: &str) -> Config {
+        config::parse(&format!("{BASE}{rest}"), "test.toml").unwrap()
+    }
+
+    #[test]
+    fn what_a_running_daemon_cannot_change_is_named() {
+        let old = config("");
+        assert!(needs_restart(&old, &config("[pods.static]\nblocks = [\"10.0.0.0/26\"]\n")).is_empty());
+        assert_eq!(needs_restart(&old, &config("[fib]\nmetric = 30\n")), ["fib"]);
+        let other = config::parse("[bgp]\nlocal-as = 65002\nrouter-id = \"1.1.1.2\"\n", "test.toml").unwrap();
+        assert_eq!(needs_restart(&old, &other), ["bgp.local-as", "bgp.router-id"]);
+    }
+
+    #[test]
+    fn changes_are_listed_by_what_they_touch() {
+        let old = config("[[neighbor]]\ninterface = \"eth*\"\n[[neighbor]]\naddress = \"192.0.2.1\"\n[pods.static]\nblocks = [\"10.0.0.0/26\"]\n");
+        let new = config("[[neighbor]]\ninterface = \"eth*\"\nmax-prefixes = 5\n[pods.static]\nblocks = [\"10.0.0.64/26\"]\n");
+        assert_eq!(
+            changes(&old, &new),
+            [
+                "block 10.0.0.64/26 added",
+                "block 10.0.0.0/26 removed",
+                "neighbor eth* changed: its sessions start anew",
+                "neighbor 192.0.2.1 removed",
+            ]
+        );
+        assert!(changes(&old, &old).is_empty());
+    }
+}

@@ -1,0 +1,156 @@
+//! The grammar of the command line. Every word may be cut short where that is unambiguous (`sh sum`).
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use bgp::{Prefix, PrefixError};
+use clap::{Parser, Subcommand, ValueEnum};
+
+use crate::output::Format;
+
+/// Ask the Selvedge daemon, and tell it what to do.
+#[derive(Debug, Parser)]
+#[command(name = "bgpctl", version, infer_subcommands = true, disable_help_subcommand = true)]
+pub(crate) struct Args {
+    /// Control socket of the daemon
+    #[arg(long, global = true, value_name = "PATH", default_value = "/run/selvedge/control.sock")]
+    pub(crate) socket: PathBuf,
+    /// Print JSON
+    #[arg(long, global = true)]
+    json: bool,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+impl Args {
+    pub(crate) fn format(&self) -> Format {
+        if self.json { Format::Json } else { Format::Text }
+    }
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Show what the daemon knows
+    #[command(subcommand)]
+    Show(Show),
+    /// Do something with one neighbor
+    Neighbor {
+        /// Interface, address or host name
+        name: String,
+        #[command(subcommand)]
+        action: NeighborAction,
+    },
+    /// Read the configuration file again
+    Reload,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Show {
+    /// The daemon and its neighbors, a line each
+    Summary,
+    /// Neighbors in full, or the routes of one
+    #[command(alias = "neighbors")]
+    Neighbor {
+        /// Interface, address or host name; all when left out
+        name: Option<String>,
+        /// Routes that it sent, or that it was sent
+        table: Option<NeighborTable>,
+    },
+    /// Routes with all their paths
+    Rib {
+        /// One prefix, or an address to look up
+        target: Option<Target>,
+    },
+    /// The daemon's routes in the kernel
+    Fib {
+        /// One prefix, or an address to look up
+        target: Option<Target>,
+    },
+    /// Links, and the routers found on them
+    Interfaces,
+    /// The configuration in force, with all defaults
+    Config,
+}
+
+#[derive(Debug, Clone, Copy, Subcommand)]
+pub(crate) enum NeighborAction {
+    /// End the session and start it again
+    Clear,
+    /// Exchange all routes again without a session reset
+    Refresh,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum NeighborTable {
+    /// Routes that the neighbor sent, as it sent them
+    #[value(aliases = ["rec", "recv"])]
+    Received,
+    /// Routes that the neighbor was sent
+    #[value(aliases = ["adv"])]
+    Advertised,
+}
+
+/// What to look up in a table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Target {
+    /// Exactly this one.
+    Prefix(Prefix),
+    /// The longest match.
+    Address(IpAddr),
+}
+
+impl FromStr for Target {
+    type Err = PrefixError;
+
+    fn from_str(text: &str) -> Result<Self, PrefixError> {
+        if let Ok(address) = text.parse() {
+            Ok(Self::Address(address))
+        } else {
+            text.parse().map(Self::Prefix)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_grammar_is_consistent() {
+        Args::command().debug_assert();
+    }
+
+    #[test]
+    fn words_may_be_cut_short() {
+        let parse = |line: &str| Args::try_parse_from(line.split(' ')).unwrap().command;
+        assert!(matches!(parse("bgpctl sh sum"), Command::Show(Show::Summary)));
+        assert!(matches!(parse("bgpctl sh r 10.0.0.0/8"), Command::Show(Show::Rib { target: Some(_) })));
+        assert!(matches!(
+            parse("bgpctl sho nei eth0 adv"),
+            Command::Show(Show::Neighbor { table: Some(NeighborTable::Advertised), .. })
+        ));
+        assert!(matches!(
+            parse("bgpctl n eth0 ref"),
+            Command::Neighbor { action: NeighborAction::Refresh, .. }
+        ));
+        assert!(matches!(parse("bgpctl rel"), Command::Reload));
+    }
+
+    #[test]
+    fn options_may_stand_behind_the_words() {
+        let args = Args::try_parse_from(["bgpctl", "show", "fib", "--json", "--socket", "/x"]).unwrap();
+        assert_eq!(args.format(), Format::Json);
+        assert_eq!(args.socket, PathBuf::from("/x"));
+    }
+
+    #[test]
+    fn a_target_is_an_address_or_a_prefix() {
+        assert_eq!("10.0.0.1".parse(), Ok(Target::Address([10, 0, 0, 1].into())));
+        assert_eq!("10.0.0.0/8".parse(), Ok(Target::Prefix("10.0.0.0/8".parse().unwrap())));
+        let error = "10.0.0.1/8".parse::<Target>().unwrap_err();
+        assert_eq!(error.to_string(), "10.0.0.1/8 has host bits set: the network is 10.0.0.0/8");
+    }
+}

@@ -1,0 +1,208 @@
+//! What each command asks, and how its answer is printed.
+
+use std::io::Write;
+
+use bgp::Prefix;
+use selvedge::control::api;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::Failure;
+use crate::args::{Args, Command, NeighborAction, NeighborTable, Show, Target};
+use crate::client::{Client, encode};
+use crate::output::{Format, Output};
+use crate::render;
+
+pub(crate) async fn run<W: Write>(args: &Args, output: &mut Output<W>) -> Result<(), Failure> {
+    let client = Client::new(&args.socket);
+    match &args.command {
+        Command::Show(show) => run_show(&client, show, output).await,
+        Command::Neighbor { name, action } => {
+            let word = match action {
+                NeighborAction::Clear => "clear",
+                NeighborAction::Refresh => "refresh",
+            };
+            act(&client, &format!("/v1/neighbors/{}/{word}", encode(name)), output).await
+        }
+        Command::Reload => act(&client, "/v1/reload", output).await,
+    }
+}
+
+async fn run_show<W: Write>(client: &Client, show: &Show, output: &mut Output<W>) -> Result<(), Failure> {
+    match show {
+        Show::Summary => print(&client.get("/v1/summary").await?, render::summary, output),
+        Show::Neighbor { name: None, .. } => {
+            print(&client.get("/v1/neighbors").await?, render::neighbors, output)
+        }
+        Show::Neighbor { name: Some(name), table: None } => {
+            let path = format!("/v1/neighbors/{}", encode(name));
+            print(&client.get(&path).await?, render::neighbor, output)
+        }
+        Show::Neighbor { name: Some(name), table: Some(NeighborTable::Received) } => {
+            let path = format!("/v1/neighbors/{}/received", encode(name));
+            table(client, &path, output, render::received).await
+        }
+        Show::Neighbor { name: Some(name), table: Some(NeighborTable::Advertised) } => {
+            let path = format!("/v1/neighbors/{}/advertised", encode(name));
+            table(client, &path, output, render::advertised).await
+        }
+        Show::Rib { target: None } => table(client, "/v1/rib", output, render::rib).await,
+        Show::Rib { target: Some(target) } => {
+            let path = format!("/v1/rib?{}", selector(*target));
+            table(client, &path, output, render::destinations).await
+        }
+        Show::Fib { target } => {
+            let query = target.map(|target| format!("?{}", selector(target))).unwrap_or_default();
+            fib(client, &format!("/v1/fib{query}"), output).await
+        }
+        Show::Interfaces => print(&client.get("/v1/interfaces").await?, render::interfaces, output),
+        Show::Config => print(&client.get("/v1/config").await?, render::config, output),
+    }
+}
+
+async fn act<W: Write>(client: &Client, path: &str, output: &mut Output<W>) -> Result<(), Failure> {
+    print(&client.post(path).await?, render::done, output)
+}
+
+fn print<T: Serialize, W: Write>(
+    answer: &T,
+    render: impl FnOnce(&T) -> String,
+    output: &mut Output<W>,
+) -> Result<(), Failure> {
+    match output.format() {
+        Format::Text => Ok(output.text(&render(answer))?),
+        Format::Json => output.json(answer),
+    }
+}
+
+fn selector(target: Target) -> String {
+    match target {
+        Target::Prefix(prefix) => format!("prefix={}", encode(&prefix.to_string())),
+        Target::Address(address) => format!("address={}", encode(&address.to_string())),
+    }
+}
+
+/// A table of any length: each page is printed before the next one is asked for.
+async fn table<T, W>(
+    client: &Client,
+    path: &str,
+    output: &mut Output<W>,
+    render: impl Fn(&[T], render::Position) -> String,
+) -> Result<(), Failure>
+where
+    T: DeserializeOwned + Serialize,
+    W: Write,
+{
+    let mut rows = Rows::new(output);
+    let mut after = None;
+    loop {
+        let page: api::Page<T> = client.get(&with_cursor(path, after)).await?;
+        rows.print(&page.items, &render)?;
+        match advance(client, after, page.next)? {
+            Some(next) => after = Some(next),
+            None => return rows.end(),
+        }
+    }
+}
+
+/// As [`table`], with counters at its end.
+async fn fib<W: Write>(client: &Client, path: &str, output: &mut Output<W>) -> Result<(), Failure> {
+    let mut rows = Rows::new(output);
+    let mut after = None;
+    loop {
+        let api::Fib { counters, page } = client.get(&with_cursor(path, after)).await?;
+        rows.print(&page.items, render::fib)?;
+        match advance(client, after, page.next)? {
+            Some(next) => after = Some(next),
+            None => {
+                rows.end()?;
+                return match output.format() {
+                    Format::Text => Ok(output.text(&render::fib_counters(&counters))?),
+                    Format::Json => Ok(()),
+                };
+            }
+        }
+    }
+}
+
+fn with_cursor(path: &str, after: Option<Prefix>) -> String {
+    let separator = if path.contains('?') { '&' } else { '?' };
+    after.map_or_else(
+        || path.to_owned(),
+        |after| format!("{path}{separator}after={}", encode(&after.to_string())),
+    )
+}
+
+/// A cursor that does not move would have us ask for ever.
+fn advance(client: &Client, after: Option<Prefix>, next: Option<Prefix>) -> Result<Option<Prefix>, Failure> {
+    match (after, next) {
+        (Some(after), Some(next)) if next <= after => {
+            Err(client.no_answer(format!("the page after {after} leads back to {next}")).into())
+        }
+        _ => Ok(next),
+    }
+}
+
+/// Rows of a table over all its pages: text, or one JSON array.
+struct Rows<'o, W: Write> {
+    output: &'o mut Output<W>,
+    position: render::Position,
+    /// What stands before the next item of the array.
+    before: &'static str,
+}
+
+impl<'o, W: Write> Rows<'o, W> {
+    fn new(output: &'o mut Output<W>) -> Self {
+        Self { output, position: render::Position::First, before: "[" }
+    }
+
+    fn print<T: Serialize>(
+        &mut self,
+        items: &[T],
+        render: impl Fn(&[T], render::Position) -> String,
+    ) -> Result<(), Failure> {
+        match self.output.format() {
+            Format::Text => self.output.text(&render(items, self.position))?,
+            Format::Json => {
+                for item in items {
+                    self.output.text(std::mem::replace(&mut self.before, ",\n"))?;
+                    self.output.json_line(item)?;
+                }
+            }
+        }
+        self.position = render::Position::Later;
+        Ok(self.output.flush()?)
+    }
+
+    fn end(self) -> Result<(), Failure> {
+        match self.output.format() {
+            Format::Text => {}
+            Format::Json if self.before == "[" => self.output.text("[]\n")?,
+            Format::Json => self.output.text("]\n")?,
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_cursor_joins_the_query() {
+        let after = "10.0.0.0/8".parse().ok();
+        assert_eq!(with_cursor("/v1/rib", None), "/v1/rib");
+        assert_eq!(with_cursor("/v1/rib", after), "/v1/rib?after=10.0.0.0%2F8");
+        assert_eq!(with_cursor("/v1/rib?address=::1", after), "/v1/rib?address=::1&after=10.0.0.0%2F8");
+    }
+
+    #[test]
+    fn a_cursor_that_does_not_move_is_an_error() {
+        let client = Client::new("/x".as_ref());
+        let (low, high) = ("10.0.0.0/8".parse().ok(), "10.1.0.0/16".parse().ok());
+        assert!(advance(&client, high, low).is_err());
+        assert!(advance(&client, high, high).is_err());
+        assert!(matches!(advance(&client, low, high), Ok(next) if next == high));
+        assert!(matches!(advance(&client, None, None), Ok(None)));
+    }
+}

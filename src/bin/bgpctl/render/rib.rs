@@ -1,0 +1,371 @@
+//! Routes: the whole RIB with a line for each path, one destination in full, and what went to and fro.
+
+use bgp::rib::Originator;
+use selvedge::control::api::{
+    AdvertisedRoute, Destination, Path, PathAttributes, PathOrigin, PathSource, PathStatus, ReceivedRoute,
+};
+
+use super::{Position, left, or_dash, peer, right, table};
+use crate::output::printable;
+
+const LEGEND: &str = "\
+Status: * valid, > best, = multipath, x refused, e echo of an own route
+Origin: i - IGP, e - EGP, ? - incomplete
+
+";
+
+/// Least widths that hold most IPv4 prefixes and link-local addresses.
+const PREFIX_WIDTH: u16 = 18;
+const NEXT_HOP_WIDTH: u16 = 25;
+
+/// `show rib`
+pub(crate) fn rib(destinations: &[Destination], position: Position) -> String {
+    let columns = [
+        left("", 2),
+        left("Network", PREFIX_WIDTH),
+        left("Next hop", NEXT_HOP_WIDTH),
+        left("Interface", 0),
+        left("From", 12),
+        right("Metric"),
+        right("LocPrf"),
+        left("Path", 0),
+    ];
+    let rows = destinations.iter().flat_map(|destination| {
+        destination.paths.iter().enumerate().map(|(index, path)| {
+            let network = if index == 0 { destination.prefix.to_string() } else { String::new() };
+            [
+                marker(&path.status).to_owned(),
+                network,
+                printable(&path.attributes.next_hop),
+                or_dash(path.interface.as_deref().map(printable)),
+                source(&path.from),
+                or_dash(path.attributes.med),
+                or_dash(path.attributes.local_pref),
+                as_path(&path.attributes),
+            ]
+        })
+    });
+    headed(position, destinations.is_empty(), table(columns, rows.collect(), position))
+}
+
+/// `show neighbor X received`
+pub(crate) fn received(routes: &[ReceivedRoute], position: Position) -> String {
+    let columns = [
+        left("", 2),
+        left("Network", PREFIX_WIDTH),
+        left("Next hop", NEXT_HOP_WIDTH),
+        right("Metric"),
+        right("LocPrf"),
+        left("Path", 20),
+        left("Why not", 0),
+    ];
+    let rows = routes.iter().map(|route| {
+        let why = match &route.status {
+            PathStatus::Best | PathStatus::Multipath => String::new(),
+            PathStatus::NotSelected { reason } | PathStatus::Refused { reason } => printable(reason),
+            PathStatus::Echo => "originated here".to_owned(),
+        };
+        [
+            marker(&route.status).to_owned(),
+            route.prefix.to_string(),
+            printable(&route.attributes.next_hop),
+            or_dash(route.attributes.med),
+            or_dash(route.attributes.local_pref),
+            as_path(&route.attributes),
+            why,
+        ]
+    });
+    headed(position, routes.is_empty(), table(columns, rows.collect(), position))
+}
+
+/// `show neighbor X advertised`
+pub(crate) fn advertised(routes: &[AdvertisedRoute], position: Position) -> String {
+    if routes.is_empty() && position == Position::First {
+        return "No routes.\n".to_owned();
+    }
+    let columns =
+        [left("Network", PREFIX_WIDTH), left("Next hop", NEXT_HOP_WIDTH), right("Metric"), left("Path", 0)];
+    let rows = routes.iter().map(|route| {
+        [
+            route.prefix.to_string(),
+            printable(&route.attributes.next_hop),
+            or_dash(route.attributes.med),
+            as_path(&route.attributes),
+        ]
+    });
+    table(columns, rows.collect(), position)
+}
+
+/// `show rib PREFIX`: every path with its fate.
+pub(crate) fn destinations(destinations: &[Destination], position: Position) -> String {
+    if destinations.is_empty() && position == Position::First {
+        return "No route.\n".to_owned();
+    }
+    destinations
+        .iter()
+        .map(|destination| {
+            let count = match destination.paths.len() {
+                1 => "1 path".to_owned(),
+                count => format!("{count} paths"),
+            };
+            let paths = destination.paths.iter().map(path).collect::<String>();
+            format!("{}, {count}\n{paths}", destination.prefix)
+        })
+        .collect()
+}
+
+fn headed(position: Position, empty: bool, table: String) -> String {
+    match position {
+        Position::First if empty => "No routes.\n".to_owned(),
+        Position::First => LEGEND.to_owned() + &table,
+        Position::Later => table,
+    }
+}
+
+fn marker(status: &PathStatus) -> &'static str {
+    match status {
+        PathStatus::Best => "*>",
+        PathStatus::Multipath => "*=",
+        PathStatus::NotSelected { .. } => "*",
+        PathStatus::Refused { .. } => "x",
+        PathStatus::Echo => "e",
+    }
+}
+
+fn fate(status: &PathStatus) -> String {
+    match status {
+        PathStatus::Best => "best".to_owned(),
+        PathStatus::Multipath => "multipath".to_owned(),
+        PathStatus::NotSelected { reason } => format!("not selected: {}", printable(reason)),
+        PathStatus::Refused { reason } => format!("refused: {}", printable(reason)),
+        PathStatus::Echo => "echo: originated here, and accepted by the peer".to_owned(),
+    }
+}
+
+fn source(from: &PathSource) -> String {
+    match from {
+        PathSource::Neighbor { name, hostname, .. } => peer(hostname.as_deref(), name),
+        PathSource::Originated(Originator::Loopback) => "loopback".to_owned(),
+        PathSource::Originated(Originator::StaticBlock) => "static block".to_owned(),
+    }
+}
+
+/// As FRR ends its lines: the path, then one letter for ORIGIN.
+fn as_path(attributes: &PathAttributes) -> String {
+    let origin = match attributes.origin {
+        PathOrigin::Igp => "i",
+        PathOrigin::Egp => "e",
+        PathOrigin::Incomplete => "?",
+    };
+    if attributes.as_path.is_empty() {
+        origin.to_owned()
+    } else {
+        format!("{} {origin}", printable(&attributes.as_path))
+    }
+}
+
+fn path(path: &Path) -> String {
+    let attributes = &path.attributes;
+    let mut text = format!("  {} from {}", marker(&path.status), source(&path.from));
+    if let PathSource::Neighbor { address: Some(address), .. } = path.from {
+        text += &format!(", {address}");
+    }
+    text += &format!("\n     {}\n     next hop {}", fate(&path.status), printable(&attributes.next_hop));
+    if let Some(interface) = &path.interface {
+        text += &format!(" dev {}", printable(interface));
+    }
+    let origin = match attributes.origin {
+        PathOrigin::Igp => "IGP",
+        PathOrigin::Egp => "EGP",
+        PathOrigin::Incomplete => "incomplete",
+    };
+    let as_path = if attributes.as_path.is_empty() { "empty" } else { &attributes.as_path };
+    text += &format!("\n     AS path {}, origin {origin}", printable(as_path));
+    text += &attributes.med.map(|med| format!(", MED {med}")).unwrap_or_default();
+    text += &attributes
+        .local_pref
+        .map(|preference| format!(", local preference {preference}"))
+        .unwrap_or_default();
+    text.push('\n');
+    text + &rare(attributes)
+}
+
+/// Attributes that most paths do not have, a line each.
+fn rare(attributes: &PathAttributes) -> String {
+    let words = |words: &[String]| words.iter().map(|word| printable(word)).collect::<Vec<_>>().join(" ");
+    let cluster_list = attributes.cluster_list.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ");
+    let lines = [
+        ("communities", words(&attributes.communities)),
+        ("large communities", words(&attributes.large_communities)),
+        ("extended communities", words(&attributes.extended_communities)),
+        ("aggregator", attributes.aggregator.as_deref().map(printable).unwrap_or_default()),
+        ("originator", attributes.originator_id.map(|id| id.to_string()).unwrap_or_default()),
+        ("cluster list", cluster_list),
+        ("unknown attributes", words(&attributes.unknown)),
+    ];
+    let mut text: String = lines
+        .into_iter()
+        .filter(|(_, value)| !value.is_empty())
+        .map(|(name, value)| format!("     {name} {value}\n"))
+        .collect();
+    if attributes.atomic_aggregate {
+        text += "     atomic aggregate\n";
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn attributes(next_hop: &str, as_path: &str) -> PathAttributes {
+        PathAttributes {
+            origin: PathOrigin::Incomplete,
+            as_path: as_path.to_owned(),
+            next_hop: next_hop.to_owned(),
+            med: None,
+            local_pref: None,
+            atomic_aggregate: false,
+            aggregator: None,
+            communities: Vec::new(),
+            extended_communities: Vec::new(),
+            large_communities: Vec::new(),
+            originator_id: None,
+            cluster_list: Vec::new(),
+            unknown: Vec::new(),
+        }
+    }
+
+    fn learned(host: &str, interface: &str, status: PathStatus, attributes: PathAttributes) -> Path {
+        Path {
+            from: PathSource::Neighbor {
+                name: interface.to_owned(),
+                hostname: Some(host.to_owned()),
+                address: attributes.next_hop.parse().ok(),
+            },
+            status,
+            interface: Some(interface.to_owned()),
+            attributes,
+        }
+    }
+
+    fn block() -> Destination {
+        let not_selected = PathStatus::NotSelected { reason: "longer AS path (3 > 2)".to_owned() };
+        Destination {
+            prefix: "10.1.71.192/26".parse().unwrap(),
+            paths: vec![
+                learned("tor1", "eth0", PathStatus::Best, attributes("fe80::a", "65004 65002")),
+                learned("tor2", "eth1", PathStatus::Multipath, attributes("fe80::b", "65005 65002")),
+                learned("tor3", "eth2", not_selected, attributes("fe80::c", "65006 65004 65002")),
+            ],
+        }
+    }
+
+    fn loopback() -> Destination {
+        Destination {
+            prefix: "1.1.1.1/32".parse().unwrap(),
+            paths: vec![
+                Path {
+                    from: PathSource::Originated(Originator::Loopback),
+                    status: PathStatus::Best,
+                    interface: None,
+                    attributes: PathAttributes { origin: PathOrigin::Igp, ..attributes("self", "") },
+                },
+                learned("tor1", "eth0", PathStatus::Echo, attributes("fe80::a", "65004 65001")),
+            ],
+        }
+    }
+
+    #[test]
+    fn the_rib_is_a_line_for_each_path() {
+        let expected = "\
+Status: * valid, > best, = multipath, x refused, e echo of an own route
+Origin: i - IGP, e - EGP, ? - incomplete
+
+    Network             Next hop                   Interface  From          Metric  LocPrf  Path
+*>  1.1.1.1/32          self                       -          loopback           -       -  i
+e                       fe80::a                    eth0       tor1(eth0)         -       -  65004 65001 ?
+*>  10.1.71.192/26      fe80::a                    eth0       tor1(eth0)         -       -  65004 65002 ?
+*=                      fe80::b                    eth1       tor2(eth1)         -       -  65005 65002 ?
+*                       fe80::c                    eth2       tor3(eth2)         -       -  65006 65004 65002 ?
+";
+        assert_eq!(rib(&[loopback(), block()], Position::First), expected);
+        assert_eq!(rib(&[], Position::First), "No routes.\n");
+    }
+
+    #[test]
+    fn later_pages_continue_the_table() {
+        let first = rib(&[block()], Position::First);
+        let later = rib(&[block()], Position::Later);
+        assert_eq!(later.lines().count(), 3);
+        let row = |text: &str| text.lines().find(|line| line.starts_with("*>")).map(|line| line.find("fe80"));
+        assert_eq!(row(&first), row(&later));
+        assert_eq!(rib(&[], Position::Later), "");
+    }
+
+    #[test]
+    fn a_destination_says_why_each_path_was_not_chosen() {
+        let mut destination = block();
+        let refused = PathStatus::Refused { reason: "own AS in the path".to_owned() };
+        destination.paths.push(learned("tor4", "eth3", refused, attributes("fe80::d", "65007")));
+        destination.paths[0].attributes.med = Some(5);
+        destination.paths[0].attributes.communities = vec!["65004:7".to_owned(), "no-export".to_owned()];
+        destination.paths[0].attributes.atomic_aggregate = true;
+        let expected = "\
+10.1.71.192/26, 4 paths
+  *> from tor1(eth0), fe80::a
+     best
+     next hop fe80::a dev eth0
+     AS path 65004 65002, origin incomplete, MED 5
+     communities 65004:7 no-export
+     atomic aggregate
+  *= from tor2(eth1), fe80::b
+     multipath
+     next hop fe80::b dev eth1
+     AS path 65005 65002, origin incomplete
+  * from tor3(eth2), fe80::c
+     not selected: longer AS path (3 > 2)
+     next hop fe80::c dev eth2
+     AS path 65006 65004 65002, origin incomplete
+  x from tor4(eth3), fe80::d
+     refused: own AS in the path
+     next hop fe80::d dev eth3
+     AS path 65007, origin incomplete
+";
+        assert_eq!(destinations(&[destination], Position::First), expected);
+        assert_eq!(destinations(&[], Position::First), "No route.\n");
+    }
+
+    #[test]
+    fn received_routes_say_why_they_are_not_used() {
+        let route = |prefix: &str, status| ReceivedRoute {
+            prefix: prefix.parse().unwrap(),
+            status,
+            attributes: attributes("fe80::a", "65004 65002"),
+        };
+        let refused = PathStatus::Refused { reason: "martian".to_owned() };
+        let routes = [route("10.0.0.0/8", PathStatus::Best), route("127.0.0.0/8", refused)];
+        let expected = "\
+Status: * valid, > best, = multipath, x refused, e echo of an own route
+Origin: i - IGP, e - EGP, ? - incomplete
+
+    Network             Next hop                   Metric  LocPrf  Path                  Why not
+*>  10.0.0.0/8          fe80::a                         -       -  65004 65002 ?
+x   127.0.0.0/8         fe80::a                         -       -  65004 65002 ?         martian
+";
+        assert_eq!(received(&routes, Position::First), expected);
+    }
+
+    #[test]
+    fn advertised_routes_have_what_was_sent() {
+        let route = AdvertisedRoute {
+            prefix: "1.1.1.1/32".parse().unwrap(),
+            attributes: attributes("fe80::1", "65001"),
+        };
+        let expected = "\
+Network             Next hop                   Metric  Path
+1.1.1.1/32          fe80::1                         -  65001 ?
+";
+        assert_eq!(advertised(&[route], Position::First), expected);
+    }
+}

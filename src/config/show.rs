@@ -1,0 +1,97 @@
+//! A configuration as TOML, with every value that is in effect: what `bgpctl show config` prints.
+
+use std::fmt::{self, Display, Write as _};
+
+use bgp::message::update::LinkLocalForm;
+use bgp::session::RemoteAs;
+
+use super::duration::show;
+use super::{Bgp, Config, Neighbor, NeighborPeer};
+
+impl Config {
+    /// This configuration as a file that [`parse`](super::parse) reads back as the same one. A password is
+    /// never in it, only the file that it came from.
+    #[must_use]
+    pub fn to_toml(&self) -> String {
+        let mut text = String::new();
+        // Writing to a string cannot fail.
+        let _ = self.write_toml(&mut text);
+        text
+    }
+
+    fn write_toml(&self, out: &mut String) -> fmt::Result {
+        let Self { bgp, loopback, neighbors, pods, fib, sysctl, control } = self;
+        write_bgp(out, bgp)?;
+        writeln!(out, "\n[loopback]")?;
+        writeln!(out, "interface = {}", in_quotes(&loopback.interface))?;
+        writeln!(out, "advertise = {}", loopback.advertise)?;
+        for neighbor in neighbors {
+            write_neighbor(out, neighbor)?;
+        }
+        let blocks: Vec<_> = pods.static_blocks.iter().map(in_quotes).collect();
+        writeln!(out, "\n[pods.static]\nblocks = [{}]", blocks.join(", "))?;
+        writeln!(out, "\n[fib]\nprotocol = {}\nmetric = {}", fib.protocol, fib.metric)?;
+        writeln!(out, "table = {}\nmax-paths = {}", fib.table, fib.max_paths)?;
+        writeln!(out, "\n[sysctl]\nmanage = {}", sysctl.manage)?;
+        writeln!(out, "\n[control]\nsocket = {}", in_quotes(control.socket.display()))
+    }
+}
+
+fn write_bgp(out: &mut String, bgp: &Bgp) -> fmt::Result {
+    let Bgp { local_as, router_id, keepalive, hold_time, graceful_restart } = bgp;
+    writeln!(out, "[bgp]\nlocal-as = {local_as}")?;
+    match router_id {
+        Some(id) => writeln!(out, "router-id = {}", in_quotes(id))?,
+        None => writeln!(out, "# router-id: the first global IPv4 address of the loopback interface")?,
+    }
+    writeln!(out, "keepalive = {}", in_quotes(show(*keepalive)))?;
+    writeln!(out, "hold-time = {}", in_quotes(format_args!("{}s", hold_time.as_secs())))?;
+    writeln!(out, "graceful-restart = {}", in_quotes(show(graceful_restart.unwrap_or_default())))
+}
+
+fn write_neighbor(out: &mut String, neighbor: &Neighbor) -> fmt::Result {
+    let Neighbor {
+        peer,
+        remote_as,
+        max_prefixes,
+        password_file,
+        password: _,
+        ttl_security,
+        link_local_form,
+        router_lifetime,
+    } = neighbor;
+    writeln!(out, "\n[[neighbor]]")?;
+    match peer {
+        NeighborPeer::Interface(name) => writeln!(out, "interface = {}", in_quotes(name))?,
+        NeighborPeer::Address(address) => writeln!(out, "address = {}", in_quotes(address))?,
+    }
+    match remote_as {
+        RemoteAs::External => writeln!(out, "remote-as = \"external\"")?,
+        RemoteAs::Internal => writeln!(out, "remote-as = \"internal\"")?,
+        RemoteAs::Number(number) => writeln!(out, "remote-as = {number}")?,
+    }
+    writeln!(out, "max-prefixes = {max_prefixes}")?;
+    if let Some(path) = password_file {
+        writeln!(out, "password-file = {}", in_quotes(path.display()))?;
+    }
+    writeln!(out, "ttl-security = {ttl_security}")?;
+    let octets = match link_local_form {
+        LinkLocalForm::Once => 16,
+        LinkLocalForm::Twice => 32,
+    };
+    writeln!(out, "link-local-next-hop-length = {octets}")?;
+    writeln!(out, "router-lifetime = {}", in_quotes(show(*router_lifetime)))
+}
+
+fn in_quotes(text: impl Display) -> String {
+    toml::Value::String(text.to_string()).to_string()
+}
+
+impl Display for NeighborPeer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Interface(name) => f.pad(name),
+            Self::Address(address) => address.fmt(f),
+        }
+    }
+}

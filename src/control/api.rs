@@ -1,1 +1,0 @@
-//! Types of the control API, as they stand in JSON.

@@ -1,0 +1,109 @@
+//! What the control socket asks of the agent. Each request carries the place where its answer goes; an agent
+//! that finds that place closed (the client is gone, or waited too long) has nothing to do.
+
+use std::net::IpAddr;
+
+use bgp::Prefix;
+use tokio::sync::oneshot;
+
+use super::api;
+
+/// Where an answer goes.
+pub type Reply<T> = oneshot::Sender<Result<T, api::Error>>;
+
+/// One request. `neighbor` is what the operator typed: an interface name, an address or a host name.
+#[derive(Debug)]
+pub enum Request {
+    /// The daemon at a glance.
+    Summary(Reply<api::Summary>),
+    /// Every neighbor in full.
+    Neighbors(Reply<api::Neighbors>),
+    /// One neighbor in full.
+    Neighbor {
+        /// Which one.
+        neighbor: String,
+        /// The answer.
+        reply: Reply<api::Neighbor>,
+    },
+    /// A page of the Loc-RIB with every path of each destination.
+    Rib {
+        /// Which part.
+        query: TableQuery,
+        /// The answer.
+        reply: Reply<api::Page<api::Destination>>,
+    },
+    /// A page of the Adj-RIB-In of one neighbor.
+    Received {
+        /// Whose.
+        neighbor: String,
+        /// Which part.
+        query: PageQuery,
+        /// The answer.
+        reply: Reply<api::Page<api::ReceivedRoute>>,
+    },
+    /// A page of the Adj-RIB-Out of one neighbor.
+    Advertised {
+        /// Whose.
+        neighbor: String,
+        /// Which part.
+        query: PageQuery,
+        /// The answer.
+        reply: Reply<api::Page<api::AdvertisedRoute>>,
+    },
+    /// A page of the routes that are ours in the kernel.
+    Fib {
+        /// Which part.
+        query: TableQuery,
+        /// The answer.
+        reply: Reply<api::Fib>,
+    },
+    /// Links and what Router Discovery knows of them.
+    Interfaces(Reply<api::Interfaces>),
+    /// The configuration in force.
+    Config(Reply<api::Config>),
+    /// End the session with Cease / Administrative Reset and start again.
+    Clear {
+        /// Whose.
+        neighbor: String,
+        /// What was done.
+        reply: Reply<api::Done>,
+    },
+    /// Ask the neighbor for its routes again and repeat ours, without a session reset (RFC 2918).
+    Refresh {
+        /// Whose.
+        neighbor: String,
+        /// What was done.
+        reply: Reply<api::Done>,
+    },
+    /// Read the configuration file again.
+    Reload(Reply<api::Done>),
+}
+
+/// Which part of a table with one entry for each prefix.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TableQuery {
+    /// Which entries.
+    pub selector: Selector,
+    /// Which page of them.
+    pub page: PageQuery,
+}
+
+/// Which entries of a table.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Selector {
+    /// All, in the order of [`Prefix`].
+    All,
+    /// Exactly this one. An absent one is an empty page, not an error.
+    Prefix(Prefix),
+    /// The longest match for an address, where there is one.
+    Address(IpAddr),
+}
+
+/// Which page: at most `limit` entries, the first of them behind `after`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PageQuery {
+    /// The last entry of the page before; it need not exist any more. `None`: from the beginning.
+    pub after: Option<Prefix>,
+    /// 1 to [`api::PAGE_LIMIT`].
+    pub limit: usize,
+}

@@ -1,0 +1,557 @@
+//! Desired and installed, and what is to be done about the difference. No socket, clock or task.
+//!
+//! In: what the RIB wants ([`Delta::want`]), what this node wants itself ([`Delta::set_local`]), the links
+//! ([`Delta::set_interfaces`]), what the kernel has ([`Delta::resync`]) and what happens to it
+//! ([`Delta::observe`]). Out: a bounded number of [`Operation`]s at a time, each answered by
+//! [`Delta::completed`], and [`Notice`]s for the operator.
+//!
+//! Two rules keep foreign routes safe. What we do not know to be there is created with NLM_F_EXCL, which fails
+//! where anything has the same destination and metric; NLM_F_REPLACE is used only over our own route. And a
+//! deletion names our protocol.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bgp::rib::{FibChange, Gateway, Gateways};
+use bgp::{Family, InterfaceIndex, Prefix};
+
+use super::entry::{Disturbance, Entry, Retry};
+use super::route::{Installed, Key, Kind, Observation, Owner, Ownership, Protocol, Route};
+use super::{Counters, LocalRoutes, Notice, RouteState, RouteStatus};
+use crate::kernel::interfaces::Interfaces;
+use crate::kernel::netlink::KernelError;
+
+/// The kernel takes routes with a link before we hear that the link went; what we hear meanwhile is waited for.
+const KERNEL_SETTLES: Duration = Duration::from_millis(20);
+
+/// One change to the kernel's table.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Operation {
+    pub(super) key: Key,
+    pub(super) action: Action,
+}
+
+/// What to do at a key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Action {
+    /// Nothing may be there.
+    Create(Route),
+    /// Our own route is there.
+    Replace(Route),
+    /// Our own route.
+    Delete,
+}
+
+/// What happened to a route.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Event {
+    /// There is one more.
+    Added,
+    /// It took the place of the first one at its key (NLM_F_REPLACE).
+    Replaced,
+    /// It is gone; in IPv6 perhaps only some of its next hops.
+    Deleted,
+}
+
+/// Who did it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Cause {
+    /// The kernel by itself: a link or an address went.
+    Kernel,
+    /// A program, by a request over netlink.
+    Program,
+}
+
+/// What a key should hold.
+#[derive(Debug, PartialEq, Eq)]
+enum Wanted {
+    Nothing,
+    Route(Route),
+    /// A route that has no link to go over at present.
+    Unusable,
+}
+
+/// The reconciler.
+#[derive(Debug)]
+pub(super) struct Delta {
+    ownership: Ownership,
+    entries: BTreeMap<Key, Entry>,
+    local: LocalRoutes,
+    interfaces: Arc<Interfaces>,
+    /// To be looked at.
+    dirty: BTreeSet<Key>,
+    /// To be looked at later.
+    timers: BTreeSet<(Instant, Key)>,
+    /// The table was read: before that nothing is written.
+    known: bool,
+    /// Inherited routes that nobody asked for may go.
+    converged: bool,
+    resync_at: Option<Instant>,
+    /// The last of our writes whose event was seen.
+    confirmed: u32,
+    notices: Vec<Notice>,
+    repairs: u64,
+}
+
+impl Delta {
+    pub(super) fn new(ownership: Ownership) -> Self {
+        Self {
+            ownership,
+            entries: BTreeMap::new(),
+            local: LocalRoutes::default(),
+            interfaces: Arc::default(),
+            dirty: BTreeSet::new(),
+            timers: BTreeSet::new(),
+            known: false,
+            converged: false,
+            resync_at: None,
+            confirmed: 0,
+            notices: Vec::new(),
+            repairs: 0,
+        }
+    }
+
+    /// The RIB's word on one prefix.
+    pub(super) fn want(&mut self, change: FibChange) {
+        let key = self.ownership.key(change.prefix);
+        let entry = self.entries.entry(key).or_default();
+        // A prefix that the RIB has spoken of is no longer waiting for it.
+        entry.inherited = false;
+        entry.learned = change.gateways;
+        entry.retry = None;
+        self.dirty.insert(key);
+    }
+
+    /// Everything was said once: what we inherited and nobody wants may go.
+    pub(super) fn set_converged(&mut self) {
+        if std::mem::replace(&mut self.converged, true) {
+            return;
+        }
+        for (&key, entry) in &mut self.entries {
+            if std::mem::take(&mut entry.inherited) {
+                self.dirty.insert(key);
+            }
+        }
+    }
+
+    /// Replaces what this node itself wants.
+    pub(super) fn set_local(&mut self, local: &LocalRoutes) {
+        let before = std::mem::replace(&mut self.local, local.clone());
+        for &prefix in before.blackholes.symmetric_difference(&local.blackholes) {
+            let key = self.ownership.key(prefix);
+            let entry = self.entries.entry(key).or_default();
+            entry.inherited = false;
+            entry.retry = None;
+            self.dirty.insert(key);
+        }
+        let sources = |local: &LocalRoutes| (local.preferred_source_ipv4, local.preferred_source_ipv6);
+        if sources(&before) != sources(local) {
+            self.look_at_everything();
+        }
+    }
+
+    /// Replaces what is known of the links. Every route is looked at again: a next hop may have come or gone.
+    pub(super) fn set_interfaces(&mut self, interfaces: Arc<Interfaces>) {
+        if *self.interfaces == *interfaces {
+            return;
+        }
+        self.interfaces = interfaces;
+        // What failed may have failed for want of the link.
+        self.entries.values_mut().for_each(|entry| entry.retry = None);
+        self.look_at_everything();
+    }
+
+    /// What another socket than our writer's did to the table.
+    pub(super) fn observe(&mut self, event: Event, cause: Cause, observation: Observation, now: Instant) {
+        let Observation { key, owner, installed } = observation;
+        match owner {
+            Owner::Ours => self.observe_ours(event, cause, key, installed, now),
+            Owner::Foreign(protocol) if key == self.ownership.key(key.prefix) => {
+                self.observe_foreign(event, key, protocol, now);
+            }
+            // With another metric: a route of its own.
+            Owner::Foreign(_) => {}
+        }
+    }
+
+    fn observe_ours(&mut self, event: Event, cause: Cause, key: Key, told: Installed, now: Instant) {
+        let entry = self.entries.entry(key).or_default();
+        if entry.is_unconfirmed(self.confirmed) {
+            // Older than our last write to this key, which has overwritten it.
+            return;
+        }
+        let before = entry.installed.take();
+        entry.installed = match (event, key.prefix.family()) {
+            (Event::Deleted, Family::Ipv4Unicast) => None,
+            (Event::Deleted, Family::Ipv6Unicast) => {
+                before.clone().and_then(|before| without_legs(before, &told))
+            }
+            (Event::Added, Family::Ipv4Unicast) if before.is_some() => Some(Installed::Several),
+            // An IPv6 event lists all next hops that are there afterwards.
+            (Event::Added | Event::Replaced, _) => Some(told),
+        };
+        let several = before == Some(Installed::Several);
+        let replaced_somebody = event == Event::Replaced && !entry.foreign.is_empty();
+        if several || replaced_somebody {
+            self.resync_after(KERNEL_SETTLES, now);
+        }
+        self.disturbed(key, Disturbance::of(event, cause), now);
+    }
+
+    fn observe_foreign(&mut self, event: Event, key: Key, protocol: Protocol, now: Instant) {
+        let family = key.prefix.family();
+        let entry = self.entries.entry(key).or_default();
+        let alone = entry.installed.is_none();
+        match (event, family) {
+            (Event::Added, Family::Ipv4Unicast) => entry.foreign.push(protocol),
+            (Event::Deleted, Family::Ipv4Unicast) => entry.remove_foreign(protocol),
+            (Event::Replaced, Family::Ipv4Unicast) if entry.foreign.is_empty() => {
+                // It took our place.
+                entry.installed = None;
+                entry.foreign.push(protocol);
+            }
+            (Event::Replaced, Family::Ipv4Unicast) => self.resync_after(KERNEL_SETTLES, now),
+            (Event::Added | Event::Replaced, Family::Ipv6Unicast) if alone => entry.foreign = vec![protocol],
+            (Event::Deleted, Family::Ipv6Unicast) if alone => entry.remove_foreign(protocol),
+            // In IPv6 next hops of one destination and metric merge into one route whoever wrote them, and
+            // go together when either is deleted. Only a dump tells what is left.
+            (_, Family::Ipv6Unicast) => self.resync_after(KERNEL_SETTLES, now),
+        }
+        self.dirty.insert(key);
+    }
+
+    /// A link went down, or away. The kernel takes the IPv4 routes over it without a word.
+    pub(super) fn link_down(&mut self, index: InterfaceIndex, now: Instant) {
+        if self.entries.values().any(|entry| entry.goes_over(index)) {
+            self.resync_after(KERNEL_SETTLES, now);
+        }
+    }
+
+    /// An address went. Kernels before 6.6 take the IPv4 routes that prefer it as source without a word.
+    pub(super) fn address_gone(&mut self, address: IpAddr, now: Instant) {
+        let sources = [
+            self.local.preferred_source_ipv4.map(IpAddr::V4),
+            self.local.preferred_source_ipv6.map(IpAddr::V6),
+        ];
+        if sources.contains(&Some(address)) {
+            self.resync_after(KERNEL_SETTLES, now);
+        }
+    }
+
+    /// Our own event came: what others did before it is known by now.
+    pub(super) fn confirmed(&mut self, sequence: u32) {
+        self.confirmed = sequence;
+    }
+
+    /// Takes what a complete dump told for the truth.
+    pub(super) fn resync(&mut self, dump: impl IntoIterator<Item = Observation>, now: Instant) {
+        let mut found: BTreeMap<Key, (Option<Installed>, Vec<Protocol>)> = BTreeMap::new();
+        for Observation { key, owner, installed } in dump {
+            match owner {
+                Owner::Ours => {
+                    let ours = &mut found.entry(key).or_default().0;
+                    *ours = Some(if ours.is_some() { Installed::Several } else { installed });
+                }
+                Owner::Foreign(protocol) if key == self.ownership.key(key.prefix) => {
+                    found.entry(key).or_default().1.push(protocol);
+                }
+                Owner::Foreign(_) => {}
+            }
+        }
+        for key in self.entries.keys() {
+            found.entry(*key).or_default();
+        }
+        self.resync_at = None;
+        for (key, (installed, foreign)) in found {
+            let entry = self.entries.entry(key).or_default();
+            if !self.known && installed.is_some() && entry.learned.is_none() {
+                entry.inherited = !self.converged && !self.local.blackholes.contains(&key.prefix);
+            }
+            entry.foreign = foreign;
+            if entry.installed != installed {
+                entry.installed = installed;
+                if self.known {
+                    self.disturbed(key, Some(Disturbance::Unseen), now);
+                }
+            }
+            self.dirty.insert(key);
+        }
+        self.known = true;
+    }
+
+    /// What the kernel has is in doubt: it is to be read again.
+    pub(super) fn resync_after(&mut self, pause: Duration, now: Instant) {
+        let at = now + pause;
+        self.resync_at = Some(self.resync_at.map_or(at, |earlier| earlier.min(at)));
+    }
+
+    /// When the kernel's table is to be read again.
+    pub(super) fn resync_at(&self) -> Option<Instant> {
+        self.resync_at
+    }
+
+    /// At most `limit` changes to make, each to be answered by [`Self::completed`] before the next call.
+    pub(super) fn poll_operations(&mut self, now: Instant, limit: usize) -> Vec<Operation> {
+        if !self.known {
+            return Vec::new();
+        }
+        while let Some((at, key)) = self.timers.first().copied().filter(|(at, _)| *at <= now) {
+            self.timers.remove(&(at, key));
+            self.dirty.insert(key);
+        }
+        let mut operations = Vec::new();
+        while operations.len() < limit {
+            let Some(key) = self.dirty.pop_first() else { break };
+            operations.extend(self.decide(key, now).map(|action| Operation { key, action }));
+        }
+        operations
+    }
+
+    /// What to do at a key, if anything.
+    fn decide(&mut self, key: Key, now: Instant) -> Option<Action> {
+        let wanted = self.wanted(key);
+        let entry = self.entries.get_mut(&key)?;
+        let action = match (wanted, &entry.installed) {
+            (Wanted::Route(wanted), Some(installed)) if installed.is(&wanted) => None,
+            // One of several goes at a time; then it is seen what is left.
+            (Wanted::Route(_), Some(Installed::Several)) => Some(Action::Delete),
+            // A replacement would hit whichever of the two is first.
+            (Wanted::Route(_), Some(_)) if !entry.foreign.is_empty() => Some(Action::Delete),
+            (Wanted::Route(wanted), Some(_)) => Some(Action::Replace(wanted)),
+            (Wanted::Route(_), None) if !entry.foreign.is_empty() => {
+                self.notices.extend(entry.block(key.prefix));
+                return None;
+            }
+            (Wanted::Route(wanted), None) => Some(Action::Create(wanted)),
+            (Wanted::Nothing | Wanted::Unusable, Some(_)) if !entry.inherited => Some(Action::Delete),
+            (Wanted::Nothing | Wanted::Unusable, _) => None,
+        };
+        self.notices.extend(entry.unblock(key.prefix));
+        let Some(action) = action else {
+            entry.settle();
+            if entry.is_empty() && !self.local.blackholes.contains(&key.prefix) {
+                self.entries.remove(&key);
+            }
+            return None;
+        };
+        if let Some(at) = entry.not_before().filter(|at| *at > now) {
+            self.timers.insert((at, key));
+            return None;
+        }
+        Some(action)
+    }
+
+    /// The kernel's answer to an operation.
+    pub(super) fn completed(
+        &mut self,
+        operation: Operation,
+        sequence: u32,
+        result: Result<(), KernelError>,
+        now: Instant,
+    ) {
+        let Operation { key, action } = operation;
+        let Some(entry) = self.entries.get_mut(&key) else { return };
+        let result = match result {
+            // What is to be deleted is gone already.
+            Err(error) if action == Action::Delete && [libc::ESRCH, libc::ENODEV].contains(&error.errno) => {
+                Ok(())
+            }
+            result => result,
+        };
+        self.dirty.insert(key);
+        match result {
+            Ok(()) => {
+                let several = entry.installed == Some(Installed::Several);
+                entry.written = Some(sequence);
+                entry.retry = None;
+                entry.installed = match action {
+                    Action::Create(route) | Action::Replace(route) => Some(Installed::Route(route)),
+                    Action::Delete => None,
+                };
+                if let Some(disturbance) = entry.disturbance.take() {
+                    self.repairs += 1;
+                    self.notices.extend(disturbance.notice(key.prefix));
+                }
+                if several {
+                    self.resync_after(Duration::ZERO, now);
+                }
+            }
+            Err(error) => {
+                // EEXIST: something is there that we do not know of.
+                let unknown = error.errno == libc::EEXIST;
+                if entry.retry.is_none() && !unknown {
+                    self.notices.push(Notice::Failed { prefix: key.prefix, error: error.clone() });
+                }
+                entry.retry = Some(Retry::after(entry.retry.take(), error, now));
+                if unknown {
+                    self.resync_after(Duration::ZERO, now);
+                }
+            }
+        }
+    }
+
+    /// Whether the operation is lost: nobody knows whether the kernel did it.
+    pub(super) fn lost(&mut self, operation: &Operation, now: Instant) {
+        self.dirty.insert(operation.key);
+        self.resync_after(Duration::ZERO, now);
+        self.known = false;
+    }
+
+    /// When [`Self::poll_operations`] next has something to do, for want of other input.
+    pub(super) fn deadline(&self, now: Instant) -> Option<Instant> {
+        let timer = self.timers.first().map(|(at, _)| *at);
+        let work = (self.known && !self.dirty.is_empty()).then_some(now);
+        [timer, work, self.resync_at].into_iter().flatten().min()
+    }
+
+    /// Keys to look at; with them the RIB is told to wait.
+    pub(super) fn backlog(&self) -> usize {
+        self.dirty.len()
+    }
+
+    /// What the operator is to be told.
+    pub(super) fn take_notices(&mut self) -> Vec<Notice> {
+        std::mem::take(&mut self.notices)
+    }
+
+    /// Routes of the prefixes after `after`, in their order.
+    pub(super) fn routes(&self, after: Option<Prefix>, limit: usize) -> Vec<RouteStatus> {
+        let start = after.map_or(std::ops::Bound::Unbounded, |prefix| {
+            std::ops::Bound::Excluded(Key { prefix, metric: u32::MAX })
+        });
+        self.entries
+            .range((start, std::ops::Bound::Unbounded))
+            .filter_map(|(&key, entry)| self.status(key, entry))
+            .take(limit)
+            .collect()
+    }
+
+    /// One prefix, at every metric.
+    pub(super) fn route(&self, prefix: Prefix) -> Vec<RouteStatus> {
+        let range = Key { prefix, metric: 0 }..=Key { prefix, metric: u32::MAX };
+        self.entries.range(range).filter_map(|(&key, entry)| self.status(key, entry)).collect()
+    }
+
+    /// How many routes there are in which state.
+    pub(super) fn counters(&self) -> Counters {
+        let mut counters = Counters { repairs: self.repairs, ..Counters::default() };
+        for status in self.entries.iter().filter_map(|(&key, entry)| self.status(key, entry)) {
+            match status.state {
+                RouteState::Installed => counters.installed += 1,
+                RouteState::Pending => counters.pending += 1,
+                RouteState::Failed(_) => counters.failed += 1,
+                RouteState::Blocked { .. } => counters.blocked += 1,
+                RouteState::Stale => counters.stale += 1,
+            }
+        }
+        counters
+    }
+
+    /// `None` for a key that holds only somebody else's route.
+    fn status(&self, key: Key, entry: &Entry) -> Option<RouteStatus> {
+        let wanted = self.wanted(key);
+        let (kind, source, state) = match (wanted, &entry.installed) {
+            (Wanted::Route(wanted), Some(installed)) if installed.is(&wanted) => {
+                (Some(wanted.kind), wanted.source, RouteState::Installed)
+            }
+            (Wanted::Route(wanted), installed) => {
+                (Some(wanted.kind), wanted.source, entry.waiting_state(installed.is_some()))
+            }
+            (Wanted::Unusable, _) => (entry.learned.clone().map(Kind::Unicast), None, RouteState::Pending),
+            (Wanted::Nothing, Some(installed)) => {
+                let (kind, source) = match installed {
+                    Installed::Route(route) => (Some(route.kind.clone()), route.source),
+                    Installed::Irregular | Installed::Several => (None, None),
+                };
+                (kind, source, if entry.inherited { RouteState::Stale } else { RouteState::Pending })
+            }
+            (Wanted::Nothing, None) => return None,
+        };
+        Some(RouteStatus { prefix: key.prefix, metric: key.metric, kind, source, state })
+    }
+
+    fn look_at_everything(&mut self) {
+        self.dirty.extend(self.entries.keys());
+    }
+
+    fn disturbed(&mut self, key: Key, disturbance: Option<Disturbance>, now: Instant) {
+        let wanted = self.wanted(key);
+        let Some(entry) = self.entries.get_mut(&key) else { return };
+        self.dirty.insert(key);
+        let as_wanted = match (&wanted, &entry.installed) {
+            (Wanted::Route(wanted), Some(installed)) => installed.is(wanted),
+            (Wanted::Route(_), None) => false,
+            (Wanted::Nothing | Wanted::Unusable, installed) => installed.is_none(),
+        };
+        if as_wanted {
+            return;
+        }
+        match disturbance {
+            Some(disturbance) => self.notices.extend(entry.disturb(disturbance, key.prefix, now)),
+            None => entry.hold_until(now + KERNEL_SETTLES),
+        }
+    }
+
+    /// What should be at a key, by what the RIB and this node want and by the links there are.
+    fn wanted(&self, key: Key) -> Wanted {
+        if key != self.ownership.key(key.prefix) {
+            return Wanted::Nothing;
+        }
+        // A blackhole for one address would take packets to the address itself. It wins over what is learned:
+        // the block is ours.
+        let is_host = key.prefix.length() == key.prefix.family().max_length();
+        if self.local.blackholes.contains(&key.prefix) && !is_host {
+            return Wanted::Route(Route { kind: Kind::Blackhole, source: None });
+        }
+        match self.entries.get(&key).and_then(|entry| entry.learned.as_ref()) {
+            None => Wanted::Nothing,
+            Some(learned) => match self.usable(learned) {
+                None => Wanted::Unusable,
+                Some(gateways) => Wanted::Route(Route {
+                    kind: Kind::Unicast(gateways),
+                    source: self.source(key.prefix.family()),
+                }),
+            },
+        }
+    }
+
+    /// The next hops over links that run, a local repair before BGP has noticed; if none runs, those that the
+    /// kernel would take.
+    fn usable(&self, learned: &Gateways) -> Option<Gateways> {
+        let over = |condition: fn(&crate::kernel::interfaces::Interface) -> bool| -> Gateways {
+            let is_usable = |gateway: &&Gateway| match gateway.interface {
+                None => true,
+                Some(index) => self.interfaces.by_index.get(&index).is_some_and(condition),
+            };
+            learned.iter().filter(is_usable).copied().collect()
+        };
+        [over(|interface| interface.is_running()), over(|interface| interface.admin_up)]
+            .into_iter()
+            .find(|gateways| !gateways.is_empty())
+    }
+
+    /// The preferred source as long as it is an address of this node: the kernel refuses any other.
+    fn source(&self, family: Family) -> Option<IpAddr> {
+        let source = match family {
+            Family::Ipv4Unicast => self.local.preferred_source_ipv4.map(IpAddr::V4),
+            Family::Ipv6Unicast => self.local.preferred_source_ipv6.map(IpAddr::V6),
+        }?;
+        let is_local = |interface: &crate::kernel::interfaces::Interface| {
+            interface.addresses.iter().any(|network| network.ip() == source)
+        };
+        self.interfaces.by_index.values().any(is_local).then_some(source)
+    }
+}
+
+/// What is left of a route when the next hops of another are taken out of it.
+fn without_legs(installed: Installed, gone: &Installed) -> Option<Installed> {
+    let (Installed::Route(route), Installed::Route(gone)) = (installed, gone) else { return None };
+    let (Kind::Unicast(legs), Kind::Unicast(gone)) = (&route.kind, &gone.kind) else { return None };
+    let left: Gateways = legs.iter().filter(|leg| !gone.contains(leg)).copied().collect();
+    (!left.is_empty()).then(|| Installed::Route(Route { kind: Kind::Unicast(left), source: route.source }))
+}
+
+#[cfg(test)]
+mod tests;

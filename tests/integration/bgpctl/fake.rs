@@ -1,0 +1,267 @@
+//! A daemon without an agent: the real control server, and a task that answers with fixed data.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::thread::JoinHandle;
+
+use bgp::rib::Originator;
+use bgp::{Asn, Family, PeerKind, Prefix, RouterId};
+use selvedge::control::api::{self, Error, ErrorCode, Page};
+use selvedge::control::{PageQuery, REQUEST_QUEUE, Reply, Request, Selector, Server, TableQuery};
+use tokio::sync::{mpsc, oneshot};
+
+/// Routes in every table: two full pages and a half.
+pub(super) const ROUTES: usize = 2500;
+
+/// What the one neighbor calls itself: an attempt on the operator's terminal.
+pub(super) const HOSTNAME: &str = "tor1\u{1b}]0;owned\u{7}\u{9b}2J\n\u{202e}";
+
+/// Runs in a thread of its own until it is dropped.
+pub(super) struct FakeDaemon {
+    directory: PathBuf,
+    stop: Option<oneshot::Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl FakeDaemon {
+    pub(super) fn start(test: &str) -> Self {
+        let directory = std::env::temp_dir().join(format!("selvedge-bgpctl-{test}-{}", std::process::id()));
+        let server = Server::bind(&directory.join("control.sock")).unwrap();
+        let (stop, stopped) = oneshot::channel();
+        let thread = std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            runtime.block_on(async {
+                let (sender, requests) = mpsc::channel(REQUEST_QUEUE);
+                tokio::spawn(answer_all(requests));
+                let stop = async {
+                    let _ = stopped.await;
+                };
+                server.serve(sender, stop).await.unwrap();
+            });
+        });
+        Self { directory, stop: Some(stop), thread: Some(thread) }
+    }
+
+    pub(super) fn socket(&self) -> PathBuf {
+        self.directory.join("control.sock")
+    }
+}
+
+impl Drop for FakeDaemon {
+    fn drop(&mut self) {
+        drop(self.stop.take());
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+        let _ = std::fs::remove_dir_all(&self.directory);
+    }
+}
+
+async fn answer_all(mut requests: mpsc::Receiver<Request>) {
+    while let Some(request) = requests.recv().await {
+        answer(request);
+    }
+}
+
+fn answer(request: Request) {
+    match request {
+        Request::Summary(reply) => send(reply, Ok(summary())),
+        Request::Neighbors(reply) => send(reply, Ok(api::Neighbors { neighbors: vec![neighbor()] })),
+        Request::Neighbor { neighbor: name, reply } => send(reply, known(&name).map(|()| neighbor())),
+        Request::Rib { query, reply } => send(reply, Ok(page(&query, destination))),
+        Request::Received { neighbor, query, reply } => {
+            send(reply, known(&neighbor).map(|()| page(&all(query), received)));
+        }
+        Request::Advertised { neighbor, query, reply } => {
+            send(reply, known(&neighbor).map(|()| page(&all(query), advertised)));
+        }
+        Request::Fib { query, reply } => {
+            let counters = api::FibCounters { installed: ROUTES as u64, ..api::FibCounters::default() };
+            send(reply, Ok(api::Fib { counters, page: page(&query, fib_route) }));
+        }
+        Request::Interfaces(reply) => {
+            send(reply, Ok(api::Interfaces { interfaces: vec![interface()], sysctls: Vec::new() }));
+        }
+        Request::Config(reply) => {
+            let toml = "[bgp]\nlocal-as = 65001\n".to_owned();
+            send(reply, Ok(api::Config { path: "/etc/selvedge/selvedge.toml".to_owned(), toml }));
+        }
+        Request::Clear { neighbor, reply } => send(reply, known(&neighbor).map(|()| done("cleared"))),
+        Request::Refresh { neighbor, reply } => send(reply, known(&neighbor).map(|()| done("refreshed"))),
+        Request::Reload(reply) => send(
+            reply,
+            Err(Error::new(ErrorCode::Refused, "selvedge.toml:3: unknown key \u{1b}[31m`local-sa`")),
+        ),
+    }
+}
+
+/// The client may be gone.
+fn send<T>(reply: Reply<T>, answer: Result<T, Error>) {
+    let _ = reply.send(answer);
+}
+
+fn known(neighbor: &str) -> Result<(), Error> {
+    match neighbor {
+        "eth0" | "fe80::a%eth0" => Ok(()),
+        _ => Err(Error::new(ErrorCode::NotFound, format!("no neighbor {neighbor:?}; there is: eth0"))),
+    }
+}
+
+fn done(what: &str) -> api::Done {
+    api::Done { message: format!("eth0 {what}"), details: Vec::new() }
+}
+
+fn all(page: PageQuery) -> TableQuery {
+    TableQuery { selector: Selector::All, page }
+}
+
+/// The prefix of each route, in order: 10.0.0.0/24, 10.0.1.0/24 ...
+pub(super) fn prefix(index: usize) -> Prefix {
+    let number = u32::try_from(index).unwrap() << 8 | 10 << 24;
+    Prefix::masked(std::net::Ipv4Addr::from(number).into(), 24).unwrap()
+}
+
+fn page<T>(query: &TableQuery, entry: impl Fn(Prefix) -> T) -> Page<T> {
+    let selected = |prefix: &Prefix| match query.selector {
+        Selector::All => true,
+        Selector::Prefix(wanted) => *prefix == wanted,
+        Selector::Address(address) => prefix.contains(address),
+    };
+    let mut prefixes: Vec<Prefix> = (0..ROUTES)
+        .map(prefix)
+        .filter(|prefix| query.page.after.is_none_or(|after| *prefix > after))
+        .filter(selected)
+        .collect();
+    let more = prefixes.len() > query.page.limit;
+    prefixes.truncate(query.page.limit);
+    let next = prefixes.last().copied().filter(|_| more);
+    Page { items: prefixes.into_iter().map(entry).collect(), next }
+}
+
+fn attributes() -> api::PathAttributes {
+    api::PathAttributes {
+        origin: api::PathOrigin::Igp,
+        as_path: "65004 65002".to_owned(),
+        next_hop: "fe80::a".to_owned(),
+        med: None,
+        local_pref: None,
+        atomic_aggregate: false,
+        aggregator: None,
+        communities: vec!["65004:7".to_owned()],
+        extended_communities: Vec::new(),
+        large_communities: Vec::new(),
+        originator_id: None,
+        cluster_list: Vec::new(),
+        unknown: Vec::new(),
+    }
+}
+
+fn destination(prefix: Prefix) -> api::Destination {
+    let from = api::PathSource::Neighbor {
+        name: "eth0".to_owned(),
+        hostname: Some(HOSTNAME.to_owned()),
+        address: "fe80::a".parse().ok(),
+    };
+    let learned = api::Path {
+        from,
+        status: api::PathStatus::Best,
+        interface: Some("eth0".to_owned()),
+        attributes: attributes(),
+    };
+    let originated = api::Path {
+        from: api::PathSource::Originated(Originator::StaticBlock),
+        status: api::PathStatus::NotSelected { reason: "for the test".to_owned() },
+        interface: None,
+        attributes: attributes(),
+    };
+    api::Destination { prefix, paths: vec![learned, originated] }
+}
+
+fn received(prefix: Prefix) -> api::ReceivedRoute {
+    let status = api::PathStatus::Refused { reason: "martian".to_owned() };
+    api::ReceivedRoute { prefix, status, attributes: attributes() }
+}
+
+fn advertised(prefix: Prefix) -> api::AdvertisedRoute {
+    api::AdvertisedRoute { prefix, attributes: attributes() }
+}
+
+fn fib_route(prefix: Prefix) -> api::FibRoute {
+    api::FibRoute {
+        prefix,
+        kind: api::RouteKind::Unicast,
+        gateways: vec![api::FibGateway {
+            address: "fe80::a".parse().unwrap(),
+            interface: Some("eth0".to_owned()),
+        }],
+        preferred_source: "1.1.1.1".parse().ok(),
+        status: api::FibState::Installed,
+    }
+}
+
+fn summary() -> api::Summary {
+    api::Summary {
+        router_id: RouterId::new([1, 1, 1, 1].into()),
+        local_as: Asn(65001),
+        hostname: "c1".to_owned(),
+        version: "0.1.0".to_owned(),
+        uptime_s: 83,
+        rib: api::RibTotals { destinations: ROUTES as u64, paths: 2 * ROUTES as u64 },
+        fib_routes: ROUTES as u64,
+        neighbors: vec![neighbor().summary],
+    }
+}
+
+fn neighbor() -> api::Neighbor {
+    let prefixes = api::PrefixCounts { received: 2500, accepted: 2500, sent: 2 };
+    api::Neighbor {
+        summary: api::NeighborSummary {
+            name: "eth0".to_owned(),
+            hostname: Some(HOSTNAME.to_owned()),
+            address: "fe80::a".parse().ok(),
+            remote_as: Some(Asn(65004)),
+            state: api::SessionState::Established,
+            up_down_s: Some(83),
+            messages_received: 31,
+            messages_sent: 29,
+            prefixes,
+            prefixes_by_family: BTreeMap::from([(Family::Ipv4Unicast, prefixes)]),
+            last_error: Some(HOSTNAME.to_owned()),
+        },
+        interface: Some("eth0".to_owned()),
+        configured_remote_as: "external".to_owned(),
+        kind: Some(PeerKind::External),
+        remote_router_id: RouterId::new([4, 4, 4, 4].into()),
+        local_address: "fe80::1".parse().ok(),
+        discovered_router: "fe80::a".parse().ok(),
+        waiting_for: None,
+        configured_hold_time_s: 9,
+        configured_keepalive_ms: 3000,
+        negotiated: None,
+        timers: Vec::new(),
+        families: vec![Family::Ipv4Unicast],
+        capabilities: api::Capabilities::default(),
+        messages: api::Messages::default(),
+        refused: BTreeMap::new(),
+        echoes: 0,
+        times_established: 1,
+        last_notification: None,
+    }
+}
+
+fn interface() -> api::Interface {
+    api::Interface {
+        name: "eth0".to_owned(),
+        index: 2,
+        admin_up: true,
+        carrier: true,
+        uplink: true,
+        mtu: 1500,
+        mac: None,
+        link_local: "fe80::1".parse().ok(),
+        addresses: Vec::new(),
+        router: Some(api::LinkRouter { address: "fe80::a".parse().unwrap(), heard_s: 3 }),
+        discovery: Some(api::DiscoveryCounters::default()),
+        alarms: Vec::new(),
+    }
+}

@@ -1,0 +1,570 @@
+//! `selvedge::kernel` against the real kernel. Root is needed: every test runs in an anonymous network namespace
+//! of its own, on a thread of its own, which is gone with the thread.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
+
+use std::future::Future;
+use std::process::Command;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bgp::rib::{FibChange, Gateway, Gateways};
+use bgp::{InterfaceIndex, Prefix};
+use selvedge::kernel::fib::{
+    self, Batch, Counters, Inputs, LocalRoutes, Ownership, Request, RouteState, RouteStatus, Settings,
+};
+use selvedge::kernel::interfaces::{self, Interfaces};
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::{JoinHandle, LocalSet};
+
+const OURS: Ownership = Ownership { protocol: 186, table: 254, metric: 20 };
+/// Longer than anything here takes on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Runs a test in a namespace with two uplinks `ens3` and `ens4` (their other ends are `ens31` and `ens41`) and the loopback
+/// addresses 1.1.1.1 and fd00::1.
+fn in_namespace<F: Future<Output = ()>>(test: impl FnOnce() -> F + Send + 'static) {
+    // SAFETY: asks for the effective user only.
+    assert_eq!(unsafe { libc::geteuid() }, 0, "this test needs root: it makes a network namespace");
+    let thread = std::thread::spawn(move || {
+        // SAFETY: moves only this thread to a new namespace; no memory is involved.
+        assert_eq!(unsafe { libc::unshare(libc::CLONE_NEWNET) }, 0, "{}", std::io::Error::last_os_error());
+        ip("link set lo up");
+        ip("address add 1.1.1.1/32 dev lo");
+        ip("address add fd00::1/128 dev lo");
+        uplink("ens3");
+        uplink("ens4");
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        LocalSet::new().block_on(&runtime, test());
+    });
+    thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+}
+
+fn uplink(name: &str) {
+    ip(&format!("link add name {name} type veth peer name {name}1"));
+    ip(&format!("link set {name} up"));
+    ip(&format!("link set {name}1 up"));
+}
+
+/// Runs `ip` in this thread's namespace.
+fn ip(arguments: &str) -> String {
+    let output = Command::new("ip").args(arguments.split(' ')).output().unwrap();
+    assert!(output.status.success(), "ip {arguments}: {}", String::from_utf8_lossy(&output.stderr));
+    // One line for each route.
+    String::from_utf8(output.stdout).unwrap().replace("\n\t", " ").replace("  ", " ").trim().to_owned()
+}
+
+fn index(name: &str) -> u32 {
+    let text = ip(&format!("-o link show dev {name}"));
+    text.split(':').next().unwrap().parse().unwrap()
+}
+
+fn prefix(text: &str) -> Prefix {
+    text.parse().unwrap()
+}
+
+fn gateways(list: &[(&str, &str)]) -> Gateways {
+    let mut gateways: Gateways = list
+        .iter()
+        .map(|(address, link)| Gateway {
+            address: address.parse().unwrap(),
+            interface: (!link.is_empty()).then(|| InterfaceIndex(index(link))),
+        })
+        .collect();
+    gateways.sort_unstable();
+    gateways
+}
+
+fn route(to: &str, via: &[(&str, &str)]) -> FibChange {
+    FibChange { prefix: prefix(to), gateways: (!via.is_empty()).then(|| gateways(via)) }
+}
+
+/// A FIB task with the links it follows, and its inputs.
+struct Fib {
+    batches: mpsc::Sender<Batch>,
+    local: watch::Sender<Arc<LocalRoutes>>,
+    interfaces: watch::Receiver<Arc<Interfaces>>,
+    requests: mpsc::Sender<Request>,
+    task: JoinHandle<()>,
+    monitor: JoinHandle<()>,
+}
+
+impl Fib {
+    async fn start() -> Self {
+        Self::start_with(Settings {
+            ownership: OURS,
+            sweep_after: Settings::SWEEP_AFTER,
+            event_buffer: 8 << 20,
+        })
+        .await
+    }
+
+    async fn start_with(settings: Settings) -> Self {
+        let (monitor, interfaces) = interfaces::start().await.unwrap();
+        let local = LocalRoutes {
+            preferred_source_ipv4: Some("1.1.1.1".parse().unwrap()),
+            preferred_source_ipv6: Some("fd00::1".parse().unwrap()),
+            ..LocalRoutes::default()
+        };
+        let (local, local_receiver) = watch::channel(Arc::new(local));
+        let (batches, batch_receiver) = mpsc::channel(2);
+        let (requests, request_receiver) = mpsc::channel(2);
+        let inputs = Inputs {
+            batches: batch_receiver,
+            local: local_receiver,
+            interfaces: interfaces.clone(),
+            requests: request_receiver,
+        };
+        let task = tokio::task::spawn_local(async move { fib::run(settings, inputs).await.unwrap() });
+        let monitor = tokio::task::spawn_local(monitor.run());
+        Self { batches, local, interfaces, requests, task, monitor }
+    }
+
+    async fn want(&self, changes: impl IntoIterator<Item = FibChange>) {
+        self.send(Batch { changes: changes.into_iter().collect(), converged: false }).await;
+    }
+
+    async fn converged(&self) {
+        self.send(Batch { changes: Vec::new(), converged: true }).await;
+    }
+
+    /// Until the task has taken it: what is asked afterwards is answered with it.
+    async fn send(&self, batch: Batch) {
+        self.batches.send(batch).await.unwrap();
+        while self.batches.capacity() < self.batches.max_capacity() {
+            tokio::task::yield_now().await;
+        }
+    }
+
+    fn blackholes(&self, prefixes: &[&str]) {
+        self.local.send_modify(|local| {
+            Arc::make_mut(local).blackholes = prefixes.iter().map(|text| prefix(text)).collect();
+        });
+    }
+
+    async fn counters(&self) -> Counters {
+        let (reply, answer) = oneshot::channel();
+        self.requests.send(Request::Counters { reply }).await.unwrap();
+        answer.await.unwrap()
+    }
+
+    async fn routes(&self) -> Vec<RouteStatus> {
+        let (mut all, mut after) = (Vec::new(), None);
+        loop {
+            let (reply, answer) = oneshot::channel();
+            self.requests.send(Request::Routes { after, limit: 100, reply }).await.unwrap();
+            let page = answer.await.unwrap();
+            let Some(last) = page.last() else { return all };
+            after = Some(last.prefix);
+            all.extend(page);
+        }
+    }
+
+    async fn state(&self, to: &str) -> Option<RouteState> {
+        self.routes().await.into_iter().find(|status| status.prefix == prefix(to)).map(|status| status.state)
+    }
+
+    /// Until the task says so.
+    async fn until(&self, what: &str, mut holds: impl FnMut(&Counters) -> bool) {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let counters = self.counters().await;
+            if holds(&counters) {
+                return;
+            }
+            assert!(Instant::now() < deadline, "{what}: {counters:?}, {:?}", self.routes().await);
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    }
+
+    async fn installed(&self, routes: usize) {
+        self.until("installed", |c| c.installed == routes && c.pending == 0 && c.failed == 0).await;
+    }
+
+    /// Ends both tasks as a stop does.
+    async fn stop(self) {
+        let Self { batches, local, interfaces, requests, task, monitor } = self;
+        drop((batches, local, requests));
+        task.await.unwrap();
+        drop(interfaces);
+        monitor.await.unwrap();
+    }
+}
+
+/// The table as `ip` shows it, by polling: for changes that no answer of the task can announce.
+async fn shows(arguments: &str, expected: impl Fn(&str) -> bool) -> String {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let text = ip(arguments);
+        if expected(&text) {
+            return text;
+        }
+        assert!(Instant::now() < deadline, "ip {arguments}: {text}");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+const ECMP: [(&str, &str); 2] = [("fe80::1", "ens3"), ("fe80::2", "ens4")];
+
+#[test]
+fn ipv4_over_two_ipv6_next_hops_with_a_preferred_source() {
+    in_namespace(|| async {
+        let fib = Fib::start().await;
+        fib.want([route("10.1.71.192/26", &ECMP)]).await;
+        fib.installed(1).await;
+        assert_eq!(
+            ip("route show 10.1.71.192/26"),
+            "10.1.71.192/26 proto bgp src 1.1.1.1 metric 20 \
+             nexthop via inet6 fe80::1 dev ens3 weight 1 nexthop via inet6 fe80::2 dev ens4 weight 1"
+        );
+        fib.want([route("10.1.71.192/26", &ECMP[1..])]).await;
+        fib.installed(1).await;
+        let one = "10.1.71.192/26 via inet6 fe80::2 dev ens4 proto bgp src 1.1.1.1 metric 20";
+        assert_eq!(ip("route show proto bgp"), one.replace("proto bgp ", ""));
+        fib.want([route("10.1.71.192/26", &[])]).await;
+        fib.installed(0).await;
+        assert_eq!(ip("route show proto bgp"), "");
+        fib.stop().await;
+    });
+}
+
+#[test]
+fn ipv6_over_two_next_hops_with_a_preferred_source() {
+    in_namespace(|| async {
+        let fib = Fib::start().await;
+        let shown = |text: &str| text.replace(" pref medium", "");
+        fib.want([route("fd00:71::/64", &ECMP)]).await;
+        fib.installed(1).await;
+        let two = "fd00:71::/64 src fd00::1 metric 20 \
+                   nexthop via fe80::1 dev ens3 weight 1 nexthop via fe80::2 dev ens4 weight 1";
+        assert_eq!(shown(&ip("-6 route show proto bgp")), two);
+        for leg in &ECMP {
+            fib.want([route("fd00:71::/64", &[*leg])]).await;
+            fib.installed(1).await;
+            let one = format!("fd00:71::/64 via {} dev {} src fd00::1 metric 20", leg.0, leg.1);
+            assert_eq!(shown(&ip("-6 route show proto bgp")), one);
+        }
+        fib.want([route("fd00:71::/64", &[("fe80::3", "ens3"), ("fe80::4", "ens4")])]).await;
+        fib.installed(1).await;
+        assert_eq!(
+            shown(&ip("-6 route show proto bgp")),
+            two.replace("::1 dev", "::3 dev").replace("::2 dev", "::4 dev")
+        );
+        fib.want([route("fd00:71::/64", &[])]).await;
+        fib.installed(0).await;
+        assert_eq!(ip("-6 route show proto bgp"), "");
+        fib.stop().await;
+    });
+}
+
+#[test]
+fn a_block_is_a_blackhole_and_wins_over_what_is_learned() {
+    in_namespace(|| async {
+        let fib = Fib::start().await;
+        fib.blackholes(&["10.1.8.192/26", "fd00:8::/64", "10.1.9.1/32"]);
+        fib.installed(2).await;
+        fib.want([route("10.1.8.192/26", &ECMP), route("fd00:8::/64", &ECMP)]).await;
+        fib.installed(2).await;
+        assert_eq!(ip("route show proto bgp"), "blackhole 10.1.8.192/26 metric 20");
+        assert_eq!(ip("-6 route show proto bgp"), "blackhole fd00:8::/64 dev lo metric 20 pref medium");
+        fib.blackholes(&[]);
+        shows("route show proto bgp", |text| text.starts_with("10.1.8.192/26 src 1.1.1.1 metric 20 nexthop"))
+            .await;
+        shows("-6 route show proto bgp", |text| text.starts_with("fd00:8::/64 src fd00::1 metric 20")).await;
+        fib.stop().await;
+    });
+}
+
+#[test]
+fn a_foreign_route_is_never_touched_and_blocks_only_its_own_metric() {
+    for (family, to) in [("-4", "10.1.71.192/26"), ("-6", "fd00:71::/64")] {
+        in_namespace(move || async move {
+            let v = |command: &str| ip(&format!("{family} route {command}"));
+            let via = if family == "-4" { "via inet6 fe80::9" } else { "via fe80::9" };
+            v(&format!("add {to} proto static metric 20 {via} dev ens3"));
+            v(&format!("add {to} proto static metric 10 {via} dev ens3"));
+            let foreign = v("show proto static");
+            assert_eq!(foreign.lines().count(), 2);
+            let fib = Fib::start().await;
+            fib.want([route(to, &ECMP)]).await;
+            fib.until("blocked", |counters| counters.blocked == 1).await;
+            assert_eq!(fib.state(to).await, Some(RouteState::Blocked { protocol: 4 }));
+            fib.want([route(to, &[])]).await;
+            fib.until("idle", |counters| counters.pending == 0).await;
+            fib.converged().await;
+            assert_eq!(v("show proto static"), foreign);
+            // The way is free as soon as it goes, and the other one stays.
+            fib.want([route(to, &ECMP)]).await;
+            fib.until("blocked", |counters| counters.blocked == 1).await;
+            v(&format!("del {to} proto static metric 20"));
+            fib.installed(1).await;
+            assert_eq!(v("show proto static").lines().count(), 1);
+            fib.stop().await;
+        });
+    }
+}
+
+#[test]
+fn a_route_that_somebody_deletes_or_changes_is_back_within_100_ms() {
+    in_namespace(|| async {
+        let fib = Fib::start().await;
+        let all = [route("10.1.71.192/26", &ECMP), route("fd00:71::/64", &ECMP), route("2.2.2.2/32", &ECMP)];
+        fib.want(all).await;
+        fib.blackholes(&["10.1.8.192/26"]);
+        fib.installed(4).await;
+        let table = || (ip("route show proto bgp"), ip("-6 route show proto bgp"));
+        let before = table();
+        let disturbances = [
+            "route del 10.1.71.192/26 proto bgp",
+            "route del blackhole 10.1.8.192/26",
+            "-6 route del fd00:71::/64 proto bgp",
+            "-6 route del fd00:71::/64 via fe80::2 dev ens4 proto bgp metric 20",
+            "route replace 2.2.2.2/32 proto bgp metric 20 via inet6 fe80::7 dev ens3",
+            "-6 route replace fd00:71::/64 proto bgp metric 20 via fe80::7 dev ens3",
+            "-6 route append fd00:71::/64 proto bgp metric 20 via fe80::7 dev ens3",
+            "route append 2.2.2.2/32 proto bgp metric 20 via inet6 fe80::7 dev ens3",
+        ];
+        for (count, disturbance) in disturbances.into_iter().enumerate() {
+            ip(disturbance);
+            let since = Instant::now();
+            let repairs = u64::try_from(count).unwrap() + 1;
+            fib.until(disturbance, |c| c.repairs >= repairs && c.installed == 4 && c.pending == 0).await;
+            assert!(since.elapsed() < Duration::from_millis(100), "{disturbance}: {:?}", since.elapsed());
+            assert_eq!(table(), before, "{disturbance}");
+        }
+        fib.stop().await;
+    });
+}
+
+#[test]
+fn a_flush_of_all_routes_is_undone() {
+    in_namespace(|| async {
+        let fib = Fib::start().await;
+        let to = |n: u32| format!("10.{}.{}.0/24", n / 256, n % 256);
+        fib.want((0..500).map(|n| route(&to(n), &ECMP)).chain([route("fd00:71::/64", &ECMP)])).await;
+        fib.installed(501).await;
+        ip("route flush proto bgp");
+        ip("-6 route flush proto bgp");
+        fib.until("repaired", |c| c.repairs >= 501 && c.installed == 501 && c.pending == 0).await;
+        assert_eq!(ip("route show proto bgp").lines().count(), 500);
+        assert_eq!(ip("-6 route show proto bgp").lines().count(), 1);
+        fib.stop().await;
+    });
+}
+
+#[test]
+fn a_link_that_goes_and_comes_back_with_another_index_just_works() {
+    in_namespace(|| async {
+        let mut fib = Fib::start().await;
+        let wanted = ["10.1.71.192/26", "fd00:71::/64"];
+        fib.want(wanted.map(|to| route(to, &ECMP))).await;
+        fib.installed(2).await;
+        let old = index("ens3");
+        ip("link del ens3");
+        // The other uplink carries on before the RIB has said anything.
+        shows("route show proto bgp", |text| {
+            text.ends_with("via inet6 fe80::2 dev ens4 src 1.1.1.1 metric 20")
+        })
+        .await;
+        shows("-6 route show proto bgp", |text| text.contains("via fe80::2 dev ens4 src fd00::1 metric 20"))
+            .await;
+        // Takes an index, so that the new link cannot have the old one.
+        uplink("ens5");
+        uplink("ens3");
+        fib.interfaces
+            .wait_for(|links| links.by_name("ens3").is_some_and(|link| link.is_running()))
+            .await
+            .unwrap();
+        assert_ne!(index("ens3"), old);
+        fib.want(wanted.map(|to| route(to, &ECMP))).await;
+        fib.installed(2).await;
+        for family in ["-4", "-6"] {
+            let text = ip(&format!("{family} route show proto bgp"));
+            assert!(text.contains("dev ens3 weight 1") && text.contains("dev ens4 weight 1"), "{text}");
+        }
+        fib.stop().await;
+    });
+}
+
+#[test]
+fn a_link_that_flaps_unseen_leaves_every_route_installed() {
+    in_namespace(|| async {
+        let fib = Fib::start().await;
+        let both = [route("10.1.71.192/26", &ECMP), route("fd00:71::/64", &ECMP)];
+        let one = [route("2.2.2.2/32", &ECMP[..1]), route("fd00:2::2/128", &ECMP[..1])];
+        fib.want(both.into_iter().chain(one)).await;
+        fib.installed(4).await;
+        let table = || (ip("route show proto bgp"), ip("-6 route show proto bgp"));
+        let before = table();
+        for command in ["link set ens3", "link set ens31", "link set ens3"] {
+            // No await between the two: nobody sees the link down, but the kernel takes routes with it.
+            ip(&format!("{command} down"));
+            ip(&format!("{command} up"));
+            let deadline = Instant::now() + PATIENCE;
+            while table() != before {
+                assert!(Instant::now() < deadline, "{:?}", table());
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        }
+        fib.stop().await;
+    });
+}
+
+#[test]
+fn without_its_address_the_preferred_source_is_left_out() {
+    in_namespace(|| async {
+        let fib = Fib::start().await;
+        fib.want([route("10.1.71.192/26", &ECMP), route("fd00:71::/64", &ECMP)]).await;
+        fib.installed(2).await;
+        for (family, address) in [("-4", "1.1.1.1/32"), ("-6", "fd00::1/128")] {
+            let show = format!("{family} route show proto bgp");
+            ip(&format!("address del {address} dev lo"));
+            shows(&show, |text| !text.is_empty() && !text.contains(" src ")).await;
+            ip(&format!("address add {address} dev lo"));
+            shows(&show, |text| text.contains(" src ")).await;
+        }
+        fib.stop().await;
+    });
+}
+
+#[test]
+fn a_restart_inherits_and_sweeps_only_after_convergence() {
+    in_namespace(|| async {
+        let fib = Fib::start().await;
+        let to = ["10.1.71.192/26", "10.1.240.0/26", "fd00:71::/64", "fd00:240::/64"];
+        fib.want(to.map(|to| route(to, &ECMP))).await;
+        fib.installed(4).await;
+        fib.stop().await;
+        let table = || (ip("route show proto bgp"), ip("-6 route show proto bgp"));
+        let before = table();
+        assert_eq!(before.0.lines().count() + before.1.lines().count(), 4);
+        // An earlier run had another metric.
+        ip("route add 10.1.240.0/26 proto bgp metric 30 via inet6 fe80::1 dev ens3");
+
+        let fib = Fib::start().await;
+        fib.until("inherited", |c| c.stale == 5).await;
+        // The same routes again cost nothing; what is not asked for stays for the time being.
+        fib.want(to[..1].iter().chain(&to[2..3]).map(|to| route(to, &ECMP))).await;
+        fib.until("taken over", |c| c.installed == 2 && c.stale == 3 && c.pending == 0).await;
+        assert_eq!(ip("route show proto bgp metric 20"), before.0.replace(" metric 20", ""));
+        fib.converged().await;
+        fib.until("swept", |c| c.installed == 2 && c.stale == 0 && c.pending == 0).await;
+        assert_eq!(ip("route show proto bgp").lines().count(), 1);
+        assert_eq!(ip("-6 route show proto bgp").lines().count(), 1);
+        fib.stop().await;
+    });
+}
+
+#[test]
+fn without_convergence_the_sweep_has_a_deadline() {
+    in_namespace(|| async {
+        ip("route add 10.1.240.0/26 proto bgp metric 20 via inet6 fe80::1 dev ens3");
+        let sweep_after = Duration::from_millis(300);
+        let fib = Fib::start_with(Settings { ownership: OURS, sweep_after, event_buffer: 8 << 20 }).await;
+        fib.until("inherited", |c| c.stale == 1).await;
+        fib.until("swept", |c| c.stale == 0 && c.pending == 0).await;
+        assert_eq!(ip("route show proto bgp"), "");
+        fib.stop().await;
+    });
+}
+
+#[test]
+fn ten_thousand_routes() {
+    in_namespace(|| async {
+        let fib = Fib::start().await;
+        let to = |n: u32| format!("10.{}.{}.0/24", n / 256, n % 256);
+        let started = Instant::now();
+        for chunk in (0..10_000).collect::<Vec<_>>().chunks(1000) {
+            let ecmp = gateways(&ECMP);
+            let change = |n: &u32| FibChange { prefix: prefix(&to(*n)), gateways: Some(ecmp.clone()) };
+            fib.want(chunk.iter().map(change)).await;
+        }
+        fib.installed(10_000).await;
+        println!("10,000 routes of two next hops in {:?}", started.elapsed());
+        assert_eq!(ip("route show proto bgp").lines().count(), 10_000);
+        assert_eq!(fib.routes().await.len(), 10_000);
+        assert_eq!(fib.counters().await.overruns, 0);
+        fib.stop().await;
+    });
+}
+
+#[test]
+fn lost_events_lead_to_the_same_table() {
+    in_namespace(|| async {
+        let settings = Settings { ownership: OURS, sweep_after: Settings::SWEEP_AFTER, event_buffer: 1 };
+        let fib = Fib::start_with(settings).await;
+        let to = |n: u32| format!("10.{}.{}.0/24", n / 256, n % 256);
+        fib.want((0..200).map(|n| route(&to(n), &ECMP))).await;
+        fib.installed(200).await;
+        // No await meanwhile: the smallest buffer there is cannot hold that.
+        ip("route flush proto bgp");
+        fib.until("read again", |c| c.overruns > 0 && c.installed == 200 && c.pending == 0).await;
+        shows("route show proto bgp", |text| text.lines().count() == 200).await;
+        fib.stop().await;
+    });
+}
+
+#[test]
+fn a_refused_route_says_why_and_is_tried_again() {
+    in_namespace(|| async {
+        let fib = Fib::start().await;
+        // The kernel resolves an IPv4 next hop itself, and there is no way to this one.
+        fib.want([route("10.1.71.192/26", &[("192.0.2.1", "")])]).await;
+        fib.until("refused", |c| c.failed == 1).await;
+        let Some(RouteState::Failed(error)) = fib.state("10.1.71.192/26").await else { panic!("not failed") };
+        assert_eq!(error.errno, libc::ENETUNREACH);
+        assert_eq!(error.message.as_deref(), Some("Nexthop has invalid gateway"));
+        ip("address add 192.0.2.2/30 dev ens3");
+        fib.installed(1).await;
+        let expected = "10.1.71.192/26 via 192.0.2.1 dev ens3 src 1.1.1.1 metric 20";
+        assert_eq!(ip("route show proto bgp"), expected);
+        fib.stop().await;
+    });
+}
+
+#[test]
+fn links_and_addresses_are_followed() {
+    in_namespace(|| async {
+        let (monitor, mut links) = interfaces::start().await.unwrap();
+        let task = tokio::task::spawn_local(monitor.run());
+        {
+            let now = links.borrow();
+            let lo = now.by_name("lo").unwrap();
+            assert!(lo.loopback && lo.is_running());
+            assert_eq!(
+                lo.addresses.iter().map(ToString::to_string).collect::<Vec<_>>(),
+                ["1.1.1.1/32", "fd00::1/128"]
+            );
+        }
+        // Not before duplicate address detection is over.
+        links
+            .wait_for(|links| links.by_name("ens3").is_some_and(|link| link.link_local.is_some()))
+            .await
+            .unwrap();
+        let before = links.borrow().by_name("ens3").unwrap().clone();
+        assert!(
+            ip("-6 address show dev ens3 scope link -tentative")
+                .contains(&before.link_local.unwrap().to_string())
+        );
+        assert!(before.mac.is_some() && before.mtu == 1500);
+        ip("link set ens31 down");
+        links
+            .wait_for(|links| links.by_name("ens3").is_some_and(|link| !link.carrier && link.admin_up))
+            .await
+            .unwrap();
+        ip("link set ens31 up");
+        links.wait_for(|links| links.by_name("ens3").is_some_and(|link| link.is_running())).await.unwrap();
+        ip("link set ens3 down");
+        ip("link set ens3 name up0");
+        links.wait_for(|links| links.by_name("up0").is_some_and(|link| !link.admin_up)).await.unwrap();
+        assert_eq!(links.borrow().by_name("up0").unwrap().index, before.index);
+        ip("link del up0");
+        links.wait_for(|links| links.by_name("up0").is_none()).await.unwrap();
+        ip("link add name ens3 type veth peer name ens31");
+        links
+            .wait_for(|links| links.by_name("ens3").is_some_and(|link| link.index != before.index))
+            .await
+            .unwrap();
+        drop(links);
+        task.await.unwrap();
+    });
+}
