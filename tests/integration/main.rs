@@ -9,3 +9,5 @@ mod config;
 mod kernel;
 #[cfg(test)]
 mod nd;
+#[cfg(test)]
+mod rack;

@@ -149,10 +149,7 @@ impl Netns {
     pub fn await_link_local(&self, interface: &str, limit: Duration) -> Result<Ipv6Addr> {
         self.run(|| {
             crate::netns::runtime()?.block_on(async {
-                let (connection, handle, mut events) =
-                    rtnetlink::new_multicast_connection(&[MulticastGroup::Ipv6Ifaddr])
-                        .doing(|| "open a netlink socket".to_owned())?;
-                tokio::spawn(connection);
+                let (handle, mut events) = crate::netns::watch(&[MulticastGroup::Ipv6Ifaddr])?;
                 let index = link_index(self, &handle, interface).await?;
                 let found = tokio::time::timeout(limit, async {
                     loop {

@@ -102,6 +102,7 @@ fn run(arguments: &Arguments) -> Result<bool> {
     let held = verdicts.iter().all(check::Verdict::held);
     progress.say(if held { "all of it held" } else { "NOT all of it held" });
     if !arguments.once {
+        show::sockets(&rack);
         println!("The rack stays up: `ip netns` lists its namespaces. Ctrl-C ends it.");
         // Both a signal and the loss of the thread that waits for one mean the end.
         let _ = interrupted.recv();

@@ -13,11 +13,12 @@ use std::process::Command;
 use std::sync::Arc;
 use std::thread;
 
+use futures_util::Stream;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, setns, unshare};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use rtnetlink::Handle;
+use rtnetlink::{Handle, MulticastGroup};
 
 use crate::error::{Doing, Error, Result};
 
@@ -147,6 +148,17 @@ pub(crate) fn runtime() -> Result<tokio::runtime::Runtime> {
         .enable_all()
         .build()
         .doing(|| "start a tokio runtime".to_owned())
+}
+
+/// Opens two connections in the namespace of this thread: requests on one, events on the other. An event carries the
+/// sequence number of whoever caused it, so on a shared connection it would pass for the answer to a request.
+pub(crate) fn watch(groups: &[MulticastGroup]) -> Result<(Handle, impl Stream<Item = impl Sized> + Unpin)> {
+    let doing = || "open a netlink socket".to_owned();
+    let (requests, handle, _) = rtnetlink::new_connection().doing(doing)?;
+    tokio::spawn(requests);
+    let (listener, _, events) = rtnetlink::new_multicast_connection(groups).doing(doing)?;
+    tokio::spawn(listener);
+    Ok((handle, events))
 }
 
 /// Removes a name that an earlier run left, after ending the processes that still live in the namespace: it is

@@ -15,7 +15,7 @@ use rtnetlink::{Handle, MulticastGroup, RouteMessageBuilder};
 
 use crate::error::{Doing, Error, Result};
 use crate::link::link_index;
-use crate::netns::{Netns, runtime};
+use crate::netns::{Netns, runtime, watch};
 use crate::wait::check_interrupt;
 
 /// `proto bgp` in include/uapi/linux/rtnetlink.h.
@@ -149,9 +149,7 @@ impl Netns {
         let deadline = Instant::now() + limit;
         self.run(|| {
             runtime()?.block_on(async {
-                let (connection, handle, mut events) = rtnetlink::new_multicast_connection(&groups)
-                    .doing(|| "open a netlink socket".to_owned())?;
-                tokio::spawn(connection);
+                let (handle, mut events) = watch(&groups)?;
                 loop {
                     let now = routes(&handle).await?;
                     if wanted(&now) {

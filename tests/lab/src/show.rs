@@ -23,6 +23,17 @@ pub(crate) fn rack(rack: &Rack) -> Result<()> {
     Ok(())
 }
 
+/// Prints how to ask the agents more.
+pub(crate) fn sockets(rack: &Rack) {
+    println!("\nTo look around, from another terminal:");
+    for node in &rack.nodes {
+        if let Some(Daemon::Agent(agent)) = &node.daemon {
+            println!("  target/release/bgpctl --socket {} show neighbor", agent.socket().display());
+        }
+        println!("  ip netns exec {} ip route", node.netns.name());
+    }
+}
+
 /// As `ip` prints them; where there is no `ip`, as much of it as the lab knows.
 fn routes(node: &Host) -> Result<String> {
     let mut text = String::new();

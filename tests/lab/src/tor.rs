@@ -1,10 +1,20 @@
 //! Selvedge's library in the role of a ToR, which no configuration of the agent reaches.
 
+use std::error::Error as _;
 use std::path::Path;
 
+use bgp::policy::Role;
 use lab::{Error, Result};
+use selvedge::{agent, config};
 
-/// Runs until it is ended by a signal.
-pub(crate) fn run(config: &Path) -> Result<()> {
-    Err(Error::Missing(format!("{}: this build of the lab has no ToR role", config.display())))
+/// Runs until it is ended by a signal; logs to standard error.
+pub(crate) fn run(path: &Path) -> Result<()> {
+    tracing_subscriber::fmt().with_writer(std::io::stderr).with_ansi(false).init();
+    let config = config::load(path).map_err(|error| Error::Missing(error.render(config::Paint::Plain)))?;
+    let runtime = tokio::runtime::Runtime::new()
+        .map_err(|source| Error::Io { doing: "start a tokio runtime".to_owned(), source })?;
+    runtime.block_on(agent::run_with_role(path, config, Role::Transit)).map_err(|error| {
+        let source = error.source().map(|source| format!(": {source}")).unwrap_or_default();
+        Error::Missing(format!("{error}{source}"))
+    })
 }
