@@ -16,7 +16,7 @@ use crate::message::{self, Frame, MAX_LENGTH, MessageKind, Notification, Open};
 
 /// RFC 4271 section 8.2.2: the "large value" of the hold timer until the peer's OPEN tells its own.
 pub(super) const LARGE_HOLD_TIME: Duration = Duration::from_mins(4);
-/// RFC 9687 section 3.1: the send hold time is this or twice the hold time, whichever is longer.
+/// RFC 9687: the send hold time is this or twice the hold time, whichever is longer.
 pub(super) const SHORTEST_SEND_HOLD_TIME: Duration = Duration::from_mins(8);
 
 /// A connection that is ready waits this long for a better one: both OPENs there are on their way.

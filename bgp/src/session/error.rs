@@ -100,7 +100,7 @@ impl SessionError {
             | Self::ConnectionClosed(_)
             | Self::Received(_)
             | Self::ReceivedMalformed
-            // RFC 9687 section 3.3: what did not fit the socket for minutes does not fit now.
+            // RFC 9687: what did not fit the socket for minutes does not fit now.
             | Self::SendHoldTimerExpired
             // RFC 4724 section 5: the peer has forgotten that connection; there is nobody to tell.
             | Self::Replaced

@@ -7,7 +7,7 @@ use bytes::BytesMut;
 use super::connection::{Connection, Direction, Extension, Stage};
 use super::error::{Damping, is_unsupported_parameter};
 use super::negotiate::{OpenForm, our_open};
-use super::{Action, Administrative, ConnectionId, Session, SessionError, State, Stop};
+use super::{Action, Administrative, ConnectionId, Session, SessionError, State, Stop, connection_mut};
 use crate::message::{CeaseSubcode, MessageKind, Notification};
 
 /// A dial that is not answered is given up after this long: two retransmissions of the SYN.
@@ -115,7 +115,7 @@ impl Session {
     }
 
     fn connection_timers_expired(&mut self, id: ConnectionId, input: Input, now: Instant) {
-        let Some(connection) = self.connections.iter_mut().find(|connection| connection.id == id) else {
+        let Some(connection) = connection_mut(&mut self.connections, id) else {
             return;
         };
         if connection.send_hold_expired(now) {
@@ -201,7 +201,7 @@ impl Session {
     }
 
     pub(super) fn written(&mut self, id: ConnectionId, length: usize, now: Instant) {
-        if let Some(connection) = self.connections.iter_mut().find(|connection| connection.id == id) {
+        if let Some(connection) = connection_mut(&mut self.connections, id) {
             connection.written(length, now);
         }
     }

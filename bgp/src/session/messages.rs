@@ -6,18 +6,18 @@ use std::time::Instant;
 use super::collision::{Contender, Speaker, Verdict, judge, kept};
 use super::connection::{Connection, Stage};
 use super::negotiate::{Negotiated, RestartState, negotiate};
-use super::{Action, ConnectionId, Session, SessionError};
+use super::{Action, ConnectionId, Session, SessionError, connection_mut};
 use crate::Family;
 use crate::message::{Frame, MessageKind, Notification, Open, RefreshKind, RouteRefresh};
 
 impl Session {
     /// Bytes came in: takes every whole message out of them. One that ends the connection ends the loop.
     pub(super) fn receive(&mut self, id: ConnectionId, bytes: &[u8], now: Instant) {
-        let Some(connection) = self.connections.iter_mut().find(|connection| connection.id == id) else {
+        let Some(connection) = connection_mut(&mut self.connections, id) else {
             return;
         };
         connection.receive(bytes);
-        while let Some(connection) = self.connections.iter_mut().find(|connection| connection.id == id) {
+        while let Some(connection) = connection_mut(&mut self.connections, id) {
             match connection.next_frame() {
                 Ok(Some(frame)) => {
                     self.received.add(frame.kind, 1);
@@ -32,7 +32,7 @@ impl Session {
     }
 
     fn message(&mut self, id: ConnectionId, frame: Frame, now: Instant) -> Result<(), SessionError> {
-        let Some(connection) = self.connections.iter_mut().find(|connection| connection.id == id) else {
+        let Some(connection) = connection_mut(&mut self.connections, id) else {
             return Ok(());
         };
         // RFC 4271 section 6.4: a NOTIFICATION is never answered, whatever the state.
@@ -121,7 +121,7 @@ impl Session {
         if let (Some(error), Some(other)) = (end_other, other.map(|connection| connection.id)) {
             self.end(other, error, now);
         }
-        if let Some(connection) = self.connections.iter_mut().find(|connection| connection.id == id) {
+        if let Some(connection) = connection_mut(&mut self.connections, id) {
             connection.confirm(negotiated, &mut self.out, now);
         }
         Ok(())
@@ -134,7 +134,7 @@ impl Session {
         let rival = self.connections.iter().any(|other| {
             other.id != id && other.direction == kept && matches!(other.stage, Stage::OpenSent(_))
         });
-        match self.connections.iter_mut().find(|connection| connection.id == id) {
+        match connection_mut(&mut self.connections, id) {
             Some(connection) if rival => connection.contest(negotiated, now),
             Some(_) | None => self.establish(id, now),
         }
@@ -142,7 +142,7 @@ impl Session {
 
     /// Both OPENs are confirmed: every other connection is closed (RFC 4271 section 6.8).
     pub(super) fn establish(&mut self, id: ConnectionId, now: Instant) {
-        let Some(connection) = self.connections.iter_mut().find(|connection| connection.id == id) else {
+        let Some(connection) = connection_mut(&mut self.connections, id) else {
             return;
         };
         let Some(negotiated) = connection.negotiated().cloned() else {

@@ -398,6 +398,11 @@ impl Session {
     }
 }
 
+/// A borrow of the connections alone, so that the rest of the session stays free.
+fn connection_mut(connections: &mut [Connection], id: ConnectionId) -> Option<&mut Connection> {
+    connections.iter_mut().find(|connection| connection.id == id)
+}
+
 /// The connection over which routes may flow.
 fn established_mut(connections: &mut [Connection]) -> Option<(&mut Connection, Arc<Negotiated>)> {
     connections.iter_mut().find_map(|connection| match &connection.stage {
