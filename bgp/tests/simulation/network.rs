@@ -235,7 +235,7 @@ impl Network {
                     self.send_from(end, Segment::Fin);
                     self.connections.remove(&end);
                 }
-                Action::Up(_) | Action::Update(_) | Action::Refresh(_) | Action::Down(_) => {
+                Action::Up(..) | Action::Update(_) | Action::Refresh(_) | Action::Down(_) => {
                     unreachable!("the speaker keeps these")
                 }
             }

@@ -81,7 +81,7 @@ impl Speaker {
         while let Some(action) = self.peers[peer].session.poll_action() {
             match action {
                 Action::Connect(_) | Action::Transmit(..) | Action::Close(_) => for_tcp.push(action),
-                Action::Up(negotiated) => self.up(peer, &negotiated),
+                Action::Up(_, negotiated) => self.up(peer, &negotiated),
                 Action::Update(update) => self.update(peer, update),
                 Action::Refresh(refresh) => self.refresh(peer, refresh),
                 Action::Down(_) => {
