@@ -107,6 +107,15 @@ pub struct FamilyCounts {
     pub pending: usize,
 }
 
+/// How much there is of what takes memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Sizes {
+    /// Prefixes in the table, also those of which only refused paths are known.
+    pub prefixes: usize,
+    /// Different sets of attributes, also those that wait to be freed.
+    pub attributes: usize,
+}
+
 impl Rib {
     /// The counts of a neighbor; `None` where it is not configured.
     #[must_use]
@@ -195,10 +204,10 @@ impl Rib {
         Page { items, next }
     }
 
-    /// Prefixes in the table, and different sets of attributes in memory; for people who wonder about memory.
+    /// How much there is of what takes memory.
     #[must_use]
-    pub fn sizes(&self) -> (usize, usize) {
-        (self.table.len(), self.attributes.len())
+    pub fn sizes(&self) -> Sizes {
+        Sizes { prefixes: self.table.len(), attributes: self.attributes.len() }
     }
 
     fn page<T>(

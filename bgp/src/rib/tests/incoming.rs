@@ -7,7 +7,7 @@ use crate::policy::{Refusal, Role};
 use crate::rib::fixtures::{
     LOCAL_AS, external, fib, from_peer, gateways, originate, prefix, reach, rib, settle, withdraw,
 };
-use crate::rib::{FamilyCounts, PathStatus, PeerConfig, PeerSession, Rib};
+use crate::rib::{FamilyCounts, PathStatus, PeerConfig, PeerSession, Rib, Sizes};
 use crate::{Families, Family, PeerId};
 
 const ONE: PeerId = PeerId(1);
@@ -166,7 +166,7 @@ fn attributes_refused_for_the_limit_are_freed() {
         rib.process(1);
     }
     settle(&mut rib);
-    let (prefixes, attributes) = rib.sizes();
+    let Sizes { prefixes, attributes } = rib.sizes();
     assert!(prefixes == 0 && attributes < 10, "{prefixes} prefixes, {attributes} attributes");
 }
 
@@ -233,7 +233,7 @@ fn dead_paths_are_swept_in_turns() {
         assert!(rib.poll_fib(1000).len() <= 10);
     }
     assert!(turns >= 9, "{turns}");
-    assert_eq!(rib.sizes().0, rib.poll_fib(1000).len());
+    assert_eq!(rib.sizes().prefixes, rib.poll_fib(1000).len());
 }
 
 #[test]
@@ -276,7 +276,7 @@ fn nothing_comes_in_without_a_session_or_for_a_family_that_does_not_flow() {
     rib.session_down(ONE);
     rib.receive(ONE, reach(&from_peer(1, &[]), &["20.0.0.0/8"]));
     assert_eq!(fib(&mut rib), BTreeMap::new());
-    assert_eq!(rib.sizes().0, 0);
+    assert_eq!(rib.sizes().prefixes, 0);
 }
 
 #[test]
@@ -288,5 +288,5 @@ fn a_refused_path_is_shown_but_not_used() {
     assert_eq!((path.status, path.imported), (PathStatus::Refused(Refusal::Martian), None));
     rib.receive(ONE, withdraw(&["169.254.0.0/16"]));
     settle(&mut rib);
-    assert_eq!(rib.sizes().0, 0);
+    assert_eq!(rib.sizes().prefixes, 0);
 }

@@ -13,7 +13,7 @@ use crate::rib::decision::{Candidate, Source, Standing, decide};
 use crate::rib::fixtures::{
     Held, LOCAL_AS, config, from_peer, originate, path, prefix, reach, session, settle, withdraw,
 };
-use crate::rib::{FibChange, Gateways, Originator, PeerConfig, PeerSession, Rib, ToPeer};
+use crate::rib::{FibChange, Gateways, Originator, PeerConfig, PeerSession, Rib, Sizes, ToPeer};
 use crate::{Family, NextHop, PeerId, PeerKind, Prefix};
 
 /// Two of them can originate here, one is inside such a one, one is a martian.
@@ -373,7 +373,7 @@ fn run(role: Role, events: Vec<Event>) {
     world.apply(Event::Originate(Vec::new()));
     world.come_to_rest();
     assert_eq!(world.fib, BTreeMap::new());
-    let (prefixes, attributes) = world.rib.sizes();
+    let Sizes { prefixes, attributes } = world.rib.sizes();
     assert!(prefixes == 0 && attributes <= 1, "{prefixes} prefixes, {attributes} attributes");
 }
 
