@@ -17,7 +17,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bgp::net::{Accepted, Peer, PeerChange, PeerCommand, PeerEvent, PeerSettings, RibHandle, RibSettings, Target};
+use bgp::net::{
+    Accepted, Peer, PeerChange, PeerCommand, PeerEvent, PeerSettings, RibHandle, RibSettings, Target,
+};
 use bgp::policy::Role;
 use bgp::rib::{PeerConfig, RibConfig};
 use bgp::session::Stop;
@@ -104,7 +106,8 @@ pub async fn run_with_role(path: &Path, config: Config, role: Role) -> Result<()
         _ = terminate.recv() => return Ok(()),
         _ = interrupt.recv() => return Ok(()),
     };
-    let (mut agent, mut events) = Agent::start(path.to_owned(), config, role, router_id, started, interfaces, &mut tasks).await?;
+    let (mut agent, mut events) =
+        Agent::start(path.to_owned(), config, role, router_id, started, interfaces, &mut tasks).await?;
     info!(local_as = %agent.config.bgp.local_as, router_id = %agent.router_id, "running");
     agent.reconcile().await;
     loop {
@@ -253,7 +256,12 @@ impl Agent {
         });
 
         let settings = RibSettings {
-            config: RibConfig { local_as: config.bgp.local_as, router_id, max_paths: config.fib.max_paths, role },
+            config: RibConfig {
+                local_as: config.bgp.local_as,
+                router_id,
+                max_paths: config.fib.max_paths,
+                role,
+            },
             convergence_deadline: config.bgp.graceful_restart.unwrap_or(SWEEP_DEADLINE),
         };
         let (rib, rib_task) = RibHandle::spawn(settings, batches);
@@ -345,7 +353,8 @@ impl Agent {
     /// Ends what is no longer configured, or is configured in another way: with a NOTIFICATION, in a task of its
     /// own, since a peer may be slow to take it.
     fn remove_unwanted(&mut self, wanted: &BTreeMap<NeighborName, config::Neighbor>) {
-        let gone = self.neighbors.extract_if(.., |name, neighbor| wanted.get(name) != Some(&neighbor.settings));
+        let gone =
+            self.neighbors.extract_if(.., |name, neighbor| wanted.get(name) != Some(&neighbor.settings));
         for (name, neighbor) in gone {
             info!(neighbor = %name, "no longer configured, or differently");
             self.leaving.spawn(neighbor.peer.shutdown(Stop::Notify(neighbors::deconfigured())));

@@ -53,12 +53,12 @@ pub(super) fn router_id(config: &Config, interfaces: &Interfaces) -> Option<Ipv4
 /// is nobody's loopback address in the sense of a router.
 fn loopback_addresses(config: &Config, interfaces: &Interfaces) -> impl Iterator<Item = IpAddr> {
     let interface = interfaces.by_name(&config.loopback.interface);
-    interface.into_iter().flat_map(|interface| &interface.addresses).map(|network| network.ip()).filter(|address| {
-        match address {
+    interface.into_iter().flat_map(|interface| &interface.addresses).map(|network| network.ip()).filter(
+        |address| match address {
             IpAddr::V4(v4) => !v4.is_loopback() && !v4.is_link_local() && !v4.is_unspecified(),
             IpAddr::V6(v6) => *v6 != Ipv6Addr::LOCALHOST && !v6.is_unicast_link_local(),
-        }
-    })
+        },
+    )
 }
 
 #[cfg(test)]

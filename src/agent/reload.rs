@@ -110,8 +110,12 @@ mod tests {
 
     #[test]
     fn changes_are_listed_by_what_they_touch() {
-        let old = config("[[neighbor]]\ninterface = \"eth*\"\n[[neighbor]]\naddress = \"192.0.2.1\"\n[pods.static]\nblocks = [\"10.0.0.0/26\"]\n");
-        let new = config("[[neighbor]]\ninterface = \"eth*\"\nmax-prefixes = 5\n[pods.static]\nblocks = [\"10.0.0.64/26\"]\n");
+        let old = config(
+            "[[neighbor]]\ninterface = \"eth*\"\n[[neighbor]]\naddress = \"192.0.2.1\"\n[pods.static]\nblocks = [\"10.0.0.0/26\"]\n",
+        );
+        let new = config(
+            "[[neighbor]]\ninterface = \"eth*\"\nmax-prefixes = 5\n[pods.static]\nblocks = [\"10.0.0.64/26\"]\n",
+        );
         assert_eq!(
             changes(&old, &new),
             [

@@ -246,7 +246,9 @@ impl Task {
                 return;
             }
             match self.wait().await {
-                Wake::Command(command) => self.command(command.unwrap_or(PeerCommand::Shutdown(Stop::Silent))),
+                Wake::Command(command) => {
+                    self.command(command.unwrap_or(PeerCommand::Shutdown(Stop::Silent)))
+                }
                 Wake::Io(index, io) => self.io(index, io),
                 Wake::Dialled(id, result) => self.dialled(id, result),
                 Wake::RibHasRoom => {}
@@ -289,7 +291,9 @@ impl Task {
             PeerCommand::Configure(config) => {
                 self.backlog.push_back(ToRib::Reconfigure { peer: self.id, config });
             }
-            PeerCommand::Clear(notification) => self.session.handle(Event::Stop(Stop::Restart(notification)), now()),
+            PeerCommand::Clear(notification) => {
+                self.session.handle(Event::Stop(Stop::Restart(notification)), now())
+            }
             PeerCommand::Refresh(reply) => {
                 // Whoever asked may have gone away; the answer is for nobody else.
                 let _ = reply.send(self.refresh());
@@ -342,7 +346,9 @@ impl Task {
     }
 
     fn refresh(&mut self) -> RefreshAnswer {
-        let Some(negotiated) = self.session.negotiated().cloned() else { return RefreshAnswer::NotEstablished };
+        let Some(negotiated) = self.session.negotiated().cloned() else {
+            return RefreshAnswer::NotEstablished;
+        };
         if !negotiated.route_refresh {
             return RefreshAnswer::NotSupported;
         }
@@ -536,7 +542,12 @@ impl Task {
 /// The next hop that the peer is told for routes of a family: our own end of the session (RFC 4271 section
 /// 5.1.3), with a global address beside a link-local one where the link has one (RFC 2545 section 3). IPv4 routes
 /// over IPv6 need the peer's consent (RFC 8950 section 4).
-fn next_hop(family: Family, local: Option<IpAddr>, target: &Target, negotiated: &Negotiated) -> Option<NextHop> {
+fn next_hop(
+    family: Family,
+    local: Option<IpAddr>,
+    target: &Target,
+    negotiated: &Negotiated,
+) -> Option<NextHop> {
     match (family, local?) {
         (Family::Ipv4Unicast, IpAddr::V4(address)) => Some(NextHop::Ipv4(address)),
         (Family::Ipv6Unicast, IpAddr::V4(_)) => None,

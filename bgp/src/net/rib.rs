@@ -66,15 +66,40 @@ type Question = Box<dyn FnOnce(&Rib) + Send>;
 
 /// What the RIB task is told.
 pub(super) enum ToRib {
-    Configure { peer: PeerId, config: PeerConfig, batches: mpsc::Sender<PeerBatch> },
-    Reconfigure { peer: PeerId, config: PeerConfig },
-    Remove { peer: PeerId },
-    Up { peer: PeerId, epoch: Epoch, session: Box<PeerSession> },
-    Down { peer: PeerId },
-    Updates { peer: PeerId, updates: Vec<Update> },
-    Refresh { peer: PeerId, family: Family, kind: RefreshKind },
+    Configure {
+        peer: PeerId,
+        config: PeerConfig,
+        batches: mpsc::Sender<PeerBatch>,
+    },
+    Reconfigure {
+        peer: PeerId,
+        config: PeerConfig,
+    },
+    Remove {
+        peer: PeerId,
+    },
+    Up {
+        peer: PeerId,
+        epoch: Epoch,
+        session: Box<PeerSession>,
+    },
+    Down {
+        peer: PeerId,
+    },
+    Updates {
+        peer: PeerId,
+        updates: Vec<Update>,
+    },
+    Refresh {
+        peer: PeerId,
+        family: Family,
+        kind: RefreshKind,
+    },
     /// The peer can take a batch.
-    Ready { peer: PeerId, epoch: Epoch },
+    Ready {
+        peer: PeerId,
+        epoch: Epoch,
+    },
     Originated(BTreeMap<Prefix, Originator>),
     /// Which neighbors the first convergence waits for.
     Expected(BTreeSet<PeerId>),
@@ -168,7 +193,10 @@ struct PeerLink {
 
 /// Whether the neighbors have said what they had to say at first.
 enum Convergence {
-    Waiting { deadline: Instant, expected: Option<BTreeSet<PeerId>> },
+    Waiting {
+        deadline: Instant,
+        expected: Option<BTreeSet<PeerId>>,
+    },
     /// To be told to the FIB when its changes are out.
     Reached,
     Told,

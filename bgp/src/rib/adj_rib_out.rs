@@ -5,6 +5,7 @@
 //! (RFC 7313 section 4).
 
 use std::collections::{BTreeMap, HashMap};
+use std::ops::Bound;
 use std::sync::Arc;
 
 use super::ToPeer;
@@ -250,6 +251,12 @@ impl AdjRibOut {
     /// What the neighbor was told.
     pub(crate) fn advertised(&self, family: Family) -> &BTreeMap<Prefix, Arc<Attributes>> {
         self.advertised.of(family)
+    }
+
+    /// The first prefix behind `after` that the neighbor was told.
+    pub(crate) fn next_advertised(&self, family: Family, after: Option<Prefix>) -> Option<Prefix> {
+        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+        self.advertised(family).range((from, Bound::Unbounded)).next().map(|(&prefix, _)| prefix)
     }
 
     /// Prefixes that wait.

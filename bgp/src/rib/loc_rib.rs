@@ -117,7 +117,13 @@ impl Rib {
             self.announcing.remove(&(id, family));
             return true;
         };
-        let next = self.next_to_announce(family, after);
+        let next = match cause {
+            Cause::Changed => self.next_to_announce(family, after),
+            // Also what is about to be withdrawn: were it passed over and then come back, EoRR would take it away.
+            Cause::Asked => {
+                self.peers.get(&id).and_then(|peer| peer.adj_rib_out.next_advertised(family, after))
+            }
+        };
         if let Some(prefix) = next {
             let Outcome { best, .. } = self.outcome(prefix);
             self.tell(id, prefix, best.as_ref(), cause);

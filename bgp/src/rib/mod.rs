@@ -42,8 +42,8 @@ use crate::message::{Attributes, Outgoing, RouteRefresh, Update};
 use crate::policy::Role;
 use crate::{Asn, Families, Family, InterfaceIndex, NextHop, PeerId, PeerKind, Prefix, RouterId};
 
-pub use originated::Originated;
 pub use decision::Reason;
+pub use originated::Originated;
 pub use view::{
     AdvertisedView, DestinationView, FamilyCounts, Page, PathSource, PathStatus, PathView, Totals,
 };
@@ -362,7 +362,8 @@ impl Rib {
 
     /// Takes at most `limit` prefixes out of what the neighbor has yet to be told, packed by attributes,
     /// withdrawals first; End-of-RIB comes when the first full announcement of a family is out. BoRR and EoRR
-    /// are given as [`ToPeer::Refresh`].
+    /// are given as [`ToPeer::Refresh`]. Look at [`Self::is_dirty`] afterwards: a refresh that was asked for in the
+    /// meantime begins where the announcement before it is complete.
     pub fn poll_outgoing(&mut self, peer: PeerId, limit: usize) -> Vec<ToPeer> {
         let Some(known) = self.peers.get_mut(&peer) else {
             return Vec::new();

@@ -211,7 +211,9 @@ impl Rib {
     pub fn totals(&self) -> Totals {
         let kept = |peer: &super::peer::Peer| -> usize {
             let families = Family::ALL.into_iter();
-            families.map(|family| usize::try_from(peer.adj_rib_in.of(family).kept).unwrap_or(usize::MAX)).sum()
+            families
+                .map(|family| usize::try_from(peer.adj_rib_in.of(family).kept).unwrap_or(usize::MAX))
+                .sum()
         };
         Totals {
             destinations: self.table.len(),

@@ -171,7 +171,10 @@ impl View {
         let neighbor = self.find(selector).await?;
         let notification = bgp::message::Notification::cease(bgp::message::CeaseSubcode::AdministrativeReset);
         neighbor.commands.send(PeerCommand::Clear(notification)).await.map_err(|_| stopping())?;
-        Ok(api::Done { message: format!("neighbor {}: the session starts anew", neighbor.name), details: Vec::new() })
+        Ok(api::Done {
+            message: format!("neighbor {}: the session starts anew", neighbor.name),
+            details: Vec::new(),
+        })
     }
 
     async fn refresh(&self, selector: &str) -> Result<api::Done, api::Error> {
@@ -201,8 +204,8 @@ impl View {
             .iter()
             .zip(&statuses)
             .filter(|(_, status)| {
-                let by_address = address.is_some()
-                    && status.target.as_ref().map(|target| target.remote.ip()) == address;
+                let by_address =
+                    address.is_some() && status.target.as_ref().map(|target| target.remote.ip()) == address;
                 by_address || neighbors::peer_hostname(status).as_deref() == Some(selector)
             })
             .map(|(neighbor, _)| neighbor)

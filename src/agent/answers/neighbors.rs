@@ -102,9 +102,7 @@ impl View {
 
     fn discovered(&self, neighbor: &Neighbor) -> Option<Ipv6Addr> {
         match &neighbor.name {
-            NeighborName::Interface(name) => {
-                self.routers.get(&self.interfaces.by_name(name)?.index).copied()
-            }
+            NeighborName::Interface(name) => self.routers.get(&self.interfaces.by_name(name)?.index).copied(),
             NeighborName::Address(_) => None,
         }
     }

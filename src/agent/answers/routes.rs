@@ -176,7 +176,10 @@ impl View {
                 }),
             },
             status: status(path.status),
-            interface: path.gateway.and_then(|gateway| gateway.interface).map(|index| self.interface_name(index)),
+            interface: path
+                .gateway
+                .and_then(|gateway| gateway.interface)
+                .map(|index| self.interface_name(index)),
             attributes: attributes.as_ref().into(),
         }
     }
@@ -197,8 +200,12 @@ fn status(status: PathStatus) -> api::PathStatus {
     match status {
         PathStatus::Best => api::PathStatus::Best,
         PathStatus::Multipath => api::PathStatus::Multipath,
-        PathStatus::NotSelected(reason) => api::PathStatus::NotSelected { reason: words::reason(reason).to_owned() },
-        PathStatus::Refused(refusal) => api::PathStatus::Refused { reason: words::refusal(refusal).to_owned() },
+        PathStatus::NotSelected(reason) => {
+            api::PathStatus::NotSelected { reason: words::reason(reason).to_owned() }
+        }
+        PathStatus::Refused(refusal) => {
+            api::PathStatus::Refused { reason: words::refusal(refusal).to_owned() }
+        }
         PathStatus::Echo => api::PathStatus::Echo,
     }
 }

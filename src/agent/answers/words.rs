@@ -72,10 +72,9 @@ pub(super) fn interface(interface: &Interface, discovery: Option<&UplinkStatus>)
         mac: interface.mac.map(|mac| mac.map(|octet| format!("{octet:02x}")).join(":")),
         link_local: interface.link_local,
         addresses: interface.addresses.iter().map(ToString::to_string).collect(),
-        router: discovery.and_then(|status| status.router.as_ref()).map(|router| api::LinkRouter {
-            address: router.address,
-            heard_s: router.last_heard.as_secs(),
-        }),
+        router: discovery
+            .and_then(|status| status.router.as_ref())
+            .map(|router| api::LinkRouter { address: router.address, heard_s: router.last_heard.as_secs() }),
         discovery: discovery.map(|status| api::DiscoveryCounters {
             advertisements_sent: status.counters.advertisements_sent,
             advertisements_received: status.counters.advertisements_received,

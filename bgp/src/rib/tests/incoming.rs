@@ -33,6 +33,16 @@ fn equal_paths_of_two_tors_become_one_route_with_two_next_hops() {
 }
 
 #[test]
+fn two_sessions_to_one_router_are_one_next_hop() {
+    let mut rib = rib(Role::Host, 2);
+    rib.session_up(TWO, external(1));
+    for peer in [ONE, TWO] {
+        rib.receive(peer, reach(&from_peer(1, &[]), &["0.0.0.0/0"]));
+    }
+    assert_eq!(fib(&mut rib), BTreeMap::from([(prefix("0.0.0.0/0"), gateways(&[1]))]));
+}
+
+#[test]
 fn a_change_that_is_taken_back_is_never_given() {
     let mut rib = rib(Role::Host, 2);
     rib.receive(ONE, reach(&from_peer(1, &[]), &["20.0.0.0/8"]));

@@ -247,6 +247,23 @@ fn a_route_that_goes_and_comes_back_behind_the_walk_of_a_refresh_is_told_again()
     assert_eq!(held.prefixes(), ["1.1.1.1/32", "10.1.8.192/26", "fd00:8::/64"]);
 }
 
+/// The same, with the answer complete before the RIB came to decide on the change.
+#[test]
+fn a_route_that_was_about_to_go_during_a_refresh_is_told_again() {
+    let mut rib = fresh(external(1));
+    let mut held = Held::default();
+    drain(&mut rib, ONE, &mut held);
+    originate(&mut rib, &[]);
+    rib.refresh_requested(ONE, V6);
+    for _ in 0..3 {
+        rib.process(2);
+        held.take(rib.poll_outgoing(ONE, 10));
+    }
+    originate(&mut rib, &["1.1.1.1/32", "10.1.8.192/26", "fd00:8::/64"]);
+    drain(&mut rib, ONE, &mut held);
+    assert_eq!(held.prefixes(), ["1.1.1.1/32", "10.1.8.192/26", "fd00:8::/64"]);
+}
+
 #[test]
 fn a_new_session_is_told_everything_again() {
     let mut rib = fresh(external(1));

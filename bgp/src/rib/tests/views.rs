@@ -3,7 +3,7 @@
 use crate::policy::{Refusal, Role};
 use crate::rib::decision::Reason;
 use crate::rib::fixtures::{
-    LOCAL_AS, address, from_peer, gateway, gateways, originate, prefix, reach, rib, settle,
+    LOCAL_AS, address, external, from_peer, gateway, gateways, originate, prefix, reach, rib, settle,
 };
 use crate::rib::{Originator, PathSource, PathStatus, Rib};
 use crate::{Family, PeerId};
@@ -104,4 +104,16 @@ fn a_path_that_policy_leaves_alone_is_held_once() {
             assert!(std::sync::Arc::ptr_eq(&imported, &path.received));
         }
     }
+}
+
+#[test]
+fn what_a_session_said_is_not_shown_once_it_ended() {
+    let mut rib = filled();
+    rib.session_down(ONE);
+    rib.session_up(ONE, external(1));
+    let only_two = [(PathSource::Peer(TWO), PathStatus::Best)];
+    assert_eq!(statuses(&rib, "20.0.0.0/8"), only_two);
+    assert_eq!(rib.destination(prefix("127.0.0.0/8")), None);
+    assert_eq!(rib.received(ONE, None, 10).items, []);
+    assert_eq!(rib.lookup(address("20.0.0.1")).unwrap().paths.len(), 1);
 }
