@@ -10,7 +10,7 @@
 //! deletion names our protocol.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -20,7 +20,7 @@ use bgp::{Family, InterfaceIndex, Prefix};
 use super::entry::{Disturbance, Entry, Retry};
 use super::route::{Installed, Key, Kind, Observation, Owner, Ownership, Protocol, Route};
 use super::{Counters, LocalRoutes, Notice, RouteState, RouteStatus};
-use crate::kernel::interfaces::Interfaces;
+use crate::kernel::interfaces::{Interface, Interfaces};
 use crate::kernel::netlink::KernelError;
 
 /// The kernel takes routes with a link before we hear that the link went; what we hear meanwhile is waited for.
@@ -93,6 +93,9 @@ pub(super) struct Delta {
     entries: BTreeMap<Key, Entry>,
     local: LocalRoutes,
     interfaces: Arc<Interfaces>,
+    /// Preferred sources that the node has at present.
+    source_ipv4: Option<Ipv4Addr>,
+    source_ipv6: Option<Ipv6Addr>,
     /// To be looked at.
     dirty: BTreeSet<Key>,
     /// To be looked at later.
@@ -114,6 +117,8 @@ impl Delta {
             entries: BTreeMap::new(),
             local: LocalRoutes::default(),
             interfaces: Arc::default(),
+            source_ipv4: None,
+            source_ipv6: None,
             dirty: BTreeSet::new(),
             timers: BTreeSet::new(),
             picture: Picture::Blank,
@@ -158,21 +163,28 @@ impl Delta {
             entry.retry = None;
             self.dirty.insert(key);
         }
-        let sources = |local: &LocalRoutes| (local.preferred_source_ipv4, local.preferred_source_ipv6);
-        if sources(&before) != sources(local) {
-            self.look_at_everything();
-        }
+        self.look_up_sources();
     }
 
-    /// Replaces what is known of the links. Every route is looked at again: a next hop may have come or gone.
+    /// Replaces what is known of the links. Pods come and go with their links: only routes that the change can
+    /// matter to are looked at again.
     pub(super) fn set_interfaces(&mut self, interfaces: Arc<Interfaces>) {
-        if *self.interfaces == *interfaces {
-            return;
+        let before = std::mem::replace(&mut self.interfaces, interfaces);
+        let state = |links: &Interfaces, index| {
+            links.by_index.get(&index).map(|interface| (interface.admin_up, interface.carrier))
+        };
+        let indices = before.by_index.keys().chain(self.interfaces.by_index.keys());
+        let changed: BTreeSet<InterfaceIndex> = indices
+            .copied()
+            .filter(|&index| state(&before, index) != state(&self.interfaces, index))
+            .collect();
+        for (&key, entry) in &mut self.entries {
+            // What failed may have failed for want of the link or of its address.
+            if entry.retry.take().is_some() || entry.wants_over(&changed) {
+                self.dirty.insert(key);
+            }
         }
-        self.interfaces = interfaces;
-        // What failed may have failed for want of the link.
-        self.entries.values_mut().for_each(|entry| entry.retry = None);
-        self.look_at_everything();
+        self.look_up_sources();
     }
 
     /// What another socket than our writer's did to the table.
@@ -601,7 +613,7 @@ impl Delta {
     /// The next hops over links that run, a local repair before BGP has noticed; if none runs, those that the
     /// kernel would take.
     fn usable(&self, learned: &Gateways) -> Option<Gateways> {
-        let over = |condition: fn(&crate::kernel::interfaces::Interface) -> bool| -> Gateways {
+        let over = |condition: fn(&Interface) -> bool| -> Gateways {
             let is_usable = |gateway: &&Gateway| match gateway.interface {
                 None => true,
                 Some(index) => self.interfaces.by_index.get(&index).is_some_and(condition),
@@ -613,16 +625,26 @@ impl Delta {
             .find(|gateways| !gateways.is_empty())
     }
 
-    /// The preferred source as long as it is an address of this node: the kernel refuses any other.
     fn source(&self, family: Family) -> Option<IpAddr> {
-        let source = match family {
-            Family::Ipv4Unicast => self.local.preferred_source_ipv4.map(IpAddr::V4),
-            Family::Ipv6Unicast => self.local.preferred_source_ipv6.map(IpAddr::V6),
-        }?;
-        let is_local = |interface: &crate::kernel::interfaces::Interface| {
-            interface.addresses.iter().any(|network| network.ip() == source)
+        match family {
+            Family::Ipv4Unicast => self.source_ipv4.map(IpAddr::V4),
+            Family::Ipv6Unicast => self.source_ipv6.map(IpAddr::V6),
+        }
+    }
+
+    /// A preferred source counts as long as it is an address of this node: the kernel refuses any other.
+    fn look_up_sources(&mut self) {
+        let interfaces = &self.interfaces;
+        let is_local = |source: IpAddr| {
+            let mut addresses = interfaces.by_index.values().flat_map(|interface| &interface.addresses);
+            addresses.any(|network| network.ip() == source)
         };
-        self.interfaces.by_index.values().any(is_local).then_some(source)
+        let ipv4 = self.local.preferred_source_ipv4.filter(|&source| is_local(source.into()));
+        let ipv6 = self.local.preferred_source_ipv6.filter(|&source| is_local(source.into()));
+        if (self.source_ipv4, self.source_ipv6) != (ipv4, ipv6) {
+            (self.source_ipv4, self.source_ipv6) = (ipv4, ipv6);
+            self.look_at_everything();
+        }
     }
 }
 
