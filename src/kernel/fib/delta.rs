@@ -9,17 +9,20 @@
 //! where anything has the same destination and metric; NLM_F_REPLACE is used only over our own route. And a
 //! deletion names our protocol.
 
+mod observe;
+mod status;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bgp::rib::{FibChange, Gateway, Gateways};
-use bgp::{Family, InterfaceIndex, Prefix};
+use bgp::{Family, InterfaceIndex};
 
 use super::entry::{Disturbance, Entry, Retry};
 use super::route::{Installed, Key, Kind, Observation, Owner, Ownership, Protocol, Route};
-use super::{Counters, LocalRoutes, Notice, RouteState, RouteStatus};
+use super::{LocalRoutes, Notice};
 use crate::kernel::interfaces::{Interface, Interfaces};
 use crate::kernel::netlink::KernelError;
 
@@ -185,124 +188,6 @@ impl Delta {
             }
         }
         self.look_up_sources();
-    }
-
-    /// What another socket than our writer's did to the table.
-    pub(super) fn observe(&mut self, event: Event, cause: Cause, observation: Observation, now: Instant) {
-        let Observation { key, owner, installed } = observation;
-        match owner {
-            Owner::Ours => self.observe_ours(event, cause, key, installed, now),
-            Owner::Foreign(protocol) if key == self.ownership.key(key.prefix) => {
-                self.observe_foreign(event, key, protocol, now);
-            }
-            // With another metric: a route of its own.
-            Owner::Foreign(_) => {}
-        }
-    }
-
-    fn observe_ours(&mut self, event: Event, cause: Cause, key: Key, told: Installed, now: Instant) {
-        let entry = self.entries.entry(key).or_default();
-        let before = entry.installed.clone();
-        let doubtful = match (event, key.prefix.family()) {
-            // Perhaps older than our last write to this key, which has then made up for it.
-            _ if entry.is_unconfirmed(self.confirmed) => event != Event::Deleted,
-            (Event::Deleted, Family::Ipv4Unicast) => {
-                entry.installed = None;
-                before == Some(Installed::Several)
-            }
-            (Event::Deleted, Family::Ipv6Unicast) => {
-                entry.installed = before.clone().and_then(|before| without_legs(before, &told));
-                false
-            }
-            // A second one beside ours, or an event that is older than the last dump.
-            (Event::Added, Family::Ipv4Unicast) if before.is_some() => true,
-            (Event::Replaced, Family::Ipv4Unicast) => {
-                entry.installed = Some(told);
-                before == Some(Installed::Several) || !entry.foreign.is_empty()
-            }
-            // An IPv6 event lists all next hops that are there afterwards.
-            (Event::Added, Family::Ipv4Unicast) | (Event::Added | Event::Replaced, Family::Ipv6Unicast) => {
-                entry.installed = Some(told);
-                !entry.foreign.is_empty()
-            }
-        };
-        let changed = entry.installed != before;
-        // Just after a dump it may be older than that.
-        if doubtful || self.picture == Picture::Fresh {
-            self.doubt(key, now);
-        }
-        if changed {
-            self.disturbed(key, Disturbance::of(event, cause), now);
-        }
-    }
-
-    fn observe_foreign(&mut self, event: Event, key: Key, protocol: Protocol, now: Instant) {
-        let entry = self.entries.entry(key).or_default();
-        let alone = entry.installed.is_none();
-        let known = entry.foreign.contains(&protocol);
-        let doubtful = match (event, key.prefix.family()) {
-            // Older or newer than our last write to this key?
-            _ if entry.is_unconfirmed(self.confirmed) => true,
-            // Older or newer than the last dump?
-            _ if self.picture == Picture::Fresh => true,
-            (Event::Added, Family::Ipv4Unicast) if !known => {
-                entry.foreign.push(protocol);
-                false
-            }
-            (Event::Deleted, Family::Ipv4Unicast) => {
-                entry.remove_foreign(protocol);
-                false
-            }
-            (Event::Replaced, Family::Ipv4Unicast) if entry.foreign.is_empty() => {
-                // It took our place.
-                entry.installed = None;
-                entry.foreign.push(protocol);
-                false
-            }
-            // A second one of that protocol, or in place of one of two.
-            (Event::Added | Event::Replaced, Family::Ipv4Unicast) => true,
-            (Event::Added | Event::Replaced, Family::Ipv6Unicast) if alone => {
-                entry.foreign = vec![protocol];
-                false
-            }
-            (Event::Deleted, Family::Ipv6Unicast) if alone => {
-                entry.remove_foreign(protocol);
-                false
-            }
-            // In IPv6 next hops of one destination and metric merge into one route whoever wrote them, and
-            // go together when either is deleted. Only a dump tells what is left.
-            (Event::Added | Event::Replaced | Event::Deleted, Family::Ipv6Unicast) => true,
-        };
-        if doubtful {
-            self.doubt(key, now);
-        }
-        self.dirty.insert(key);
-    }
-
-    /// Nothing is written to the key before the table was read again.
-    fn doubt(&mut self, key: Key, now: Instant) {
-        if let Some(entry) = self.entries.get_mut(&key) {
-            entry.in_doubt = true;
-            self.resync_after(KERNEL_SETTLES, now);
-        }
-    }
-
-    /// A link went down, or away. The kernel takes the IPv4 routes over it without a word.
-    pub(super) fn link_down(&mut self, index: InterfaceIndex, now: Instant) {
-        if self.entries.values().any(|entry| entry.goes_over(index)) {
-            self.resync_after(KERNEL_SETTLES, now);
-        }
-    }
-
-    /// An address went. Kernels before 6.6 take the IPv4 routes that prefer it as source without a word.
-    pub(super) fn address_gone(&mut self, address: IpAddr, now: Instant) {
-        let sources = [
-            self.local.preferred_source_ipv4.map(IpAddr::V4),
-            self.local.preferred_source_ipv6.map(IpAddr::V6),
-        ];
-        if sources.contains(&Some(address)) {
-            self.resync_after(KERNEL_SETTLES, now);
-        }
     }
 
     /// Our own event came: what others did before it is known by now.
@@ -515,76 +400,8 @@ impl Delta {
         std::mem::take(&mut self.notices)
     }
 
-    /// Routes of the prefixes after `after`, in their order.
-    pub(super) fn routes(&self, after: Option<Prefix>, limit: usize) -> Vec<RouteStatus> {
-        let start = after.map_or(std::ops::Bound::Unbounded, |prefix| {
-            std::ops::Bound::Excluded(Key { prefix, metric: u32::MAX })
-        });
-        self.entries
-            .range((start, std::ops::Bound::Unbounded))
-            .filter_map(|(&key, entry)| self.status(key, entry))
-            .take(limit)
-            .collect()
-    }
-
-    /// How many routes there are in which state.
-    pub(super) fn counters(&self) -> Counters {
-        let mut counters = Counters { repairs: self.repairs, ..Counters::default() };
-        for status in self.entries.iter().filter_map(|(&key, entry)| self.status(key, entry)) {
-            match status.state {
-                RouteState::Installed => counters.installed += 1,
-                RouteState::Pending => counters.pending += 1,
-                RouteState::Failed(_) => counters.failed += 1,
-                RouteState::Blocked { .. } => counters.blocked += 1,
-                RouteState::Stale => counters.stale += 1,
-            }
-        }
-        counters
-    }
-
-    /// `None` for a key that holds only somebody else's route.
-    fn status(&self, key: Key, entry: &Entry) -> Option<RouteStatus> {
-        let wanted = self.wanted(key);
-        let (kind, state) = match (wanted, &entry.installed) {
-            (Wanted::Route(wanted), Some(installed)) if installed.is(&wanted) => {
-                (Some(wanted.kind), RouteState::Installed)
-            }
-            (Wanted::Route(wanted), installed) => {
-                (Some(wanted.kind), entry.waiting_state(installed.is_some()))
-            }
-            (Wanted::Unusable, _) => (entry.learned.clone().map(Kind::Unicast), RouteState::Pending),
-            (Wanted::Nothing, Some(installed)) => (
-                match installed {
-                    Installed::Route(route) => Some(route.kind.clone()),
-                    Installed::Irregular | Installed::Several => None,
-                },
-                if entry.inherited { RouteState::Stale } else { RouteState::Pending },
-            ),
-            (Wanted::Nothing, None) => return None,
-        };
-        Some(RouteStatus { prefix: key.prefix, metric: key.metric, kind, state })
-    }
-
     fn look_at_everything(&mut self) {
         self.dirty.extend(self.entries.keys());
-    }
-
-    fn disturbed(&mut self, key: Key, disturbance: Option<Disturbance>, now: Instant) {
-        let wanted = self.wanted(key);
-        let Some(entry) = self.entries.get_mut(&key) else { return };
-        self.dirty.insert(key);
-        let as_wanted = match (&wanted, &entry.installed) {
-            (Wanted::Route(wanted), Some(installed)) => installed.is(wanted),
-            (Wanted::Route(_), None) => false,
-            (Wanted::Nothing | Wanted::Unusable, installed) => installed.is_none(),
-        };
-        if as_wanted {
-            return;
-        }
-        match disturbance {
-            Some(disturbance) => self.notices.extend(entry.disturb(disturbance, key.prefix, now)),
-            None => entry.hold_until(now + KERNEL_SETTLES),
-        }
     }
 
     /// What should be at a key, by what the RIB and this node want and by the links there are.
@@ -646,14 +463,6 @@ impl Delta {
             self.look_at_everything();
         }
     }
-}
-
-/// What is left of a route when the next hops of another are taken out of it.
-fn without_legs(installed: Installed, gone: &Installed) -> Option<Installed> {
-    let (Installed::Route(route), Installed::Route(gone)) = (installed, gone) else { return None };
-    let (Kind::Unicast(legs), Kind::Unicast(gone)) = (&route.kind, &gone.kind) else { return None };
-    let left: Gateways = legs.iter().filter(|leg| !gone.contains(leg)).copied().collect();
-    (!left.is_empty()).then(|| Installed::Route(Route { kind: Kind::Unicast(left), source: route.source }))
 }
 
 #[cfg(test)]

@@ -3,9 +3,10 @@
 use std::collections::VecDeque;
 use std::net::IpAddr;
 
-use bgp::InterfaceIndex;
+use bgp::Prefix;
 use proptest::prelude::*;
 
+use super::super::Counters;
 use super::*;
 use crate::kernel::interfaces::Interface;
 
