@@ -1,7 +1,7 @@
 //! Links and their addresses as a snapshot that follows the kernel.
 //!
 //! In: the kernel's events on one socket, dumps over another. Out: a new [`Interfaces`] on a watch channel
-//! whenever something in it changed. [`table`] is the pure half, [`monitor`] the task.
+//! whenever something in it changed. `table` is the pure half, `monitor` the task.
 
 mod monitor;
 mod table;

@@ -78,7 +78,7 @@ pub enum DumpError {
     /// The receive buffer was too small.
     #[error("netlink receive buffer overran")]
     Overrun,
-    /// Nothing came for [`ANSWER_TIMEOUT`].
+    /// Nothing came for five seconds.
     #[error("no answer from the kernel")]
     Timeout,
 }

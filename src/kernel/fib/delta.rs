@@ -9,18 +9,21 @@
 //! where anything has the same destination and metric; NLM_F_REPLACE is used only over our own route. And a
 //! deletion names our protocol.
 
+mod observe;
+mod status;
+
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bgp::rib::{FibChange, Gateway, Gateways};
-use bgp::{Family, InterfaceIndex, Prefix};
+use bgp::{Family, InterfaceIndex};
 
 use super::entry::{Disturbance, Entry, Retry};
 use super::route::{Installed, Key, Kind, Observation, Owner, Ownership, Protocol, Route};
-use super::{Counters, LocalRoutes, Notice, RouteState, RouteStatus};
-use crate::kernel::interfaces::Interfaces;
+use super::{LocalRoutes, Notice};
+use crate::kernel::interfaces::{Interface, Interfaces};
 use crate::kernel::netlink::KernelError;
 
 /// The kernel takes routes with a link before we hear that the link went; what we hear meanwhile is waited for.
@@ -93,6 +96,9 @@ pub(super) struct Delta {
     entries: BTreeMap<Key, Entry>,
     local: LocalRoutes,
     interfaces: Arc<Interfaces>,
+    /// Preferred sources that the node has at present.
+    source_ipv4: Option<Ipv4Addr>,
+    source_ipv6: Option<Ipv6Addr>,
     /// To be looked at.
     dirty: BTreeSet<Key>,
     /// To be looked at later.
@@ -114,6 +120,8 @@ impl Delta {
             entries: BTreeMap::new(),
             local: LocalRoutes::default(),
             interfaces: Arc::default(),
+            source_ipv4: None,
+            source_ipv6: None,
             dirty: BTreeSet::new(),
             timers: BTreeSet::new(),
             picture: Picture::Blank,
@@ -158,139 +166,28 @@ impl Delta {
             entry.retry = None;
             self.dirty.insert(key);
         }
-        let sources = |local: &LocalRoutes| (local.preferred_source_ipv4, local.preferred_source_ipv6);
-        if sources(&before) != sources(local) {
-            self.look_at_everything();
-        }
+        self.look_up_sources();
     }
 
-    /// Replaces what is known of the links. Every route is looked at again: a next hop may have come or gone.
+    /// Replaces what is known of the links. Pods come and go with their links: only routes that the change can
+    /// matter to are looked at again.
     pub(super) fn set_interfaces(&mut self, interfaces: Arc<Interfaces>) {
-        if *self.interfaces == *interfaces {
-            return;
-        }
-        self.interfaces = interfaces;
-        // What failed may have failed for want of the link.
-        self.entries.values_mut().for_each(|entry| entry.retry = None);
-        self.look_at_everything();
-    }
-
-    /// What another socket than our writer's did to the table.
-    pub(super) fn observe(&mut self, event: Event, cause: Cause, observation: Observation, now: Instant) {
-        let Observation { key, owner, installed } = observation;
-        match owner {
-            Owner::Ours => self.observe_ours(event, cause, key, installed, now),
-            Owner::Foreign(protocol) if key == self.ownership.key(key.prefix) => {
-                self.observe_foreign(event, key, protocol, now);
-            }
-            // With another metric: a route of its own.
-            Owner::Foreign(_) => {}
-        }
-    }
-
-    fn observe_ours(&mut self, event: Event, cause: Cause, key: Key, told: Installed, now: Instant) {
-        let entry = self.entries.entry(key).or_default();
-        let before = entry.installed.clone();
-        let doubtful = match (event, key.prefix.family()) {
-            // Perhaps older than our last write to this key, which has then made up for it.
-            _ if entry.is_unconfirmed(self.confirmed) => event != Event::Deleted,
-            (Event::Deleted, Family::Ipv4Unicast) => {
-                entry.installed = None;
-                before == Some(Installed::Several)
-            }
-            (Event::Deleted, Family::Ipv6Unicast) => {
-                entry.installed = before.clone().and_then(|before| without_legs(before, &told));
-                false
-            }
-            // A second one beside ours, or an event that is older than the last dump.
-            (Event::Added, Family::Ipv4Unicast) if before.is_some() => true,
-            (Event::Replaced, Family::Ipv4Unicast) => {
-                entry.installed = Some(told);
-                before == Some(Installed::Several) || !entry.foreign.is_empty()
-            }
-            // An IPv6 event lists all next hops that are there afterwards.
-            (Event::Added, Family::Ipv4Unicast) | (Event::Added | Event::Replaced, Family::Ipv6Unicast) => {
-                entry.installed = Some(told);
-                !entry.foreign.is_empty()
-            }
+        let before = std::mem::replace(&mut self.interfaces, interfaces);
+        let state = |links: &Interfaces, index| {
+            links.by_index.get(&index).map(|interface| (interface.admin_up, interface.carrier))
         };
-        let changed = entry.installed != before;
-        // Just after a dump it may be older than that.
-        if doubtful || self.picture == Picture::Fresh {
-            self.doubt(key, now);
-        }
-        if changed {
-            self.disturbed(key, Disturbance::of(event, cause), now);
-        }
-    }
-
-    fn observe_foreign(&mut self, event: Event, key: Key, protocol: Protocol, now: Instant) {
-        let entry = self.entries.entry(key).or_default();
-        let alone = entry.installed.is_none();
-        let known = entry.foreign.contains(&protocol);
-        let doubtful = match (event, key.prefix.family()) {
-            // Older or newer than our last write to this key?
-            _ if entry.is_unconfirmed(self.confirmed) => true,
-            // Older or newer than the last dump?
-            _ if self.picture == Picture::Fresh => true,
-            (Event::Added, Family::Ipv4Unicast) if !known => {
-                entry.foreign.push(protocol);
-                false
+        let indices = before.by_index.keys().chain(self.interfaces.by_index.keys());
+        let changed: BTreeSet<InterfaceIndex> = indices
+            .copied()
+            .filter(|&index| state(&before, index) != state(&self.interfaces, index))
+            .collect();
+        for (&key, entry) in &mut self.entries {
+            // What failed may have failed for want of the link or of its address.
+            if entry.retry.take().is_some() || entry.wants_over(&changed) {
+                self.dirty.insert(key);
             }
-            (Event::Deleted, Family::Ipv4Unicast) => {
-                entry.remove_foreign(protocol);
-                false
-            }
-            (Event::Replaced, Family::Ipv4Unicast) if entry.foreign.is_empty() => {
-                // It took our place.
-                entry.installed = None;
-                entry.foreign.push(protocol);
-                false
-            }
-            // A second one of that protocol, or in place of one of two.
-            (Event::Added | Event::Replaced, Family::Ipv4Unicast) => true,
-            (Event::Added | Event::Replaced, Family::Ipv6Unicast) if alone => {
-                entry.foreign = vec![protocol];
-                false
-            }
-            (Event::Deleted, Family::Ipv6Unicast) if alone => {
-                entry.remove_foreign(protocol);
-                false
-            }
-            // In IPv6 next hops of one destination and metric merge into one route whoever wrote them, and
-            // go together when either is deleted. Only a dump tells what is left.
-            (Event::Added | Event::Replaced | Event::Deleted, Family::Ipv6Unicast) => true,
-        };
-        if doubtful {
-            self.doubt(key, now);
         }
-        self.dirty.insert(key);
-    }
-
-    /// Nothing is written to the key before the table was read again.
-    fn doubt(&mut self, key: Key, now: Instant) {
-        if let Some(entry) = self.entries.get_mut(&key) {
-            entry.in_doubt = true;
-            self.resync_after(KERNEL_SETTLES, now);
-        }
-    }
-
-    /// A link went down, or away. The kernel takes the IPv4 routes over it without a word.
-    pub(super) fn link_down(&mut self, index: InterfaceIndex, now: Instant) {
-        if self.entries.values().any(|entry| entry.goes_over(index)) {
-            self.resync_after(KERNEL_SETTLES, now);
-        }
-    }
-
-    /// An address went. Kernels before 6.6 take the IPv4 routes that prefer it as source without a word.
-    pub(super) fn address_gone(&mut self, address: IpAddr, now: Instant) {
-        let sources = [
-            self.local.preferred_source_ipv4.map(IpAddr::V4),
-            self.local.preferred_source_ipv6.map(IpAddr::V6),
-        ];
-        if sources.contains(&Some(address)) {
-            self.resync_after(KERNEL_SETTLES, now);
-        }
+        self.look_up_sources();
     }
 
     /// Our own event came: what others did before it is known by now.
@@ -503,82 +400,8 @@ impl Delta {
         std::mem::take(&mut self.notices)
     }
 
-    /// Routes of the prefixes after `after`, in their order.
-    pub(super) fn routes(&self, after: Option<Prefix>, limit: usize) -> Vec<RouteStatus> {
-        let start = after.map_or(std::ops::Bound::Unbounded, |prefix| {
-            std::ops::Bound::Excluded(Key { prefix, metric: u32::MAX })
-        });
-        self.entries
-            .range((start, std::ops::Bound::Unbounded))
-            .filter_map(|(&key, entry)| self.status(key, entry))
-            .take(limit)
-            .collect()
-    }
-
-    /// One prefix, at every metric.
-    pub(super) fn route(&self, prefix: Prefix) -> Vec<RouteStatus> {
-        let range = Key { prefix, metric: 0 }..=Key { prefix, metric: u32::MAX };
-        self.entries.range(range).filter_map(|(&key, entry)| self.status(key, entry)).collect()
-    }
-
-    /// How many routes there are in which state.
-    pub(super) fn counters(&self) -> Counters {
-        let mut counters = Counters { repairs: self.repairs, ..Counters::default() };
-        for status in self.entries.iter().filter_map(|(&key, entry)| self.status(key, entry)) {
-            match status.state {
-                RouteState::Installed => counters.installed += 1,
-                RouteState::Pending => counters.pending += 1,
-                RouteState::Failed(_) => counters.failed += 1,
-                RouteState::Blocked { .. } => counters.blocked += 1,
-                RouteState::Stale => counters.stale += 1,
-            }
-        }
-        counters
-    }
-
-    /// `None` for a key that holds only somebody else's route.
-    fn status(&self, key: Key, entry: &Entry) -> Option<RouteStatus> {
-        let wanted = self.wanted(key);
-        let (kind, source, state) = match (wanted, &entry.installed) {
-            (Wanted::Route(wanted), Some(installed)) if installed.is(&wanted) => {
-                (Some(wanted.kind), wanted.source, RouteState::Installed)
-            }
-            (Wanted::Route(wanted), installed) => {
-                (Some(wanted.kind), wanted.source, entry.waiting_state(installed.is_some()))
-            }
-            (Wanted::Unusable, _) => (entry.learned.clone().map(Kind::Unicast), None, RouteState::Pending),
-            (Wanted::Nothing, Some(installed)) => {
-                let (kind, source) = match installed {
-                    Installed::Route(route) => (Some(route.kind.clone()), route.source),
-                    Installed::Irregular | Installed::Several => (None, None),
-                };
-                (kind, source, if entry.inherited { RouteState::Stale } else { RouteState::Pending })
-            }
-            (Wanted::Nothing, None) => return None,
-        };
-        Some(RouteStatus { prefix: key.prefix, metric: key.metric, kind, source, state })
-    }
-
     fn look_at_everything(&mut self) {
         self.dirty.extend(self.entries.keys());
-    }
-
-    fn disturbed(&mut self, key: Key, disturbance: Option<Disturbance>, now: Instant) {
-        let wanted = self.wanted(key);
-        let Some(entry) = self.entries.get_mut(&key) else { return };
-        self.dirty.insert(key);
-        let as_wanted = match (&wanted, &entry.installed) {
-            (Wanted::Route(wanted), Some(installed)) => installed.is(wanted),
-            (Wanted::Route(_), None) => false,
-            (Wanted::Nothing | Wanted::Unusable, installed) => installed.is_none(),
-        };
-        if as_wanted {
-            return;
-        }
-        match disturbance {
-            Some(disturbance) => self.notices.extend(entry.disturb(disturbance, key.prefix, now)),
-            None => entry.hold_until(now + KERNEL_SETTLES),
-        }
     }
 
     /// What should be at a key, by what the RIB and this node want and by the links there are.
@@ -607,7 +430,7 @@ impl Delta {
     /// The next hops over links that run, a local repair before BGP has noticed; if none runs, those that the
     /// kernel would take.
     fn usable(&self, learned: &Gateways) -> Option<Gateways> {
-        let over = |condition: fn(&crate::kernel::interfaces::Interface) -> bool| -> Gateways {
+        let over = |condition: fn(&Interface) -> bool| -> Gateways {
             let is_usable = |gateway: &&Gateway| match gateway.interface {
                 None => true,
                 Some(index) => self.interfaces.by_index.get(&index).is_some_and(condition),
@@ -619,25 +442,27 @@ impl Delta {
             .find(|gateways| !gateways.is_empty())
     }
 
-    /// The preferred source as long as it is an address of this node: the kernel refuses any other.
     fn source(&self, family: Family) -> Option<IpAddr> {
-        let source = match family {
-            Family::Ipv4Unicast => self.local.preferred_source_ipv4.map(IpAddr::V4),
-            Family::Ipv6Unicast => self.local.preferred_source_ipv6.map(IpAddr::V6),
-        }?;
-        let is_local = |interface: &crate::kernel::interfaces::Interface| {
-            interface.addresses.iter().any(|network| network.ip() == source)
-        };
-        self.interfaces.by_index.values().any(is_local).then_some(source)
+        match family {
+            Family::Ipv4Unicast => self.source_ipv4.map(IpAddr::V4),
+            Family::Ipv6Unicast => self.source_ipv6.map(IpAddr::V6),
+        }
     }
-}
 
-/// What is left of a route when the next hops of another are taken out of it.
-fn without_legs(installed: Installed, gone: &Installed) -> Option<Installed> {
-    let (Installed::Route(route), Installed::Route(gone)) = (installed, gone) else { return None };
-    let (Kind::Unicast(legs), Kind::Unicast(gone)) = (&route.kind, &gone.kind) else { return None };
-    let left: Gateways = legs.iter().filter(|leg| !gone.contains(leg)).copied().collect();
-    (!left.is_empty()).then(|| Installed::Route(Route { kind: Kind::Unicast(left), source: route.source }))
+    /// A preferred source counts as long as it is an address of this node: the kernel refuses any other.
+    fn look_up_sources(&mut self) {
+        let interfaces = &self.interfaces;
+        let is_local = |source: IpAddr| {
+            let mut addresses = interfaces.by_index.values().flat_map(|interface| &interface.addresses);
+            addresses.any(|network| network.ip() == source)
+        };
+        let ipv4 = self.local.preferred_source_ipv4.filter(|&source| is_local(source.into()));
+        let ipv6 = self.local.preferred_source_ipv6.filter(|&source| is_local(source.into()));
+        if (self.source_ipv4, self.source_ipv6) != (ipv4, ipv6) {
+            (self.source_ipv4, self.source_ipv6) = (ipv4, ipv6);
+            self.look_at_everything();
+        }
+    }
 }
 
 #[cfg(test)]

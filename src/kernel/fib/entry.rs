@@ -1,8 +1,9 @@
 //! What is known of one key: what is wanted there, what is there, and what stands in the way.
 
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
-use bgp::rib::Gateways;
+use bgp::rib::{Gateway, Gateways};
 use bgp::{InterfaceIndex, Prefix};
 
 use super::delta::{Cause, Event};
@@ -115,6 +116,12 @@ impl Entry {
             Some(Installed::Irregular | Installed::Several) => true,
             Some(Installed::Route(Route { kind: Kind::Blackhole, .. })) | None => false,
         }
+    }
+
+    /// Whether a wanted next hop is on one of those links.
+    pub(super) fn wants_over(&self, links: &BTreeSet<InterfaceIndex>) -> bool {
+        let is_over = |gateway: &Gateway| gateway.interface.is_some_and(|index| links.contains(&index));
+        self.learned.as_ref().is_some_and(|gateways| gateways.iter().any(is_over))
     }
 
     /// Whether what others are told to have done may be older than our own last write.

@@ -2,8 +2,8 @@
 //!
 //! In: batches of changes from the RIB, what this node itself wants ([`LocalRoutes`]), the links, questions
 //! from the control API, and the kernel's own events. Out: routes in the kernel. Desired and installed are two
-//! maps ([`delta`]); [`route`] alone says which kernel routes are ours; [`writer`] is how changes reach the
-//! kernel, and the seam for nexthop objects; [`task`] waits and acts.
+//! maps (`delta`); `route` alone says which kernel routes are ours; `writer` is how changes reach the
+//! kernel, and the seam for nexthop objects; `task` waits and acts.
 //!
 //! Routes outlive the task: it never deletes them when it ends, and the next one inherits them.
 

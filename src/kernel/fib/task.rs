@@ -149,6 +149,7 @@ impl Task {
                 Input::Due => self.work().await,
             }
             log(self.delta.take_notices());
+            self.report_progress();
         }
     }
 
@@ -210,7 +211,7 @@ impl Task {
         self.drain_events();
         let operations = self.delta.poll_operations(now, OPERATIONS);
         if operations.is_empty() {
-            return self.report_progress(now);
+            return;
         }
         match self.writer.write(&operations).await {
             Ok(outcomes) => {
@@ -224,9 +225,6 @@ impl Task {
             }
             Err(error) => self.writer_failed(&error, &operations),
         }
-        if self.delta.backlog() == 0 {
-            self.report_progress(now);
-        }
     }
 
     fn writer_failed(&mut self, error: &WriteError, operations: &[super::delta::Operation]) {
@@ -234,7 +232,11 @@ impl Task {
         let now = Instant::now();
         operations.iter().for_each(|operation| self.delta.lost(operation, now));
         match Writer::open(self.settings.ownership) {
-            Ok(writer) => self.writer = writer,
+            // A new socket counts its messages from the beginning.
+            Ok(writer) => {
+                self.writer = writer;
+                self.last_write = 0;
+            }
             // The old one fails again, and this is tried again after the next dump.
             Err(error) => {
                 tracing::error!(%error, "cannot open a netlink socket");
@@ -334,12 +336,14 @@ impl Task {
         }
     }
 
-    fn report_progress(&mut self, now: Instant) {
+    /// Once for each time that everything asked for is done.
+    fn report_progress(&mut self) {
         let Some(first_batch) = self.progress.first_batch else { return };
-        if self.delta.backlog() > 0 || std::mem::replace(&mut self.progress.settled, true) {
+        let busy = self.delta.backlog() > 0 || self.delta.resync_at().is_some();
+        if busy || std::mem::replace(&mut self.progress.settled, true) {
             return;
         }
-        let elapsed = now.duration_since(first_batch);
+        let elapsed = first_batch.elapsed();
         let operations = self.progress.operations;
         if self.progress.converged && !std::mem::replace(&mut self.progress.reported, true) {
             let counters = self.delta.counters();

@@ -3,9 +3,10 @@
 use std::collections::VecDeque;
 use std::net::IpAddr;
 
-use bgp::InterfaceIndex;
+use bgp::Prefix;
 use proptest::prelude::*;
 
+use super::super::Counters;
 use super::*;
 use crate::kernel::interfaces::Interface;
 
@@ -354,11 +355,11 @@ proptest! {
         }
         world.rest();
         prop_assert_eq!(foreign_routes(&world.kernel), expected.foreign.clone());
-        for which in 0..PREFIXES.len() {
+        for (which, prefix) in PREFIXES.into_iter().enumerate() {
             let has: Vec<Route> = world.kernel.of(key(which), Owner::Ours).into_iter().cloned().collect();
             let wanted = Vec::from_iter(expected.ours(which));
             let blocked = !expected.foreign[&key(which)].is_empty();
-            prop_assert!(has == wanted || (blocked && has.is_empty()), "{}: {:?}, not {:?}", PREFIXES[which], has, wanted);
+            prop_assert!(has == wanted || (blocked && has.is_empty()), "{}: {:?}, not {:?}", prefix, has, wanted);
         }
         let counters = world.delta.counters();
         prop_assert_eq!((counters.pending, counters.failed, counters.stale), (0, 0, 0));

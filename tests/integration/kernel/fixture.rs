@@ -1,0 +1,202 @@
+//! A namespace with two uplinks, and a FIB task in it.
+
+use std::future::Future;
+use std::process::Command;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bgp::rib::{FibChange, Gateway, Gateways};
+use bgp::{InterfaceIndex, Prefix};
+use selvedge::kernel::fib::{
+    self, Batch, Counters, Inputs, LocalRoutes, Ownership, Request, RouteState, RouteStatus, Settings,
+};
+use selvedge::kernel::interfaces::{self, Interfaces};
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::{JoinHandle, LocalSet};
+
+pub(super) const OURS: Ownership = Ownership { protocol: 186, table: 254, metric: 20 };
+/// Longer than anything here takes on a busy machine.
+pub(super) const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Runs a test in a namespace with two uplinks `ens3` and `ens4` (their other ends are `ens31` and `ens41`) and the loopback
+/// addresses 1.1.1.1 and fd00::1.
+pub(super) fn in_namespace<F: Future<Output = ()>>(test: impl FnOnce() -> F + Send + 'static) {
+    // SAFETY: asks for the effective user only.
+    assert_eq!(unsafe { libc::geteuid() }, 0, "this test needs root: it makes a network namespace");
+    let thread = std::thread::spawn(move || {
+        // SAFETY: moves only this thread to a new namespace; no memory is involved.
+        assert_eq!(unsafe { libc::unshare(libc::CLONE_NEWNET) }, 0, "{}", std::io::Error::last_os_error());
+        ip("link set lo up");
+        ip("address add 1.1.1.1/32 dev lo");
+        ip("address add fd00::1/128 dev lo");
+        uplink("ens3");
+        uplink("ens4");
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        LocalSet::new().block_on(&runtime, test());
+    });
+    thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+}
+
+pub(super) fn uplink(name: &str) {
+    ip(&format!("link add name {name} type veth peer name {name}1"));
+    ip(&format!("link set {name} up"));
+    ip(&format!("link set {name}1 up"));
+}
+
+/// Runs `ip` in this thread's namespace.
+pub(super) fn ip(arguments: &str) -> String {
+    let output = Command::new("ip").args(arguments.split(' ')).output().unwrap();
+    assert!(output.status.success(), "ip {arguments}: {}", String::from_utf8_lossy(&output.stderr));
+    // One line for each route.
+    String::from_utf8(output.stdout).unwrap().replace("\n\t", " ").replace("  ", " ").trim().to_owned()
+}
+
+pub(super) fn index(name: &str) -> u32 {
+    let text = ip(&format!("-o link show dev {name}"));
+    text.split(':').next().unwrap().parse().unwrap()
+}
+
+pub(super) fn prefix(text: &str) -> Prefix {
+    text.parse().unwrap()
+}
+
+pub(super) fn gateways(list: &[(&str, &str)]) -> Gateways {
+    let mut gateways: Gateways = list
+        .iter()
+        .map(|(address, link)| Gateway {
+            address: address.parse().unwrap(),
+            interface: (!link.is_empty()).then(|| InterfaceIndex(index(link))),
+        })
+        .collect();
+    gateways.sort_unstable();
+    gateways
+}
+
+pub(super) fn route(to: &str, via: &[(&str, &str)]) -> FibChange {
+    FibChange { prefix: prefix(to), gateways: (!via.is_empty()).then(|| gateways(via)) }
+}
+
+/// A FIB task with the links it follows, and its inputs.
+pub(super) struct Fib {
+    pub(super) batches: mpsc::Sender<Batch>,
+    pub(super) local: watch::Sender<Arc<LocalRoutes>>,
+    pub(super) interfaces: watch::Receiver<Arc<Interfaces>>,
+    pub(super) requests: mpsc::Sender<Request>,
+    pub(super) task: JoinHandle<()>,
+    pub(super) monitor: JoinHandle<()>,
+}
+
+impl Fib {
+    pub(super) async fn start() -> Self {
+        Self::start_with(Settings {
+            ownership: OURS,
+            sweep_after: Settings::SWEEP_AFTER,
+            event_buffer: 8 << 20,
+        })
+        .await
+    }
+
+    pub(super) async fn start_with(settings: Settings) -> Self {
+        let (monitor, interfaces) = interfaces::start().await.unwrap();
+        let local = LocalRoutes {
+            preferred_source_ipv4: Some("1.1.1.1".parse().unwrap()),
+            preferred_source_ipv6: Some("fd00::1".parse().unwrap()),
+            ..LocalRoutes::default()
+        };
+        let (local, local_receiver) = watch::channel(Arc::new(local));
+        let (batches, batch_receiver) = mpsc::channel(2);
+        let (requests, request_receiver) = mpsc::channel(2);
+        let inputs = Inputs {
+            batches: batch_receiver,
+            local: local_receiver,
+            interfaces: interfaces.clone(),
+            requests: request_receiver,
+        };
+        let task = tokio::task::spawn_local(async move { fib::run(settings, inputs).await.unwrap() });
+        let monitor = tokio::task::spawn_local(monitor.run());
+        Self { batches, local, interfaces, requests, task, monitor }
+    }
+
+    pub(super) async fn want(&self, changes: impl IntoIterator<Item = FibChange>) {
+        self.send(Batch { changes: changes.into_iter().collect(), converged: false }).await;
+    }
+
+    pub(super) async fn converged(&self) {
+        self.send(Batch { changes: Vec::new(), converged: true }).await;
+    }
+
+    /// Until the task has taken it: what is asked afterwards is answered with it.
+    pub(super) async fn send(&self, batch: Batch) {
+        self.batches.send(batch).await.unwrap();
+        while self.batches.capacity() < self.batches.max_capacity() {
+            tokio::task::yield_now().await;
+        }
+    }
+
+    pub(super) fn blackholes(&self, prefixes: &[&str]) {
+        self.local.send_modify(|local| {
+            Arc::make_mut(local).blackholes = prefixes.iter().map(|text| prefix(text)).collect();
+        });
+    }
+
+    pub(super) async fn counters(&self) -> Counters {
+        let (reply, answer) = oneshot::channel();
+        self.requests.send(Request::Counters { reply }).await.unwrap();
+        answer.await.unwrap()
+    }
+
+    pub(super) async fn routes(&self) -> Vec<RouteStatus> {
+        let (mut all, mut after) = (Vec::new(), None);
+        loop {
+            let (reply, answer) = oneshot::channel();
+            self.requests.send(Request::Routes { after, limit: 100, reply }).await.unwrap();
+            let page = answer.await.unwrap();
+            let Some(last) = page.last() else { return all };
+            after = Some(last.prefix);
+            all.extend(page);
+        }
+    }
+
+    pub(super) async fn state(&self, to: &str) -> Option<RouteState> {
+        self.routes().await.into_iter().find(|status| status.prefix == prefix(to)).map(|status| status.state)
+    }
+
+    /// Until the task says so.
+    pub(super) async fn until(&self, what: &str, mut holds: impl FnMut(&Counters) -> bool) {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let counters = self.counters().await;
+            if holds(&counters) {
+                return;
+            }
+            assert!(Instant::now() < deadline, "{what}: {counters:?}, {:?}", self.routes().await);
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    }
+
+    pub(super) async fn installed(&self, routes: usize) {
+        self.until("installed", |c| c.installed == routes && c.pending == 0 && c.failed == 0).await;
+    }
+
+    /// Ends both tasks as a stop does.
+    pub(super) async fn stop(self) {
+        let Self { batches, local, interfaces, requests, task, monitor } = self;
+        drop((batches, local, requests));
+        task.await.unwrap();
+        drop(interfaces);
+        monitor.await.unwrap();
+    }
+}
+
+/// The table as `ip` shows it, by polling: for changes that no answer of the task can announce.
+pub(super) async fn shows(arguments: &str, expected: impl Fn(&str) -> bool) -> String {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let text = ip(arguments);
+        if expected(&text) {
+            return text;
+        }
+        assert!(Instant::now() < deadline, "ip {arguments}: {text}");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
