@@ -284,8 +284,10 @@ fn await_adopted(node: &Host) {
             state.is_some_and(|state| state.eq_ignore_ascii_case("established"))
         };
         let fib = node.agent()?.bgpctl_json(&["show", "fib"])?;
-        let stale = fib.pointer("/counters/stale").and_then(serde_json::Value::as_u64);
-        Ok((neighbors.filter(is_up).count() == BOTH.len() && stale == Some(0)).then_some(()))
+        let is_stale =
+            |route: &serde_json::Value| route.pointer("/status/is").is_some_and(|is| is == "stale");
+        let adopted = fib.as_array().is_some_and(|routes| !routes.iter().any(is_stale));
+        Ok((neighbors.filter(is_up).count() == BOTH.len() && adopted).then_some(()))
     })
     .unwrap();
 }
