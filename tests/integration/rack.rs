@@ -166,7 +166,7 @@ fn a_killed_agent_loses_no_packet_and_its_successor_none_either() {
     agent.kill().unwrap();
     assert_eq!(netns.routes().unwrap(), before, "a crash leaves the kernel as it was");
     agent.start_again(netns).unwrap();
-    await_sessions(&rack.nodes[0], 2);
+    await_adopted(&rack.nodes[0]);
     rack.await_node_converged(&rack.nodes[0], CONVERGENCE).unwrap();
 
     for train in trains {
@@ -230,7 +230,7 @@ fn a_route_of_another_protocol_is_never_touched() {
     let (agent, netns) = rack.nodes[0].agent_mut().unwrap();
     agent.kill().unwrap();
     agent.start_again(netns).unwrap();
-    await_sessions(&rack.nodes[0], 2);
+    await_adopted(&rack.nodes[0]);
     rack.await_node_converged(&rack.nodes[0], CONVERGENCE).unwrap();
     assert!(rack.nodes[0].netns.route(foreign).unwrap().is_some());
 }
@@ -272,9 +272,10 @@ fn whole_packets_pass_without_fragments_and_nothing_is_encapsulated() {
     }
 }
 
-/// Waits until the agent says that so many of its neighbors are established.
-fn await_sessions(node: &Host, wanted: usize) {
-    eventually("sessions of the new agent", CONVERGENCE, || {
+/// Waits until a successor has both sessions and has confirmed or swept every route that it inherited: that is when its
+/// start is over, and what could go wrong has.
+fn await_adopted(node: &Host) {
+    eventually("a successor that has taken over", CONVERGENCE, || {
         let summary = node.agent()?.bgpctl_json(&["show", "summary"])?;
         let neighbors =
             summary.get("neighbors").and_then(|neighbors| neighbors.as_array()).into_iter().flatten();
@@ -282,7 +283,11 @@ fn await_sessions(node: &Host, wanted: usize) {
             let state = neighbor.get("state").and_then(|state| state.as_str());
             state.is_some_and(|state| state.eq_ignore_ascii_case("established"))
         };
-        Ok((neighbors.filter(is_up).count() >= wanted).then_some(()))
+        let fib = node.agent()?.bgpctl_json(&["show", "fib"])?;
+        let is_stale =
+            |route: &serde_json::Value| route.pointer("/status/is").is_some_and(|is| is == "stale");
+        let adopted = fib.as_array().is_some_and(|routes| !routes.iter().any(is_stale));
+        Ok((neighbors.filter(is_up).count() == BOTH.len() && adopted).then_some(()))
     })
     .unwrap();
 }
