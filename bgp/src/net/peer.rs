@@ -83,7 +83,7 @@ pub enum PeerCommand {
     Configure(PeerConfig),
     /// End the session with this NOTIFICATION and begin anew.
     Clear(Notification),
-    /// Ask the peer to send everything again.
+    /// Ask the peer to send everything again, and send everything again ourselves.
     Refresh(oneshot::Sender<RefreshAnswer>),
     /// For people.
     Status(oneshot::Sender<PeerStatus>),
@@ -94,7 +94,7 @@ pub enum PeerCommand {
 /// What became of [`PeerCommand::Refresh`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RefreshAnswer {
-    /// The request is on its way.
+    /// The request is on its way, and our routes are.
     Sent,
     /// There is no session.
     NotEstablished,
@@ -355,6 +355,8 @@ impl Task {
         for family in negotiated.codec.families.iter() {
             let refresh = RouteRefresh { family: family.into(), kind: RefreshKind::Request };
             self.session.send_refresh(refresh, now());
+            // And the other way round, as if the peer had asked.
+            self.backlog.push_back(ToRib::Refresh { peer: self.id, family, kind: RefreshKind::Request });
         }
         RefreshAnswer::Sent
     }
