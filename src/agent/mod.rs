@@ -21,7 +21,7 @@ use bgp::net::{
     Accepted, Peer, PeerChange, PeerCommand, PeerEvent, PeerSettings, RibHandle, RibSettings, Target,
 };
 use bgp::policy::Role;
-use bgp::rib::{PeerConfig, RibConfig};
+use bgp::rib::{Gateway, PeerConfig, RibConfig};
 use bgp::session::Stop;
 use bgp::{InterfaceIndex, PeerId, RouterId};
 use tokio::signal::unix::{SignalKind, signal};
@@ -206,6 +206,8 @@ struct Agent {
     rib: RibHandle,
     fib: mpsc::Sender<fib::Request>,
     local_routes: watch::Sender<Arc<LocalRoutes>>,
+    /// Neighbors on links whose session was lost and is not back: the FIB stops using them at once.
+    lost_gateways: watch::Sender<Arc<BTreeSet<Gateway>>>,
     uplinks: watch::Sender<Arc<Uplinks>>,
     discovery: mpsc::Sender<nd::Command>,
     keys: watch::Sender<listen::Keys>,
@@ -227,8 +229,14 @@ impl Agent {
         let (local_routes, local) = watch::channel(Arc::new(origin.local.clone()));
         let (batches, from_rib) = mpsc::channel(FIB_QUEUE);
         let (fib, fib_requests) = mpsc::channel(QUEUE);
-        let inputs =
-            fib::Inputs { batches: from_rib, local, interfaces: interfaces.clone(), requests: fib_requests };
+        let (lost_gateways, dead) = watch::channel(Arc::default());
+        let inputs = fib::Inputs {
+            batches: from_rib,
+            local,
+            interfaces: interfaces.clone(),
+            dead,
+            requests: fib_requests,
+        };
         let kernel = fib::run(fib::Settings::from(&config.fib), inputs);
         tasks.spawn(async move { ended("FIB", kernel.await) });
         // The sessions' first OPENs depend on it.
@@ -290,6 +298,7 @@ impl Agent {
             rib,
             fib,
             local_routes,
+            lost_gateways,
             uplinks,
             discovery,
             keys,
@@ -318,6 +327,11 @@ impl Agent {
         self.look_at_sysctls(&uplinks);
         // What was learnt on a link that went away is not true of the one that comes back.
         self.routers.retain(|index, _| uplinks.get(index).is_some_and(|uplink| uplink.running));
+        self.change_lost_gateways(|lost| {
+            let before = lost.len();
+            lost.retain(|gateway| gateway.interface.is_some_and(|index| interfaces.by_index.contains_key(&index)));
+            lost.len() != before
+        });
         self.uplinks.send_if_modified(|now| replace_if_changed(now, uplinks));
         let keys = neighbors::md5_keys(&wanted);
         self.keys.send_if_modified(|now| replace_if_changed(now, keys));
@@ -405,23 +419,33 @@ impl Agent {
         }
     }
 
+    /// What a session that came or went means to others: the FIB stops using a next hop without a session at once,
+    /// for all routes together, while the RIB goes through them one by one.
+    fn session_changed(&mut self, event: PeerEvent) {
+        let neighbor = self.neighbors.values().find(|neighbor| neighbor.peer.id == event.peer);
+        let Some(target) = neighbor.and_then(|neighbor| neighbor.target.as_ref()) else { return };
+        let Some(interface) = &target.interface else { return };
+        let gateway = Gateway { address: target.remote.ip(), interface: Some(interface.index) };
+        match event.change {
+            PeerChange::Up => self.change_lost_gateways(|lost| lost.remove(&gateway)),
+            PeerChange::Down => {
+                self.change_lost_gateways(|lost| lost.insert(gateway));
+                self.forget_router(&gateway);
+            }
+            PeerChange::Unreachable => self.forget_router(&gateway),
+        }
+    }
+
+    fn change_lost_gateways(&self, change: impl FnOnce(&mut BTreeSet<Gateway>) -> bool) {
+        self.lost_gateways.send_if_modified(|lost| change(Arc::make_mut(lost)));
+    }
+
     /// A router that lost its session, or that nobody answers for, is forgotten by Discovery: if another one has
     /// taken its place on the link, the next advertisement tells. Until then it is still dialled.
-    fn session_changed(&mut self, event: PeerEvent) {
-        match event.change {
-            PeerChange::Up => {}
-            PeerChange::Down | PeerChange::Unreachable => {
-                let neighbor = self.neighbors.values().find(|neighbor| neighbor.peer.id == event.peer);
-                let target = neighbor.and_then(|neighbor| neighbor.target.as_ref());
-                if let Some(target) = target
-                    && let Some(interface) = &target.interface
-                    && let IpAddr::V6(router) = target.remote.ip()
-                {
-                    let forget = nd::Command::Forget { interface: interface.index, router };
-                    // Full: Discovery is far behind, and the next failed dial asks again.
-                    let _ = self.discovery.try_send(forget);
-                }
-            }
+    fn forget_router(&self, gateway: &Gateway) {
+        if let Gateway { address: IpAddr::V6(router), interface: Some(interface) } = *gateway {
+            // Full: Discovery is far behind, and the next failed dial asks again.
+            let _ = self.discovery.try_send(nd::Command::Forget { interface, router });
         }
     }
 

@@ -19,6 +19,7 @@ mod table;
 mod tests;
 
 use std::net::{IpAddr, Ipv4Addr};
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -160,6 +161,21 @@ pub struct Fib {
     pub table: u32,
     /// `max-paths`, 1 to 256, default 16.
     pub max_paths: usize,
+    /// `nexthop-objects`, default `auto`.
+    pub nexthop_objects: NexthopObjects,
+    /// `nexthop-ids`, from 1, default 1860000000 to 1860065535. Objects with these and our protocol are ours.
+    pub nexthop_ids: RangeInclusive<u32>,
+}
+
+/// Whether routes name nexthop objects of the kernel's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NexthopObjects {
+    /// Unless the kernel or another program will not have them.
+    Auto,
+    /// Whatever becomes of them.
+    On,
+    /// Next hops stand in each route.
+    Off,
 }
 
 /// `[sysctl]`

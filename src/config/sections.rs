@@ -1,6 +1,7 @@
 //! The tables that every configuration has once: `[bgp]`, `[loopback]`, `[fib]`, `[sysctl]`, `[control]`.
 
 use std::net::Ipv4Addr;
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -8,7 +9,7 @@ use bgp::{Asn, HoldTime, RouterId};
 
 use super::problem::{Place, Problem, Problems, Refusal, quoted};
 use super::table::{BGP, CONTROL, FIB, LOOPBACK, SYSCTL, Section, Value};
-use super::{Bgp, Control, Fib, Loopback, Sysctl, duration};
+use super::{Bgp, Control, Fib, Loopback, NexthopObjects, Sysctl, duration};
 
 const KEEPALIVE: Duration = Duration::from_secs(3);
 /// In whole seconds.
@@ -23,6 +24,10 @@ const TABLE: u32 = 254;
 /// RT_TABLE_LOCAL of `linux/rtnetlink.h`: what the kernel delivers to itself.
 const LOCAL_TABLE: u32 = 255;
 const MAX_PATHS: usize = 16;
+/// Far from the small numbers that other programs count from.
+const NEXTHOP_IDS: RangeInclusive<u32> = 1_860_000_000..=1_860_065_535;
+/// Room for the sets of a large fabric; one for each next hop and one for each set are needed.
+const FEWEST_NEXTHOP_IDS: u32 = 256;
 /// Next hops that one route may have: the kernel's own bound is higher, switches' is about this.
 const MOST_PATHS: u16 = 256;
 const SOCKET: &str = "/run/selvedge/control.sock";
@@ -197,7 +202,14 @@ pub(super) fn interface_name(name: &str) -> Result<(), String> {
 }
 
 pub(super) fn fib(root: &Section<'_>, problems: &mut Problems) -> Fib {
-    let defaults = Fib { protocol: PROTOCOL, metric: METRIC, table: TABLE, max_paths: MAX_PATHS };
+    let defaults = Fib {
+        protocol: PROTOCOL,
+        metric: METRIC,
+        table: TABLE,
+        max_paths: MAX_PATHS,
+        nexthop_objects: NexthopObjects::Auto,
+        nexthop_ids: NEXTHOP_IDS,
+    };
     let Some(section) = root.section("fib", &FIB, problems) else { return defaults };
     let max_paths = section.read("max-paths", problems, |value| value.integer(1..=MOST_PATHS));
     Fib {
@@ -207,6 +219,38 @@ pub(super) fn fib(root: &Section<'_>, problems: &mut Problems) -> Fib {
             .unwrap_or(defaults.metric),
         table: section.read("table", problems, table).unwrap_or(defaults.table),
         max_paths: max_paths.map_or(defaults.max_paths, usize::from),
+        nexthop_objects: section
+            .read("nexthop-objects", problems, nexthop_objects)
+            .unwrap_or(defaults.nexthop_objects),
+        nexthop_ids: section.read("nexthop-ids", problems, nexthop_ids).unwrap_or(defaults.nexthop_ids),
+    }
+}
+
+fn nexthop_objects(value: &Value<'_>) -> Result<NexthopObjects, Refusal> {
+    let allowed = "\"auto\", \"on\", \"off\"";
+    match value.string(allowed)? {
+        "auto" => Ok(NexthopObjects::Auto),
+        "on" => Ok(NexthopObjects::On),
+        "off" => Ok(NexthopObjects::Off),
+        other => Err(value.refuse(format!("{} is none of them", quoted(other)), allowed)),
+    }
+}
+
+/// Both ends, so that other programs can be given the rest.
+fn nexthop_ids(value: &Value<'_>) -> Result<RangeInclusive<u32>, Refusal> {
+    let allowed = "\"FIRST-LAST\", from 1 to 4294967295, at least 256 of them, such as \"1860000000-1860065535\"";
+    let text = value.string(allowed)?;
+    let ends = text.split_once('-').and_then(|(first, last)| {
+        let number = |text: &str| text.bytes().all(|octet| octet.is_ascii_digit()).then(|| text.parse().ok())?;
+        Some((number(first)?, number(last)?))
+    });
+    match ends {
+        None => Err(value.refuse("not two numbers with a hyphen between them", allowed)),
+        Some((0, _)) => Err(value.refuse("0 is no identifier", allowed)),
+        Some((first, last)) if last < first || last - first < FEWEST_NEXTHOP_IDS - 1 => {
+            Err(value.refuse("too few", allowed))
+        }
+        Some((first, last)) => Ok(first..=last),
     }
 }
 

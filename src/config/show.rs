@@ -6,7 +6,7 @@ use bgp::message::update::LinkLocalForm;
 use bgp::session::RemoteAs;
 
 use super::duration::show;
-use super::{Bgp, Config, Neighbor, NeighborPeer};
+use super::{NexthopObjects, Bgp, Config, Neighbor, NeighborPeer};
 
 impl Config {
     /// This configuration as a file that [`parse`](super::parse) reads back as the same one. A password is
@@ -32,6 +32,14 @@ impl Config {
         writeln!(out, "\n[pods.static]\nblocks = [{}]", blocks.join(", "))?;
         writeln!(out, "\n[fib]\nprotocol = {}\nmetric = {}", fib.protocol, fib.metric)?;
         writeln!(out, "table = {}\nmax-paths = {}", fib.table, fib.max_paths)?;
+        let objects = match fib.nexthop_objects {
+            NexthopObjects::Auto => "auto",
+            NexthopObjects::On => "on",
+            NexthopObjects::Off => "off",
+        };
+        let (first, last) = (fib.nexthop_ids.start(), fib.nexthop_ids.end());
+        writeln!(out, "nexthop-objects = {}", in_quotes(objects))?;
+        writeln!(out, "nexthop-ids = {}", in_quotes(format_args!("{first}-{last}")))?;
         writeln!(out, "\n[sysctl]\nmanage = {}", sysctl.manage)?;
         writeln!(out, "\n[control]\nsocket = {}", in_quotes(control.socket.display()))
     }

@@ -35,7 +35,14 @@ fn everything_but_the_as_number_has_a_default() {
         loopback: Loopback { interface: "lo".to_owned(), advertise: true },
         neighbors: vec![],
         pods: Pods { static_blocks: vec![] },
-        fib: Fib { protocol: 186, metric: 20, table: 254, max_paths: 16 },
+        fib: Fib {
+            protocol: 186,
+            metric: 20,
+            table: 254,
+            max_paths: 16,
+            nexthop_objects: NexthopObjects::Auto,
+            nexthop_ids: 1_860_000_000..=1_860_065_535,
+        },
         sysctl: Sysctl { manage: false },
         control: Control { socket: "/run/selvedge/control.sock".into() },
     };
@@ -73,8 +80,22 @@ fn values_at_the_edges_are_taken() {
     assert_eq!(hold_time("hold-time = '0s'\nkeepalive = '1h'"), 0);
     assert_eq!(with("graceful-restart = '0s'").bgp.graceful_restart, None);
     assert_eq!(with("graceful-restart = '4095s'").bgp.graceful_restart, Some(Duration::from_secs(4095)));
-    let fib = with("[fib]\nprotocol = 255\nmetric = 0xffff_ffff\ntable = 1\nmax-paths = 256").fib;
-    assert_eq!(fib, Fib { protocol: 255, metric: u32::MAX, table: 1, max_paths: 256 });
+    let fib = with(
+        "[fib]\nprotocol = 255\nmetric = 0xffff_ffff\ntable = 1\nmax-paths = 256\n\
+         nexthop-objects = 'on'\nnexthop-ids = '1-4294967295'",
+    )
+    .fib;
+    let expected = Fib {
+        protocol: 255,
+        metric: u32::MAX,
+        table: 1,
+        max_paths: 256,
+        nexthop_objects: NexthopObjects::On,
+        nexthop_ids: 1..=u32::MAX,
+    };
+    assert_eq!(fib, expected);
+    assert_eq!(with("[fib]\nnexthop-objects = 'off'").fib.nexthop_objects, NexthopObjects::Off);
+    assert_eq!(with("[fib]\nnexthop-ids = '1-256'").fib.nexthop_ids, 1..=256);
     let longest = format!("/{}", "s".repeat(106));
     assert_eq!(with(&format!("[control]\nsocket = '{longest}'")).control.socket, PathBuf::from(&longest));
     assert_eq!(problems(&format!("[control]\nsocket = '{longest}s'")).len(), 1);
@@ -102,6 +123,15 @@ fn values_beyond_the_edges_are_refused() {
         "[fib]\nmetric = 99999999999999999999",
         "[fib]\ntable = 0",
         "[fib]\nmax-paths = 0",
+        "[fib]\nnexthop-objects = true",
+        "[fib]\nnexthop-objects = 'yes'",
+        "[fib]\nnexthop-ids = 5000",
+        "[fib]\nnexthop-ids = '5000'",
+        "[fib]\nnexthop-ids = '0-5000'",
+        "[fib]\nnexthop-ids = '1-255'",
+        "[fib]\nnexthop-ids = '5000-1'",
+        "[fib]\nnexthop-ids = '+1-5000'",
+        "[fib]\nnexthop-ids = '1-4294967296'",
         "[control]\nsocket = '/run/'",
         "[control]\nsocket = \"/run/\\u0000\"",
         "[[neighbor]]\ninterface = '..'",
@@ -388,6 +418,10 @@ prop_compose! {
         table in 1_u32..255,
         protocol in 193_u8..,
         max_paths in 1_usize..257,
+        nexthop_objects in proptest::sample::select(vec![
+            NexthopObjects::Auto, NexthopObjects::On, NexthopObjects::Off,
+        ]),
+        first_id in 1..u32::MAX - 255,
         manage: bool,
         socket in "/[a-z\"'\\\\ \u{1}\u{e9}]{1,20}k",
     ) -> Config {
@@ -397,7 +431,14 @@ prop_compose! {
             loopback: Loopback { interface: "dummy0".to_owned(), advertise },
             neighbors: distinct(neighbors),
             pods: Pods { static_blocks: blocks.into_iter().map(block).collect() },
-            fib: Fib { protocol, metric, table, max_paths },
+            fib: Fib {
+                protocol,
+                metric,
+                table,
+                max_paths,
+                nexthop_objects,
+                nexthop_ids: first_id..=first_id + 255,
+            },
             sysctl: Sysctl { manage },
             control: Control { socket: socket.into() },
         }

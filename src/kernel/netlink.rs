@@ -31,6 +31,8 @@ pub(super) const GROUP_IPV4_ROUTE: u32 = 7;
 pub(super) const GROUP_IPV6_ADDRESS: u32 = 9;
 /// RTNLGRP_IPV6_ROUTE
 pub(super) const GROUP_IPV6_ROUTE: u32 = 11;
+/// RTNLGRP_NEXTHOP
+pub(super) const GROUP_NEXTHOP: u32 = 32;
 
 /// Room for acknowledgements and events, in octets. The kernel charges about 1 KiB for each, so this holds
 /// some thousands; the default of 212,992 loses acknowledgements of a batch of 256.
@@ -194,6 +196,22 @@ impl Socket {
         Ok(Self { fd, port, sequence: 0, datagram: Vec::with_capacity(DATAGRAM) })
     }
 
+    /// Joins one more group.
+    pub(super) fn join(&self, group: u32) -> io::Result<()> {
+        const GROUP: libc::socklen_t = 4;
+        // SAFETY: the descriptor is open while `self` is borrowed, and the kernel reads four octets of `group`.
+        let result = unsafe {
+            libc::setsockopt(
+                self.fd.get_ref().as_raw_fd(),
+                libc::SOL_NETLINK,
+                libc::NETLINK_ADD_MEMBERSHIP,
+                (&raw const group).cast(),
+                GROUP,
+            )
+        };
+        if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+    }
+
     /// What the kernel writes into messages that this socket caused.
     pub(super) fn port(&self) -> u32 {
         self.port
@@ -250,6 +268,35 @@ impl Socket {
     ) -> Result<(), DumpError> {
         let sequence = self.next_sequence();
         self.send(&encode(request, NLM_F_REQUEST | NLM_F_DUMP, sequence)).await?;
+        self.read_dump(sequence, |message| message.decode().into_iter().for_each(&mut each)).await
+    }
+
+    /// As [`Self::dump`], of a table whose messages the decoder does not know.
+    pub(super) async fn dump_raw(
+        &mut self,
+        kind: u16,
+        body: &[u8],
+        each: impl FnMut(&Message<'_>),
+    ) -> Result<(), DumpError> {
+        let sequence = self.next_sequence();
+        let length = u32::try_from(HEADER + body.len()).unwrap_or(u32::MAX);
+        let mut request = Vec::with_capacity(HEADER + body.len());
+        request.extend(length.to_ne_bytes());
+        request.extend(kind.to_ne_bytes());
+        request.extend((NLM_F_REQUEST | NLM_F_DUMP).to_ne_bytes());
+        request.extend(sequence.to_ne_bytes());
+        // The kernel knows the port.
+        request.extend([0; 4]);
+        request.extend(body);
+        self.send(&request).await?;
+        self.read_dump(sequence, each).await
+    }
+
+    async fn read_dump(
+        &mut self,
+        sequence: u32,
+        mut each: impl FnMut(&Message<'_>),
+    ) -> Result<(), DumpError> {
         let mut interrupted = false;
         loop {
             let received = tokio::time::timeout(ANSWER_TIMEOUT, self.receive()).await;
@@ -264,10 +311,46 @@ impl Socket {
                         message.result()?;
                         return if interrupted { Err(DumpError::Interrupted) } else { Ok(()) };
                     }
-                    _ => message.decode().into_iter().for_each(&mut each),
+                    _ => each(&message),
                 }
             }
         }
+    }
+
+    /// Never hears of what the socket with that port causes: a group that is replaced tells of each of its
+    /// routes, which no buffer could hold.
+    pub(super) fn ignore(&self, port: u32) -> io::Result<()> {
+        // `nlmsg_pid` is the last field of `struct nlmsghdr`; the filter reads it as big-endian.
+        const PORT_OFFSET: u32 = 12;
+        let port = u32::from_be_bytes(port.to_ne_bytes());
+        let step = |code: u32, jt, jf, k| libc::sock_filter {
+            code: u16::try_from(code).unwrap_or(0),
+            jt,
+            jf,
+            k,
+        };
+        let mut program = [
+            step(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, 0, PORT_OFFSET),
+            step(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, 0, 1, port),
+            step(libc::BPF_RET | libc::BPF_K, 0, 0, 0),
+            step(libc::BPF_RET | libc::BPF_K, 0, 0, u32::MAX),
+        ];
+        const STEPS: u16 = 4;
+        let filter = libc::sock_fprog { len: STEPS, filter: program.as_mut_ptr() };
+        const LENGTH: usize = size_of::<libc::sock_fprog>();
+        let length = libc::socklen_t::try_from(LENGTH).map_err(io::Error::other)?;
+        // SAFETY: the descriptor is open while `self` is borrowed; the kernel copies the program, whose four steps
+        // outlive the call.
+        let result = unsafe {
+            libc::setsockopt(
+                self.fd.get_ref().as_raw_fd(),
+                libc::SOL_SOCKET,
+                libc::SO_ATTACH_FILTER,
+                (&raw const filter).cast(),
+                length,
+            )
+        };
+        if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
     }
 }
 

@@ -50,8 +50,8 @@ pub struct PeerSettings {
     pub events: mpsc::Sender<PeerEvent>,
 }
 
-/// Something the agent may want to act on. It is dropped while the agent is far behind: each says something that
-/// is also in [`PeerStatus`], and that comes again as long as it is true.
+/// Something the agent may want to act on. While the agent is far behind the last word on a session waits, and
+/// replaces what was not told before it; a failed dial is dropped, as the next one tells again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PeerEvent {
     /// Whose session.
@@ -194,6 +194,8 @@ struct Task {
     epoch: Epoch,
     /// Routes were asked for and have not come yet.
     asked: bool,
+    /// What the agent had no room for.
+    untold: Option<PeerChange>,
     local_address: Option<SocketAddr>,
     since: Instant,
     established: u64,
@@ -230,6 +232,7 @@ impl Task {
             updates: Vec::new(),
             epoch: Epoch::default(),
             asked: false,
+            untold: None,
             local_address: None,
             since: now(),
             established: 0,
@@ -460,6 +463,9 @@ impl Task {
         }
         self.flush_updates();
         self.ask_for_routes();
+        if let Some(change) = self.untold.take() {
+            self.tell(change);
+        }
     }
 
     fn connect(&mut self, id: ConnectionId) {
@@ -502,9 +508,17 @@ impl Task {
         self.tell(PeerChange::Up);
     }
 
-    fn tell(&self, change: PeerChange) {
-        // Full or closed: see PeerEvent.
-        let _ = self.events.try_send(PeerEvent { peer: self.id, change });
+    /// Without waiting: the session has timers. What finds no room is told later.
+    fn tell(&mut self, change: PeerChange) {
+        match (self.events.try_send(PeerEvent { peer: self.id, change }), change) {
+            (Err(mpsc::error::TrySendError::Full(_)), PeerChange::Up | PeerChange::Down) => {
+                self.untold = Some(change);
+            }
+            // Nobody to tell, or nothing that has to be told.
+            (Err(_), PeerChange::Unreachable) | (Err(mpsc::error::TrySendError::Closed(_)), _) => {}
+            (Ok(()), PeerChange::Up | PeerChange::Down) => self.untold = None,
+            (Ok(()), PeerChange::Unreachable) => {}
+        }
     }
 
     fn update(&mut self, update: Update) {

@@ -90,7 +90,11 @@ impl View {
         };
         let next = routes.last().filter(|_| more).map(|route| route.prefix);
         let items = routes.into_iter().map(|route| self.fib_entry(route)).collect();
-        Ok(api::Fib { counters: words::fib_counters(counters), page: api::Page { items, next } })
+        Ok(api::Fib {
+            counters: words::fib_counters(counters),
+            next_hops: words::fib_next_hops(counters.next_hops),
+            page: api::Page { items, next },
+        })
     }
 
     async fn fib_route(&self, prefix: Prefix) -> Result<Vec<fib::RouteStatus>, api::Error> {

@@ -119,6 +119,17 @@ pub(super) fn fib_counters(counters: fib::Counters) -> api::FibCounters {
     }
 }
 
+pub(super) fn fib_next_hops(next_hops: fib::NextHops) -> api::FibNextHops {
+    match next_hops {
+        fib::NextHops::Objects { groups, members } => {
+            api::FibNextHops::Objects { groups: count(groups), members: count(members) }
+        }
+        fib::NextHops::InLine(reason) => {
+            api::FibNextHops::InLine { reason: reason.map(|reason| reason.to_string()) }
+        }
+    }
+}
+
 pub(super) fn fib_state(state: fib::RouteState) -> api::FibState {
     match state {
         fib::RouteState::Installed => api::FibState::Installed,

@@ -110,14 +110,14 @@ async fn fib<W: Write>(client: &Client, path: &str, output: &mut Output<W>) -> R
     let mut rows = Rows::new(output);
     let mut after = None;
     loop {
-        let api::Fib { counters, page } = client.get(&with_cursor(path, after)).await?;
+        let api::Fib { counters, next_hops, page } = client.get(&with_cursor(path, after)).await?;
         rows.print(&page.items, render::fib)?;
         match advance(client, after, page.next)? {
             Some(next) => after = Some(next),
             None => {
                 rows.end()?;
                 return match output.format() {
-                    Format::Text => Ok(output.text(&render::fib_counters(&counters))?),
+                    Format::Text => Ok(output.text(&render::fib_counters(&counters, &next_hops))?),
                     Format::Json => Ok(()),
                 };
             }

@@ -12,6 +12,8 @@ use super::{Entry, Page};
 pub struct Fib {
     /// Over the whole table, not the page.
     pub counters: FibCounters,
+    /// How routes get at their next hops.
+    pub next_hops: FibNextHops,
     /// The routes.
     #[serde(flatten)]
     pub page: Page<FibRoute>,
@@ -34,6 +36,24 @@ pub struct FibCounters {
     pub repaired: u64,
     /// Times that the kernel's events were lost and its table was read again.
     pub overruns: u64,
+}
+
+/// How routes get at their next hops.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "are", rename_all = "kebab-case")]
+pub enum FibNextHops {
+    /// In nexthop objects of the kernel's, which routes name.
+    Objects {
+        /// One for each set of next hops.
+        groups: u64,
+        /// One for each next hop.
+        members: u64,
+    },
+    /// In each route.
+    InLine {
+        /// Why there are no objects; none when it is configured so.
+        reason: Option<String>,
+    },
 }
 
 /// One route.

@@ -17,7 +17,7 @@ mod neighbor;
 mod rib;
 mod summary;
 
-pub use fib::{Fib, FibCounters, FibGateway, FibRoute, FibState, RouteKind};
+pub use fib::{Fib, FibCounters, FibGateway, FibNextHops, FibRoute, FibState, RouteKind};
 pub use interfaces::{DiscoveryCounters, Interface, Interfaces, LinkRouter, SysctlFinding};
 pub use neighbor::{
     Capabilities, Capability, Direction, MessageCounts, Messages, NegotiatedTimers, Neighbor, Neighbors,

@@ -1,48 +1,61 @@
 //! Desired and installed, and what is to be done about the difference. No socket, clock or task.
 //!
 //! In: what the RIB wants ([`Delta::want`]), what this node wants itself ([`Delta::set_local`]), the links
-//! ([`Delta::set_interfaces`]), what the kernel has ([`Delta::resync`]) and what happens to it
-//! ([`Delta::observe`]). Out: a bounded number of [`Operation`]s at a time, each answered by
-//! [`Delta::completed`], and [`Notice`]s for the operator.
+//! ([`Delta::set_interfaces`]), the neighbors that are lost ([`Delta::set_dead`]), what the kernel has
+//! ([`Delta::resync`]) and what happens to it ([`Delta::observe`]). Out: a bounded number of [`Operation`]s at a
+//! time, each answered by [`Delta::completed`], and [`Notice`]s for the operator. Nexthop objects are `objects`';
+//! their operations go before those of routes.
 //!
 //! Two rules keep foreign routes safe. What we do not know to be there is created with NLM_F_EXCL, which fails
 //! where anything has the same destination and metric; NLM_F_REPLACE is used only over our own route. And a
 //! deletion names our protocol.
+//!
+//! What is to be done at a key follows from its case alone ([`Verdict`]), unless there is trouble with it. What
+//! changes for many at once (links, neighbors, objects) changes the plans of sets, and a walk over all keys finds
+//! those that need a write.
 
 mod observe;
+mod plan;
+mod read;
 mod status;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bgp::rib::{FibChange, Gateway, Gateways};
-use bgp::{Family, InterfaceIndex};
+use bgp::rib::{FibChange, Gateway};
+use bgp::{Family, InterfaceIndex, Prefix};
 
-use super::entry::{Disturbance, Entry, Retry};
-use super::route::{Installed, Key, Kind, Observation, Owner, Ownership, Protocol, Route};
-use super::{LocalRoutes, Notice};
-use crate::kernel::interfaces::{Interface, Interfaces};
+use super::objects::Objects;
+use super::route::{Key, Ownership};
+use super::table::{Cursor, Image, Local, Origin, SetId, Sets, Table};
+use super::trouble::{REPAIRS_FORGOTTEN, Retry, Trouble};
+use super::{Carrier, LocalRoutes, NexthopObjects, Notice, Settings};
+use crate::kernel::interfaces::Interfaces;
 use crate::kernel::netlink::KernelError;
+use plan::{Plan, Verdict};
+pub(super) use read::Reading;
 
 /// The kernel takes routes with a link before we hear that the link went; what we hear meanwhile is waited for.
 const KERNEL_SETTLES: Duration = Duration::from_millis(20);
+/// Keys that a walk looks at for each operation that it may find.
+const STEPS_PER_OPERATION: usize = 16;
 
 /// One change to the kernel's table.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Operation {
     pub(super) key: Key,
     pub(super) action: Action,
 }
 
 /// What to do at a key.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Action {
     /// Nothing may be there.
-    Create(Route),
+    Create(Image),
     /// Our own route is there.
-    Replace(Route),
+    Replace(Image),
     /// Our own route.
     Delete,
 }
@@ -67,15 +80,6 @@ pub(super) enum Cause {
     Program,
 }
 
-/// What a key should hold.
-#[derive(Debug, PartialEq, Eq)]
-enum Wanted {
-    Nothing,
-    Route(Route),
-    /// A route that has no link to go over at present.
-    Unusable,
-}
-
 /// How far our picture of the kernel's table can be relied on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Picture {
@@ -89,70 +93,121 @@ enum Picture {
     Followed,
 }
 
+/// A walk over all keys.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Walk {
+    Resting,
+    At(Cursor),
+    /// Something changed behind it: it begins anew when it is through.
+    Twice(Cursor),
+}
+
 /// The reconciler.
 #[derive(Debug)]
 pub(super) struct Delta {
     ownership: Ownership,
-    entries: BTreeMap<Key, Entry>,
+    table: Table,
+    troubles: BTreeMap<Key, Trouble>,
+    objects: Objects,
+    /// How routes get at their next hops.
+    carrier: Carrier,
+    configured: NexthopObjects,
+    plans: HashMap<SetId, Plan>,
+    /// What plans follow from has changed.
+    plans_are_stale: bool,
+    /// Objects are to be looked at.
+    objects_are_due: bool,
     local: LocalRoutes,
     interfaces: Arc<Interfaces>,
+    /// Next hops whose session is lost.
+    dead: Arc<BTreeSet<Gateway>>,
     /// Preferred sources that the node has at present.
     source_ipv4: Option<Ipv4Addr>,
     source_ipv6: Option<Ipv6Addr>,
     /// To be looked at.
     dirty: BTreeSet<Key>,
+    walk: Walk,
     /// To be looked at later.
     timers: BTreeSet<(Instant, Key)>,
     picture: Picture,
     /// Inherited routes that nobody asked for may go.
     converged: bool,
     resync_at: Option<Instant>,
-    /// The last of our writes whose event was seen.
-    confirmed: u32,
+    /// Written since the event queue was last seen empty: what an event says of these may be older than the write.
+    unconfirmed: Vec<Key>,
     notices: Vec<Notice>,
     repairs: u64,
+    /// When repairs that are long past are forgotten.
+    forget_at: Option<Instant>,
 }
 
 impl Delta {
-    pub(super) fn new(ownership: Ownership) -> Self {
+    pub(super) fn new(settings: &Settings) -> Self {
+        let ownership = settings.ownership;
         Self {
             ownership,
-            entries: BTreeMap::new(),
+            table: Table::new(ownership),
+            troubles: BTreeMap::new(),
+            objects: Objects::new(ownership.protocol, settings.nexthop_ids.clone()),
+            carrier: match settings.nexthop_objects {
+                NexthopObjects::Auto | NexthopObjects::On => Carrier::Objects,
+                NexthopObjects::Off => Carrier::Off,
+            },
+            configured: settings.nexthop_objects,
+            plans: HashMap::new(),
+            plans_are_stale: false,
+            objects_are_due: false,
             local: LocalRoutes::default(),
             interfaces: Arc::default(),
+            dead: Arc::default(),
             source_ipv4: None,
             source_ipv6: None,
             dirty: BTreeSet::new(),
+            walk: Walk::Resting,
             timers: BTreeSet::new(),
             picture: Picture::Blank,
             converged: false,
             resync_at: None,
-            confirmed: 0,
+            unconfirmed: Vec::new(),
             notices: Vec::new(),
             repairs: 0,
+            forget_at: None,
         }
+    }
+
+    /// The sets that images name.
+    pub(super) fn sets(&self) -> &Sets {
+        &self.table.sets
     }
 
     /// The RIB's word on one prefix.
     pub(super) fn want(&mut self, change: FibChange) {
         let key = self.ownership.key(change.prefix);
-        let entry = self.entries.entry(key).or_default();
-        // A prefix that the RIB has spoken of is no longer waiting for it.
-        entry.inherited = false;
-        entry.learned = change.gateways;
-        entry.retry = None;
+        let learned = change.gateways.as_ref().map(|gateways| self.table.sets.intern(gateways));
+        if let Some(set) = learned {
+            self.plan(set);
+        }
+        let (before, now) = self.table.change(key, |case| {
+            // A prefix that the RIB has spoken of is no longer waiting for it.
+            case.origin = Origin::Asked;
+            case.learned = learned;
+        });
+        if before.learned != now.learned && self.objects.has_loans_to_watch() {
+            self.objects_are_due = true;
+        }
+        if let Some(trouble) = self.troubles.get_mut(&key) {
+            trouble.retry = None;
+        } else if self.verdict(&now) == Verdict::Rest {
+            return;
+        }
         self.dirty.insert(key);
     }
 
     /// Everything was said once: what we inherited and nobody wants may go.
     pub(super) fn set_converged(&mut self) {
-        if std::mem::replace(&mut self.converged, true) {
-            return;
-        }
-        for (&key, entry) in &mut self.entries {
-            if std::mem::take(&mut entry.inherited) {
-                self.dirty.insert(key);
-            }
+        if !std::mem::replace(&mut self.converged, true) {
+            self.table.change_all(|case| case.origin = Origin::Asked);
+            self.look_again();
         }
     }
 
@@ -161,45 +216,64 @@ impl Delta {
         let before = std::mem::replace(&mut self.local, local.clone());
         for &prefix in before.blackholes.symmetric_difference(&local.blackholes) {
             let key = self.ownership.key(prefix);
-            let entry = self.entries.entry(key).or_default();
-            entry.inherited = false;
-            entry.retry = None;
+            let wanted = self.local_at(prefix);
+            self.table.change(key, |case| {
+                case.origin = Origin::Asked;
+                case.local = wanted;
+            });
+            if let Some(trouble) = self.troubles.get_mut(&key) {
+                trouble.retry = None;
+            }
             self.dirty.insert(key);
         }
         self.look_up_sources();
     }
 
-    /// Replaces what is known of the links. Pods come and go with their links: only routes that the change can
-    /// matter to are looked at again.
+    /// A blackhole for one address would take packets to the address itself. It wins over what is learned: the
+    /// block is ours.
+    fn local_at(&self, prefix: Prefix) -> Local {
+        let is_host = prefix.length() == prefix.family().max_length();
+        if self.local.blackholes.contains(&prefix) && !is_host { Local::Blackhole } else { Local::Nothing }
+    }
+
+    /// Replaces what is known of the links. Pods come and go with their links: only what next hops are on matters.
     pub(super) fn set_interfaces(&mut self, interfaces: Arc<Interfaces>) {
         let before = std::mem::replace(&mut self.interfaces, interfaces);
-        let state = |links: &Interfaces, index| {
-            links.by_index.get(&index).map(|interface| (interface.admin_up, interface.carrier))
+        let state = |links: &Interfaces, index: &InterfaceIndex| {
+            links.by_index.get(index).map(|interface| (interface.admin_up, interface.carrier))
         };
-        let indices = before.by_index.keys().chain(self.interfaces.by_index.keys());
-        let changed: BTreeSet<InterfaceIndex> = indices
-            .copied()
-            .filter(|&index| state(&before, index) != state(&self.interfaces, index))
-            .collect();
-        for (&key, entry) in &mut self.entries {
-            // What failed may have failed for want of the link or of its address.
-            if entry.retry.take().is_some() || entry.wants_over(&changed) {
-                self.dirty.insert(key);
+        let mut indices = before.by_index.keys().chain(self.interfaces.by_index.keys());
+        if indices.any(|index| state(&before, index) != state(&self.interfaces, index)) {
+            self.look_again();
+        }
+        // What failed may have failed for want of the link or of its address.
+        for (key, trouble) in &mut self.troubles {
+            if trouble.retry.take().is_some() {
+                self.dirty.insert(*key);
             }
         }
         self.look_up_sources();
     }
 
-    /// Our own event came: what others did before it is known by now.
-    pub(super) fn confirmed(&mut self, sequence: u32) {
-        self.confirmed = sequence;
+    /// Replaces what is known of lost sessions. Groups lose their next hop at once, whatever the RIB says later
+    /// prefix by prefix.
+    pub(super) fn set_dead(&mut self, dead: Arc<BTreeSet<Gateway>>) {
+        if self.dead != dead {
+            self.dead = dead;
+            self.look_again();
+        }
     }
 
-    /// The event queue was seen empty after our write `last` was acknowledged. The kernel queues an event before
-    /// it acknowledges its cause, and a write that changes nothing has no event: whatever comes from here on is
-    /// newer than our writes and than the last dump.
-    pub(super) fn drained(&mut self, last: u32) {
-        self.confirmed = last;
+    /// What routes follow from has changed for many of them.
+    fn look_again(&mut self) {
+        self.plans_are_stale = true;
+        self.objects_are_due = true;
+    }
+
+    /// The event queue was seen empty after our last write was acknowledged. The kernel queues an event before it
+    /// acknowledges its cause: whatever comes from here on is newer than our writes and than the last dump.
+    pub(super) fn drained(&mut self) {
+        self.unconfirmed.clear();
         if self.picture == Picture::Fresh {
             self.picture = Picture::Followed;
         }
@@ -224,46 +298,7 @@ impl Delta {
         }
     }
 
-    /// Takes what a complete dump told for the truth.
-    pub(super) fn resync(&mut self, dump: impl IntoIterator<Item = Observation>, now: Instant) {
-        let mut found: BTreeMap<Key, (Option<Installed>, Vec<Protocol>)> = BTreeMap::new();
-        for Observation { key, owner, installed } in dump {
-            match owner {
-                Owner::Ours => {
-                    let ours = &mut found.entry(key).or_default().0;
-                    *ours = Some(if ours.is_some() { Installed::Several } else { installed });
-                }
-                Owner::Foreign(protocol) if key == self.ownership.key(key.prefix) => {
-                    found.entry(key).or_default().1.push(protocol);
-                }
-                Owner::Foreign(_) => {}
-            }
-        }
-        for key in self.entries.keys() {
-            found.entry(*key).or_default();
-        }
-        self.resync_at = None;
-        for (key, (installed, foreign)) in found {
-            let entry = self.entries.entry(key).or_default();
-            if self.picture == Picture::Blank && installed.is_some() && entry.learned.is_none() {
-                entry.inherited = !self.converged && !self.local.blackholes.contains(&key.prefix);
-            }
-            entry.foreign = foreign;
-            entry.in_doubt = false;
-            // The dump is newer; the event of the write may be among the lost.
-            entry.written = None;
-            if entry.installed != installed {
-                entry.installed = installed;
-                if self.picture != Picture::Blank {
-                    self.disturbed(key, Some(Disturbance::Unseen), now);
-                }
-            }
-            self.dirty.insert(key);
-        }
-        self.picture = Picture::Fresh;
-    }
-
-    /// What the kernel has is in doubt: it is to be read again.
+    /// What the kernel has is in doubt: it is to be read again, objects and routes.
     pub(super) fn resync_after(&mut self, pause: Duration, now: Instant) {
         let at = now + pause;
         self.resync_at = Some(self.resync_at.map_or(at, |earlier| earlier.min(at)));
@@ -276,9 +311,11 @@ impl Delta {
 
     /// At most `limit` changes to make, each to be answered by [`Self::completed`] before the next call.
     pub(super) fn poll_operations(&mut self, now: Instant, limit: usize) -> Vec<Operation> {
-        if !self.is_known() {
+        if !self.is_known() || self.objects.resync_at().is_some() {
             return Vec::new();
         }
+        self.refresh();
+        self.forget(now);
         while let Some((at, key)) = self.timers.first().copied().filter(|(at, _)| *at <= now) {
             self.timers.remove(&(at, key));
             self.dirty.insert(key);
@@ -288,56 +325,91 @@ impl Delta {
             let Some(key) = self.dirty.pop_first() else { break };
             operations.extend(self.decide(key, now).map(|action| Operation { key, action }));
         }
+        if operations.len() < limit {
+            self.walk(now, limit - operations.len(), &mut operations);
+        }
         operations
+    }
+
+    /// Goes on with the walk.
+    fn walk(&mut self, now: Instant, limit: usize, operations: &mut Vec<Operation>) {
+        let (from, again) = match self.walk {
+            Walk::Resting => return,
+            Walk::At(cursor) => (cursor, false),
+            Walk::Twice(cursor) => (cursor, true),
+        };
+        // Each step finds one operation at most; what is found over the limit would be lost.
+        let (mut cursor, mut found, mut steps) = (Some(from), Vec::new(), limit * STEPS_PER_OPERATION);
+        while let Some(at) = cursor
+            && found.len() < limit
+            && steps > 0
+        {
+            let portion = (limit - found.len()).min(steps);
+            steps -= portion;
+            cursor = self.table.walk(at, portion, |key, case| {
+                if self.verdict(case).is_action() || case.is_nothing() {
+                    found.push(key);
+                }
+            });
+        }
+        self.walk = match (cursor, again) {
+            (Some(cursor), false) => Walk::At(cursor),
+            (Some(cursor), true) => Walk::Twice(cursor),
+            (None, true) => Walk::At(Cursor::START),
+            (None, false) => Walk::Resting,
+        };
+        for key in found {
+            operations.extend(self.decide(key, now).map(|action| Operation { key, action }));
+        }
     }
 
     /// What to do at a key, if anything.
     fn decide(&mut self, key: Key, now: Instant) -> Option<Action> {
-        let wanted = self.wanted(key);
-        let entry = self.entries.get_mut(&key)?;
-        if entry.in_doubt {
+        let case = self.table.case(key);
+        if case.is_nothing() {
+            // Said of many at once, it may still have its place.
+            self.table.change(key, |_| ());
+        }
+        let verdict = self.verdict(&case);
+        let action = match (verdict, case.installed) {
+            (Verdict::Rest | Verdict::Wait, _) => None,
+            (Verdict::Delete, _) => Some(Action::Delete),
+            // One of several goes at a time; then it is seen what is left.
+            (Verdict::Write(_), Some(Image::Several)) => Some(Action::Delete),
+            (Verdict::Write(image), Some(_)) => Some(Action::Replace(image)),
+            (Verdict::Write(image), None) => Some(Action::Create(image)),
+        };
+        let Some(trouble) = self.troubles.get_mut(&key) else { return action };
+        if trouble.in_doubt {
             return None;
         }
-        let action = match (wanted, &entry.installed) {
-            (Wanted::Route(wanted), Some(installed)) if installed.is(&wanted) => None,
-            // One of several goes at a time; then it is seen what is left.
-            (Wanted::Route(_), Some(Installed::Several)) => Some(Action::Delete),
+        let action = match action {
             // A replacement would hit whichever of the two is first.
-            (Wanted::Route(_), Some(_)) if !entry.foreign.is_empty() => Some(Action::Delete),
-            (Wanted::Route(wanted), Some(_)) => Some(Action::Replace(wanted)),
-            (Wanted::Route(_), None) if !entry.foreign.is_empty() => {
-                self.notices.extend(entry.block(key.prefix));
+            Some(Action::Replace(_)) if !trouble.foreign.is_empty() => Some(Action::Delete),
+            Some(Action::Create(_)) if !trouble.foreign.is_empty() => {
+                self.notices.extend(trouble.block(key.prefix));
                 return None;
             }
-            (Wanted::Route(wanted), None) => Some(Action::Create(wanted)),
-            (Wanted::Nothing | Wanted::Unusable, Some(_)) if !entry.inherited => Some(Action::Delete),
-            (Wanted::Nothing | Wanted::Unusable, _) => None,
+            action => action,
         };
-        self.notices.extend(entry.unblock(key.prefix));
-        let Some(action) = action else {
-            entry.settle();
-            if entry.is_empty() && !self.local.blackholes.contains(&key.prefix) {
-                self.entries.remove(&key);
+        self.notices.extend(trouble.unblock(key.prefix));
+        if action.is_none() {
+            trouble.settle();
+            if trouble.is_over(now) {
+                self.troubles.remove(&key);
             }
             return None;
-        };
-        if let Some(at) = entry.not_before().filter(|at| *at > now) {
+        }
+        if let Some(at) = trouble.not_before().filter(|at| *at > now) {
             self.timers.insert((at, key));
             return None;
         }
-        Some(action)
+        action
     }
 
     /// The kernel's answer to an operation.
-    pub(super) fn completed(
-        &mut self,
-        operation: Operation,
-        sequence: u32,
-        result: Result<(), KernelError>,
-        now: Instant,
-    ) {
+    pub(super) fn completed(&mut self, operation: Operation, result: Result<(), KernelError>, now: Instant) {
         let Operation { key, action } = operation;
-        let Some(entry) = self.entries.get_mut(&key) else { return };
         let result = match result {
             // What is to be deleted is gone already.
             Err(error) if action == Action::Delete && [libc::ESRCH, libc::ENODEV].contains(&error.errno) => {
@@ -345,49 +417,75 @@ impl Delta {
             }
             result => result,
         };
-        self.dirty.insert(key);
         match result {
-            Ok(()) => {
-                let several = entry.installed == Some(Installed::Several);
-                entry.written = Some(sequence);
-                entry.retry = None;
-                entry.installed = match action {
-                    Action::Create(route) | Action::Replace(route) => Some(Installed::Route(route)),
-                    Action::Delete => None,
-                };
-                if let Some(disturbance) = entry.disturbance.take() {
-                    self.repairs += 1;
-                    self.notices.extend(disturbance.notice(key.prefix));
-                }
-                if several {
-                    self.resync_after(Duration::ZERO, now);
-                }
-            }
-            Err(error) => {
-                // EEXIST: something is there that we do not know of.
-                let unknown = error.errno == libc::EEXIST;
-                if entry.retry.is_none() && !unknown {
-                    self.notices.push(Notice::Failed { prefix: key.prefix, error: error.clone() });
-                }
-                entry.retry = Some(Retry::after(entry.retry.take(), error, now));
-                if unknown {
-                    self.resync_after(Duration::ZERO, now);
-                }
-            }
+            Ok(()) => self.done(key, action, now),
+            Err(error) => self.refused(key, action, error, now),
         }
     }
 
-    /// The answer to an operation is lost: nobody knows whether the kernel did it.
-    pub(super) fn lost(&mut self, operation: &Operation, now: Instant) {
-        self.dirty.insert(operation.key);
+    fn done(&mut self, key: Key, action: Action, now: Instant) {
+        let (before, case) = self.table.change(key, |case| {
+            case.installed = match action {
+                Action::Create(image) | Action::Replace(image) => Some(image),
+                Action::Delete => None,
+            };
+        });
+        self.unconfirmed.push(key);
+        if before.installed == Some(Image::Several) {
+            self.resync_after(Duration::ZERO, now);
+        }
+        if let Some(trouble) = self.troubles.get_mut(&key) {
+            trouble.retry = None;
+            if let Some(disturbance) = trouble.disturbance.take() {
+                self.repairs += 1;
+                self.notices.extend(disturbance.notice(key.prefix));
+            }
+            self.dirty.insert(key);
+        } else if self.verdict(&case) != Verdict::Rest {
+            self.dirty.insert(key);
+        }
+    }
+
+    fn refused(&mut self, key: Key, action: Action, error: KernelError, now: Instant) {
+        // EEXIST: something is there that we do not know of.
+        let is_unknown = error.errno == libc::EEXIST;
+        let object_is_gone = match action {
+            // "Nexthop id does not exist": a link went meanwhile.
+            Action::Create(Image::Object { .. }) | Action::Replace(Image::Object { .. }) => {
+                error.errno == libc::EINVAL
+            }
+            Action::Create(_) | Action::Replace(_) | Action::Delete => false,
+        };
+        let trouble = self.troubles.entry(key).or_default();
+        if trouble.retry.is_none() && !is_unknown && !object_is_gone {
+            self.notices.push(Notice::Failed { prefix: key.prefix, error: error.clone() });
+        }
+        trouble.retry = Some(Retry::after(trouble.retry.take(), error, now));
+        self.dirty.insert(key);
+        if is_unknown {
+            self.resync_after(Duration::ZERO, now);
+        }
+        if object_is_gone {
+            self.objects.resync_after(Duration::ZERO, now);
+        }
+    }
+
+    /// The answer to operations is lost: nobody knows whether the kernel did them.
+    pub(super) fn lost(&mut self, operations: &[Operation], now: Instant) {
+        self.dirty.extend(operations.iter().map(|operation| operation.key));
         self.tear(now);
     }
 
     /// When [`Self::poll_operations`] next has something to do, for want of other input.
     pub(super) fn deadline(&self, now: Instant) -> Option<Instant> {
-        let timer = self.timers.first().map(|(at, _)| *at);
-        let work = (self.is_known() && !self.dirty.is_empty()).then_some(now);
-        [timer, work, self.resync_at].into_iter().flatten().min()
+        let known = self.is_known();
+        let is_free = known && self.objects.resync_at().is_none();
+        let has_work = !self.dirty.is_empty() || self.walk != Walk::Resting || self.plans_are_stale;
+        let timer = self.timers.first().map(|(at, _)| *at).filter(|_| is_free);
+        let work = (is_free && has_work).then_some(now);
+        let objects = (known && self.objects_are_due).then_some(now);
+        let later = self.objects.deadline().filter(|_| is_free);
+        [timer, work, objects, later, self.resync_at, self.objects.resync_at()].into_iter().flatten().min()
     }
 
     /// Keys to look at; with them the RIB is told to wait.
@@ -395,51 +493,16 @@ impl Delta {
         self.dirty.len()
     }
 
+    /// Whether everything that can be done is done.
+    pub(super) fn is_at_rest(&self) -> bool {
+        let waits = self.resync_at.is_some() || self.objects.resync_at().is_some();
+        let has_work = !self.dirty.is_empty() || self.walk != Walk::Resting || self.plans_are_stale;
+        !waits && !has_work && !self.objects_are_due
+    }
+
     /// What the operator is to be told.
     pub(super) fn take_notices(&mut self) -> Vec<Notice> {
         std::mem::take(&mut self.notices)
-    }
-
-    fn look_at_everything(&mut self) {
-        self.dirty.extend(self.entries.keys());
-    }
-
-    /// What should be at a key, by what the RIB and this node want and by the links there are.
-    fn wanted(&self, key: Key) -> Wanted {
-        if key != self.ownership.key(key.prefix) {
-            return Wanted::Nothing;
-        }
-        // A blackhole for one address would take packets to the address itself. It wins over what is learned:
-        // the block is ours.
-        let is_host = key.prefix.length() == key.prefix.family().max_length();
-        if self.local.blackholes.contains(&key.prefix) && !is_host {
-            return Wanted::Route(Route { kind: Kind::Blackhole, source: None });
-        }
-        match self.entries.get(&key).and_then(|entry| entry.learned.as_ref()) {
-            None => Wanted::Nothing,
-            Some(learned) => match self.usable(learned) {
-                None => Wanted::Unusable,
-                Some(gateways) => Wanted::Route(Route {
-                    kind: Kind::Unicast(gateways),
-                    source: self.source(key.prefix.family()),
-                }),
-            },
-        }
-    }
-
-    /// The next hops over links that run, a local repair before BGP has noticed; if none runs, those that the
-    /// kernel would take.
-    fn usable(&self, learned: &Gateways) -> Option<Gateways> {
-        let over = |condition: fn(&Interface) -> bool| -> Gateways {
-            let is_usable = |gateway: &&Gateway| match gateway.interface {
-                None => true,
-                Some(index) => self.interfaces.by_index.get(&index).is_some_and(condition),
-            };
-            learned.iter().filter(is_usable).copied().collect()
-        };
-        [over(|interface| interface.is_running()), over(|interface| interface.admin_up)]
-            .into_iter()
-            .find(|gateways| !gateways.is_empty())
     }
 
     fn source(&self, family: Family) -> Option<IpAddr> {
@@ -460,7 +523,15 @@ impl Delta {
         let ipv6 = self.local.preferred_source_ipv6.filter(|&source| is_local(source.into()));
         if (self.source_ipv4, self.source_ipv6) != (ipv4, ipv6) {
             (self.source_ipv4, self.source_ipv6) = (ipv4, ipv6);
-            self.look_at_everything();
+            self.look_again();
+        }
+    }
+
+    /// Drops what is remembered of repairs that are long past.
+    fn forget(&mut self, now: Instant) {
+        if self.forget_at.is_some_and(|at| at <= now) {
+            self.troubles.retain(|_, trouble| !trouble.is_over(now));
+            self.forget_at = (!self.troubles.is_empty()).then_some(now + REPAIRS_FORGOTTEN);
         }
     }
 }

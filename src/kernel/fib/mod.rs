@@ -1,31 +1,41 @@
 //! The kernel's routes that are ours: reconciled, never commanded (DESIGN 4.6).
 //!
-//! In: batches of changes from the RIB, what this node itself wants ([`LocalRoutes`]), the links, questions
-//! from the control API, and the kernel's own events. Out: routes in the kernel. Desired and installed are two
-//! maps (`delta`); `route` alone says which kernel routes are ours; `writer` is how changes reach the
-//! kernel, and the seam for nexthop objects; `task` waits and acts.
+//! In: batches of changes from the RIB, what this node itself wants ([`LocalRoutes`]), the links, the neighbors
+//! that are lost, questions from the control API, and the kernel's own events. Out: routes and nexthop objects in the
+//! kernel. `delta` has what is wanted and what is there, in the little room of `table`, and what follows; `objects`
+//! does the same for nexthop objects, and `trouble` knows what is in the way; `route` alone says which kernel
+//! routes are ours; `nexthop` and `packet` are the bytes; `writer` is how changes reach the kernel; `task` waits and
+//! acts.
 //!
 //! Routes outlive the task: it never deletes them when it ends, and the next one inherits them.
 
 mod delta;
-mod entry;
+mod nexthop;
+mod objects;
+mod packet;
 mod route;
+mod table;
 mod task;
+mod trouble;
 mod writer;
 
 use std::collections::BTreeSet;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bgp::Prefix;
+use bgp::rib::{Gateway, Gateways};
 use tokio::sync::{mpsc, oneshot, watch};
 
 /// What the RIB hands over in one go.
 pub use bgp::net::FibBatch as Batch;
-pub use route::{Kind, Ownership};
+pub use route::Ownership;
 pub use task::{StartError, run};
+
+pub use crate::config::NexthopObjects;
 
 use super::interfaces::Interfaces;
 use super::netlink::{KernelError, RECEIVE_BUFFER};
@@ -52,6 +62,10 @@ pub struct Settings {
     pub sweep_after: Duration,
     /// Receive buffer of the event socket, in octets.
     pub event_buffer: usize,
+    /// Whether routes name nexthop objects.
+    pub nexthop_objects: NexthopObjects,
+    /// Identifiers that our objects may have, from 1. Objects with them and our protocol are ours.
+    pub nexthop_ids: RangeInclusive<u32>,
 }
 
 impl Settings {
@@ -62,7 +76,13 @@ impl Settings {
 impl From<&crate::config::Fib> for Settings {
     fn from(config: &crate::config::Fib) -> Self {
         let ownership = Ownership { protocol: config.protocol, table: config.table, metric: config.metric };
-        Self { ownership, sweep_after: Self::SWEEP_AFTER, event_buffer: RECEIVE_BUFFER }
+        Self {
+            ownership,
+            sweep_after: Self::SWEEP_AFTER,
+            event_buffer: RECEIVE_BUFFER,
+            nexthop_objects: config.nexthop_objects,
+            nexthop_ids: config.nexthop_ids.clone(),
+        }
     }
 }
 
@@ -75,6 +95,9 @@ pub struct Inputs {
     pub local: watch::Receiver<Arc<LocalRoutes>>,
     /// The links.
     pub interfaces: watch::Receiver<Arc<Interfaces>>,
+    /// Next hops whose session is lost: nothing is sent to them until it is back, whatever the RIB still says
+    /// prefix by prefix.
+    pub dead: watch::Receiver<Arc<BTreeSet<Gateway>>>,
     /// Questions; closed when nobody asks any more.
     pub requests: mpsc::Receiver<Request>,
 }
@@ -118,6 +141,15 @@ pub enum Request {
 impl Request {
     /// Routes in an answer: about 100 KiB of JSON.
     pub const PAGE: usize = 1000;
+}
+
+/// What a route does.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Kind {
+    /// Forwards over equal next hops: sorted, without duplicates, not empty.
+    Unicast(Gateways),
+    /// Drops silently.
+    Blackhole,
 }
 
 /// One route of ours, wanted or there.
@@ -170,6 +202,54 @@ pub struct Counters {
     pub repairs: u64,
     /// Times that the kernel's events were lost and the table was read again, since the start.
     pub overruns: u64,
+    /// How routes get at their next hops.
+    pub next_hops: NextHops,
+}
+
+/// How routes get at their next hops.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NextHops {
+    /// They name nexthop objects.
+    Objects {
+        /// Groups that are there, one for each set.
+        groups: usize,
+        /// Next hops that are there.
+        members: usize,
+    },
+    /// They stand in each route: as configured, or because objects cannot be had.
+    InLine(Option<NoObjects>),
+}
+
+impl Default for NextHops {
+    fn default() -> Self {
+        Self::InLine(None)
+    }
+}
+
+/// Why nexthop objects cannot be had.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum NoObjects {
+    /// The kernel does not have them, or not ours.
+    #[error("the kernel refuses nexthop objects ({})", std::io::Error::from_raw_os_error(*.errno))]
+    Refused {
+        /// A positive errno.
+        errno: i32,
+    },
+    /// Another program keeps deleting them.
+    #[error("another program keeps deleting nexthop objects")]
+    Fought,
+    /// There is no free identifier.
+    #[error("all identifiers for nexthop objects are in use")]
+    Exhausted,
+}
+
+/// How routes are to get at their next hops.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Carrier {
+    Objects,
+    /// As configured.
+    Off,
+    InLine(NoObjects),
 }
 
 /// Something that the operator should know.
@@ -182,6 +262,7 @@ pub(crate) enum Notice {
     Blocked { prefix: Prefix, protocol: Protocol },
     Unblocked { prefix: Prefix },
     Failed { prefix: Prefix, error: KernelError },
+    NoObjects { reason: NoObjects },
 }
 
 impl fmt::Display for Notice {
@@ -207,6 +288,7 @@ impl fmt::Display for Notice {
                 "route {prefix} is blocked by a foreign route of protocol {protocol} with the same metric"
             ),
             Self::Unblocked { prefix } => write!(f, "route {prefix} is no longer blocked by a foreign route"),
+            Self::NoObjects { reason } => write!(f, "{reason}; next hops go into the routes from now on"),
             Self::Failed { prefix, error } => write!(f, "the kernel refused route {prefix}: {error}"),
         }
     }

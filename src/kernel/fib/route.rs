@@ -1,7 +1,7 @@
 //! A route as we want it and as the kernel tells it, and the one place that decides which routes are ours.
 //!
-//! In: `RTM_NEWROUTE` and `RTM_DELROUTE`. Out: [`Observation`]s, and the messages that install and delete.
-//! Layouts: `linux/rtnetlink.h`.
+//! In: `RTM_NEWROUTE` and `RTM_DELROUTE`. Out: [`Observation`]s, and the bodies of the requests that install and
+//! delete. Layouts: `linux/rtnetlink.h`.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -10,9 +10,31 @@ use bgp::rib::{Gateway, Gateways};
 use bgp::{Family, InterfaceIndex, Prefix};
 use netlink_packet_route::AddressFamily;
 use netlink_packet_route::route::{
-    RouteAddress, RouteAttribute, RouteFlags, RouteMessage, RouteNextHop, RouteProtocol, RouteScope,
-    RouteType, RouteVia,
+    RouteAddress, RouteAttribute, RouteFlags, RouteMessage, RouteNextHop, RouteProtocol, RouteType, RouteVia,
 };
+
+use super::nexthop::ObjectId;
+use super::packet::{Packet, family};
+
+/// RTM_NEWROUTE
+pub(super) const NEW: u16 = 24;
+/// RTM_DELROUTE
+pub(super) const DELETE: u16 = 25;
+
+const RTA_DST: u16 = 1;
+const RTA_OIF: u16 = 4;
+const RTA_GATEWAY: u16 = 5;
+const RTA_PRIORITY: u16 = 6;
+const RTA_PREFSRC: u16 = 7;
+const RTA_MULTIPATH: u16 = 9;
+const RTA_TABLE: u16 = 15;
+const RTA_VIA: u16 = 18;
+const RTA_NH_ID: u16 = 30;
+const RT_SCOPE_UNIVERSE: u8 = 0;
+const RT_SCOPE_NOWHERE: u8 = 255;
+const RTN_UNSPEC: u8 = 0;
+const RTN_UNICAST: u8 = 1;
+const RTN_BLACKHOLE: u8 = 6;
 
 /// Which routes are ours, and how we write them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,32 +71,31 @@ impl fmt::Display for Protocol {
     }
 }
 
-/// What a route does.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Kind {
-    /// Forwards over equal next hops: sorted, without duplicates, not empty.
-    Unicast(Gateways),
-    /// Drops silently.
+/// What a route does, as the kernel has it.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(super) enum Way {
+    /// Its next hops stand in the route: sorted, without duplicates, not empty.
+    InLine(Gateways),
+    /// It names a nexthop object.
+    Object(ObjectId),
     Blackhole,
 }
 
 /// A route as we write it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) struct Route {
-    pub(super) kind: Kind,
+    pub(super) way: Way,
     /// Preferred source of packets that this node sends.
     pub(super) source: Option<IpAddr>,
 }
 
 /// What the kernel has of ours at a key.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) enum Installed {
     /// A route that we could have written.
     Route(Route),
     /// With our protocol, but of a shape that we never write: another type, weights, encapsulation, or no next hop.
     Irregular,
-    /// More than one (IPv4 takes several with `ip route append`); deleting takes one away.
-    Several,
 }
 
 /// One route as a message tells it.
@@ -120,52 +141,76 @@ impl Ownership {
         Some(Observation { key, owner, installed: attributes.installed(header.kind) })
     }
 
-    /// The message that creates or replaces a route.
-    pub(super) fn route_message(&self, key: Key, route: &Route) -> RouteMessage {
-        let mut message = self.message(key);
-        message.header.scope = RouteScope::Universe;
-        if let Some(source) = route.source {
-            message.attributes.push(RouteAttribute::PrefSource(source.into()));
+    /// Appends the body of the request that creates or replaces a route.
+    pub(super) fn append_route(&self, packet: &mut Packet, key: Key, way: RequestWay<'_>, source: Option<IpAddr>) {
+        let kind = match way {
+            RequestWay::InLine(_) | RequestWay::Object(_) => RTN_UNICAST,
+            RequestWay::Blackhole => RTN_BLACKHOLE,
+        };
+        self.append_key(packet, key, RT_SCOPE_UNIVERSE, kind);
+        if let Some(source) = source {
+            packet.address(RTA_PREFSRC, source);
         }
-        match &route.kind {
-            Kind::Blackhole => message.header.kind = RouteType::BlackHole,
-            Kind::Unicast(gateways) => {
-                message.header.kind = RouteType::Unicast;
-                match gateways.as_slice() {
-                    [only] => message.attributes.extend(next_hop_attributes(key.prefix.family(), only)),
-                    several => message.attributes.push(RouteAttribute::MultiPath(
-                        several.iter().map(|gateway| leg(key.prefix.family(), gateway)).collect(),
-                    )),
+        match way {
+            RequestWay::InLine([only]) => {
+                append_gateway(packet, key.prefix.family(), only.address);
+                if let Some(InterfaceIndex(index)) = only.interface {
+                    packet.attribute(RTA_OIF, &index.to_ne_bytes());
                 }
             }
+            RequestWay::InLine(several) => packet.nested(RTA_MULTIPATH, |packet| {
+                several.iter().for_each(|gateway| append_leg(packet, key.prefix.family(), gateway));
+            }),
+            RequestWay::Object(id) => packet.attribute(RTA_NH_ID, &id.0.to_ne_bytes()),
+            RequestWay::Blackhole => {}
         }
-        message
     }
 
-    /// The message that deletes whatever is ours at a key, all next hops at once. It names our protocol, which
-    /// the kernel compares: a foreign route cannot match. Scope "nowhere" and no type match any.
-    pub(super) fn delete_message(&self, key: Key) -> RouteMessage {
-        let mut message = self.message(key);
-        message.header.scope = RouteScope::NoWhere;
-        message.header.kind = RouteType::Unspec;
-        message
+    /// Appends the body of the request that deletes whatever is ours at a key, all next hops at once. It names our
+    /// protocol, which the kernel compares: a foreign route cannot match. Scope "nowhere" and no type match any.
+    pub(super) fn append_delete(&self, packet: &mut Packet, key: Key) {
+        self.append_key(packet, key, RT_SCOPE_NOWHERE, RTN_UNSPEC);
     }
 
-    fn message(&self, key: Key) -> RouteMessage {
-        let mut message = RouteMessage::default();
-        message.header.address_family = match key.prefix.family() {
-            Family::Ipv4Unicast => AddressFamily::Inet,
-            Family::Ipv6Unicast => AddressFamily::Inet6,
-        };
-        message.header.destination_prefix_length = key.prefix.length();
-        message.header.protocol = RouteProtocol::from(self.protocol);
-        message.attributes = vec![
-            RouteAttribute::Table(self.table),
-            RouteAttribute::Destination(key.prefix.address().into()),
-            RouteAttribute::Priority(key.metric),
-        ];
-        message
+    /// `struct rtmsg`, and the attributes that make the key.
+    fn append_key(&self, packet: &mut Packet, key: Key, scope: u8, kind: u8) {
+        let address = key.prefix.address();
+        // No room for the table's number here; RTA_TABLE has it.
+        packet.append(&[family(address), key.prefix.length(), 0, 0, 0, self.protocol, scope, kind, 0, 0, 0, 0]);
+        packet.attribute(RTA_TABLE, &self.table.to_ne_bytes());
+        packet.address(RTA_DST, address);
+        packet.attribute(RTA_PRIORITY, &key.metric.to_ne_bytes());
     }
+}
+
+/// What a request makes a route do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum RequestWay<'a> {
+    InLine(&'a [Gateway]),
+    Object(ObjectId),
+    Blackhole,
+}
+
+/// An IPv4 route takes an IPv6 next hop in RTA_VIA (RFC 8950's data plane); all others are RTA_GATEWAY. No
+/// RTNH_F_ONLINK: a link-local gateway is on the link by its scope.
+fn append_gateway(packet: &mut Packet, route: Family, address: IpAddr) {
+    match (route, address) {
+        (Family::Ipv4Unicast, IpAddr::V6(via)) => packet.nested(RTA_VIA, |packet| {
+            // `struct rtvia`
+            packet.append(&u16::from(family(address)).to_ne_bytes());
+            packet.append(&via.octets());
+        }),
+        (Family::Ipv4Unicast | Family::Ipv6Unicast, address) => packet.address(RTA_GATEWAY, address),
+    }
+}
+
+/// `struct rtnexthop`: length, flags, weight less one, link (0: the kernel resolves it).
+fn append_leg(packet: &mut Packet, route: Family, gateway: &Gateway) {
+    let start = packet.len();
+    packet.append(&[0; 4]);
+    packet.append(&gateway.interface.map_or(0, |InterfaceIndex(index)| index).to_ne_bytes());
+    append_gateway(packet, route, gateway.address);
+    packet.finish(start);
 }
 
 /// The attributes that matter, of the whole route or of one leg.
@@ -178,6 +223,8 @@ struct Attributes<'a> {
     gateway: Option<IpAddr>,
     interface: Option<u32>,
     legs: Option<&'a [RouteNextHop]>,
+    /// The kernel shows the next hops of the object as well, unless it is told not to (`nexthop_compat_mode`).
+    object: Option<ObjectId>,
     /// Something that we never write and that changes what happens to packets.
     irregular: bool,
 }
@@ -199,6 +246,7 @@ impl<'a> Attributes<'a> {
                 RouteAttribute::Via(RouteVia::Inet6(address)) => self.gateway = Some((*address).into()),
                 RouteAttribute::Oif(index) => self.interface = Some(*index),
                 RouteAttribute::MultiPath(legs) => self.legs = Some(legs),
+                RouteAttribute::NhId(id) => self.object = Some(ObjectId(*id)),
                 RouteAttribute::Via(_)
                 | RouteAttribute::Encap(_)
                 | RouteAttribute::EncapType(_)
@@ -211,14 +259,15 @@ impl<'a> Attributes<'a> {
     }
 
     fn installed(&self, kind: RouteType) -> Installed {
-        let kind = match kind {
+        let way = match (kind, self.object) {
+            (RouteType::Unicast, Some(id)) => Some(Way::Object(id)),
             // In IPv6 a blackhole comes with the loopback interface, which means nothing.
-            RouteType::BlackHole => Some(Kind::Blackhole),
-            RouteType::Unicast => self.gateways().map(Kind::Unicast),
+            (RouteType::BlackHole, None) => Some(Way::Blackhole),
+            (RouteType::Unicast, None) => self.gateways().map(Way::InLine),
             _ => None,
         };
-        match kind {
-            Some(kind) if !self.irregular => Installed::Route(Route { kind, source: self.source }),
+        match way {
+            Some(way) if !self.irregular => Installed::Route(Route { way, source: self.source }),
             _ => Installed::Irregular,
         }
     }
@@ -255,42 +304,8 @@ fn ip(address: &RouteAddress) -> Option<IpAddr> {
     }
 }
 
-/// An IPv4 route takes an IPv6 next hop in RTA_VIA (RFC 8950's data plane); all others are RTA_GATEWAY. No
-/// RTNH_F_ONLINK: a link-local gateway is on the link by its scope.
-fn gateway_attribute(family: Family, address: IpAddr) -> RouteAttribute {
-    match (family, address) {
-        (Family::Ipv4Unicast, IpAddr::V6(address)) => RouteAttribute::Via(RouteVia::Inet6(address)),
-        (Family::Ipv4Unicast | Family::Ipv6Unicast, address) => RouteAttribute::Gateway(address.into()),
-    }
-}
-
-fn next_hop_attributes(family: Family, gateway: &Gateway) -> impl Iterator<Item = RouteAttribute> {
-    let interface = gateway.interface.map(|index| RouteAttribute::Oif(index.0));
-    std::iter::once(gateway_attribute(family, gateway.address)).chain(interface)
-}
-
-fn leg(family: Family, gateway: &Gateway) -> RouteNextHop {
-    let mut leg = RouteNextHop::default();
-    // 0: the kernel resolves it.
-    leg.interface_index = gateway.interface.map_or(0, |index| index.0);
-    leg.attributes = vec![gateway_attribute(family, gateway.address)];
-    leg
-}
-
-impl Installed {
-    /// Whether the kernel has what we want. Where we leave the interface to the kernel, any will do.
-    pub(super) fn is(&self, wanted: &Route) -> bool {
-        let Self::Route(route) = self else { return false };
-        route.source == wanted.source
-            && match (&route.kind, &wanted.kind) {
-                (Kind::Blackhole, Kind::Blackhole) => true,
-                (Kind::Unicast(has), Kind::Unicast(wants)) => same_gateways(has, wants),
-                (Kind::Blackhole, Kind::Unicast(_)) | (Kind::Unicast(_), Kind::Blackhole) => false,
-            }
-    }
-}
-
-fn same_gateways(has: &[Gateway], wants: &[Gateway]) -> bool {
+/// Whether the kernel has the next hops that we want. Where we leave the interface to the kernel, any will do.
+pub(super) fn same_gateways(has: &[Gateway], wants: &[Gateway]) -> bool {
     let fits = |has: &Gateway, wants: &Gateway| {
         has.address == wants.address && (wants.interface.is_none() || has.interface == wants.interface)
     };
@@ -301,7 +316,7 @@ fn same_gateways(has: &[Gateway], wants: &[Gateway]) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use netlink_packet_core::{Emitable, Parseable};
+    use netlink_packet_core::Parseable;
 
     use super::*;
 
@@ -316,31 +331,39 @@ mod tests {
             .collect()
     }
 
-    fn through_the_wire(message: &RouteMessage) -> RouteMessage {
-        let mut bytes = vec![0; message.buffer_len()];
-        message.emit(&mut bytes);
-        RouteMessage::parse(&bytes).unwrap()
+    /// What the netlink crate reads in what we write.
+    fn message(ownership: Ownership, key: Key, route: &Route) -> RouteMessage {
+        let way = match &route.way {
+            Way::InLine(gateways) => RequestWay::InLine(gateways),
+            Way::Object(id) => RequestWay::Object(*id),
+            Way::Blackhole => RequestWay::Blackhole,
+        };
+        let mut packet = Packet::default();
+        ownership.append_route(&mut packet, key, way, route.source);
+        RouteMessage::parse(packet.bytes()).unwrap()
     }
 
     #[test]
     fn what_we_write_is_read_back_as_ours() {
-        let kinds = [
-            ("10.1.71.192/26", Kind::Unicast(gateways(&[("fe80::1", 2), ("fe80::2", 3)]))),
-            ("10.1.71.192/26", Kind::Unicast(gateways(&[("fe80::1", 2)]))),
-            ("0.0.0.0/0", Kind::Unicast(gateways(&[("192.0.2.1", 2)]))),
-            ("fd00::/64", Kind::Unicast(gateways(&[("fe80::1", 2), ("fe80::1", 3)]))),
-            ("::/0", Kind::Unicast(gateways(&[("2001:db8::1", 2)]))),
-            ("10.1.8.192/26", Kind::Blackhole),
-            ("fd00:1::/64", Kind::Blackhole),
+        let ways = [
+            ("10.1.71.192/26", Way::InLine(gateways(&[("fe80::1", 2), ("fe80::2", 3)]))),
+            ("10.1.71.192/26", Way::InLine(gateways(&[("fe80::1", 2)]))),
+            ("0.0.0.0/0", Way::InLine(gateways(&[("192.0.2.1", 2)]))),
+            ("fd00::/64", Way::InLine(gateways(&[("fe80::1", 2), ("fe80::1", 3)]))),
+            ("::/0", Way::InLine(gateways(&[("2001:db8::1", 2)]))),
+            ("10.1.8.192/26", Way::Blackhole),
+            ("fd00:1::/64", Way::Blackhole),
+            ("10.1.71.192/26", Way::Object(ObjectId(1_860_000_000))),
+            ("fd00::/64", Way::Object(ObjectId(u32::MAX))),
         ];
-        for (prefix, kind) in kinds {
+        for (prefix, way) in ways {
             let prefix: Prefix = prefix.parse().unwrap();
             let source = match prefix.family() {
                 Family::Ipv4Unicast => "1.1.1.1".parse().unwrap(),
                 Family::Ipv6Unicast => "fd00::1".parse().unwrap(),
             };
-            let route = Route { kind, source: Some(source) };
-            let message = through_the_wire(&OURS.route_message(OURS.key(prefix), &route));
+            let route = Route { way, source: Some(source) };
+            let message = message(OURS, OURS.key(prefix), &route);
             let observation = OURS.observe(&message).unwrap();
             assert_eq!(observation.owner, Owner::Ours);
             assert_eq!(observation.key, Key { prefix, metric: 20 });
@@ -351,12 +374,12 @@ mod tests {
     #[test]
     fn ours_is_our_table_and_our_protocol() {
         let key = OURS.key("10.0.0.0/8".parse().unwrap());
-        let route = Route { kind: Kind::Blackhole, source: None };
-        let foreign = Ownership { protocol: 80, ..OURS }.route_message(key, &route);
+        let route = Route { way: Way::Blackhole, source: None };
+        let foreign = message(Ownership { protocol: 80, ..OURS }, key, &route);
         assert_eq!(OURS.observe(&foreign).unwrap().owner, Owner::Foreign(Protocol(80)));
-        let elsewhere = Ownership { table: 1000, ..OURS }.route_message(key, &route);
+        let elsewhere = message(Ownership { table: 1000, ..OURS }, key, &route);
         assert_eq!(OURS.observe(&elsewhere), None);
-        let mut other_service = OURS.route_message(key, &route);
+        let mut other_service = message(OURS, key, &route);
         other_service.header.tos = 4;
         assert_eq!(OURS.observe(&other_service), None);
     }
@@ -364,25 +387,47 @@ mod tests {
     #[test]
     fn shapes_that_we_never_write_are_irregular() {
         let key = OURS.key("10.0.0.0/8".parse().unwrap());
-        let route = Route { kind: Kind::Unicast(gateways(&[("fe80::1", 2), ("fe80::2", 3)])), source: None };
-        let mut weighted = OURS.route_message(key, &route);
+        let route = Route { way: Way::InLine(gateways(&[("fe80::1", 2), ("fe80::2", 3)])), source: None };
+        let mut weighted = message(OURS, key, &route);
         for attribute in &mut weighted.attributes {
             if let RouteAttribute::MultiPath(legs) = attribute {
                 legs[0].hops = 3;
             }
         }
         assert_eq!(OURS.observe(&weighted).unwrap().installed, Installed::Irregular);
-        let mut prohibit = OURS.route_message(key, &route);
+        let mut prohibit = message(OURS, key, &route);
         prohibit.header.kind = RouteType::Prohibit;
         assert_eq!(OURS.observe(&prohibit).unwrap().installed, Installed::Irregular);
     }
 
     #[test]
     fn an_interface_left_to_the_kernel_matches_any() {
-        let has = |list| Installed::Route(Route { kind: Kind::Unicast(gateways(list)), source: None });
-        let wants = |list| Route { kind: Kind::Unicast(gateways(list)), source: None };
-        assert!(has(&[("192.0.2.1", 2)]).is(&wants(&[("192.0.2.1", 0)])));
-        assert!(!has(&[("192.0.2.1", 2)]).is(&wants(&[("192.0.2.1", 3)])));
-        assert!(!has(&[("fe80::1", 2), ("fe80::1", 3)]).is(&wants(&[("fe80::1", 2)])));
+        let same = |has: &[(&str, u32)], wants: &[(&str, u32)]| same_gateways(&gateways(has), &gateways(wants));
+        assert!(same(&[("192.0.2.1", 2)], &[("192.0.2.1", 0)]));
+        assert!(!same(&[("192.0.2.1", 2)], &[("192.0.2.1", 3)]));
+        assert!(!same(&[("fe80::1", 2), ("fe80::1", 3)], &[("fe80::1", 2)]));
+    }
+
+    /// Against the bytes that the kernel's headers call for.
+    #[test]
+    fn a_route_over_an_object_is_these_bytes() {
+        let key = OURS.key("10.1.71.192/26".parse().unwrap());
+        let mut packet = Packet::default();
+        packet.message(NEW, 0x0605, 7, |packet| {
+            let way = RequestWay::Object(ObjectId(2001));
+            OURS.append_route(packet, key, way, "1.1.1.1".parse().ok());
+        });
+        packet.flag_last(0x0008);
+        let expected = [
+            [68, 0, 0, 0, 24, 0, 0x0d, 0x06, 7, 0, 0, 0, 0, 0, 0, 0].as_slice(),
+            &[2, 26, 0, 0, 0, 186, 0, 1, 0, 0, 0, 0],
+            &[8, 0, 15, 0, 254, 0, 0, 0],
+            &[8, 0, 1, 0, 10, 1, 71, 192],
+            &[8, 0, 6, 0, 20, 0, 0, 0],
+            &[8, 0, 7, 0, 1, 1, 1, 1],
+            &[8, 0, 30, 0, 0xd1, 7, 0, 0],
+        ]
+        .concat();
+        assert!(cfg!(target_endian = "big") || packet.bytes() == expected, "{:?}", packet.bytes());
     }
 }

@@ -12,19 +12,22 @@ use netlink_packet_route::route::{RouteAttribute, RouteMessage};
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use tokio::sync::oneshot;
 
-use super::delta::{Cause, Delta, Event};
-use super::route::Observation;
+use super::delta::{Cause, Delta, Event, Reading};
+use super::nexthop::{self, Nexthop};
+use super::objects::Fate;
 use super::writer::{WriteError, Writer};
 use super::{Batch, Inputs, Notice, Request, Settings};
 use crate::kernel::netlink::{
     self, DumpError, GROUP_IPV4_ADDRESS, GROUP_IPV4_ROUTE, GROUP_IPV6_ADDRESS, GROUP_IPV6_ROUTE, GROUP_LINK,
-    Message, RECEIVE_BUFFER, Received, Socket,
+    GROUP_NEXTHOP, Message, RECEIVE_BUFFER, Received, Socket,
 };
 
-/// Links and addresses come on the same socket as routes because the kernel takes IPv4 routes with them
-/// without an event of its own, and here they are in order with the rest.
+/// Links and addresses come on the same socket as routes because the kernel takes IPv4 routes and nexthop objects
+/// with them without an event of its own, and here they are in order with the rest.
 const GROUPS: [u32; 5] =
     [GROUP_LINK, GROUP_IPV4_ADDRESS, GROUP_IPV4_ROUTE, GROUP_IPV6_ADDRESS, GROUP_IPV6_ROUTE];
+/// Objects that are looked after in one go; a change may make others possible.
+const ROUNDS: usize = 4;
 /// Operations between two looks at the inputs: about 20 KiB and 2 ms of the kernel's time.
 const OPERATIONS: usize = 256;
 /// Keys that may wait here; what is more waits in the RIB, where it can be superseded.
@@ -58,8 +61,6 @@ struct Task {
     delta: Delta,
     events: Socket,
     writer: Writer,
-    /// Sequence number of the last acknowledged write.
-    last_write: u32,
     sweep_at: Option<Instant>,
     resync_pause: Duration,
     overruns: u64,
@@ -90,20 +91,21 @@ enum Input {
     Request(Option<Request>),
     Local,
     Interfaces,
+    Dead,
     Events(io::Result<Received>),
     Due,
 }
 
 impl Task {
     fn start(settings: Settings) -> io::Result<Self> {
-        let mut delta = Delta::new(settings.ownership);
+        let mut delta = Delta::new(&settings);
         let now = Instant::now();
         delta.resync_after(Duration::ZERO, now);
+        let writer = Writer::open(settings.ownership)?;
         Ok(Self {
             delta,
-            events: Socket::open(&GROUPS, settings.event_buffer)?,
-            writer: Writer::open(settings.ownership)?,
-            last_write: 0,
+            events: open_events(&settings, &writer)?,
+            writer,
             sweep_at: Some(now + settings.sweep_after),
             resync_pause: RESYNC_FIRST,
             overruns: 0,
@@ -116,7 +118,8 @@ impl Task {
     async fn run(mut self, mut inputs: Inputs) {
         self.delta.set_local(&inputs.local.borrow_and_update().clone());
         self.delta.set_interfaces(inputs.interfaces.borrow_and_update().clone());
-        let (mut requests_open, mut local_open, mut interfaces_open) = (true, true, true);
+        self.delta.set_dead(inputs.dead.borrow_and_update().clone());
+        let (mut requests_open, mut local_open, mut interfaces_open, mut dead_open) = (true, true, true, true);
         loop {
             let due = until(self.deadline());
             // Every branch is cancel safe: channels, watches and a socket that reads whole datagrams.
@@ -130,6 +133,10 @@ impl Task {
                 changed = inputs.interfaces.changed(), if interfaces_open => {
                     interfaces_open = changed.is_ok();
                     Input::Interfaces
+                }
+                changed = inputs.dead.changed(), if dead_open => {
+                    dead_open = changed.is_ok();
+                    Input::Dead
                 }
                 received = self.events.receive() => Input::Events(received),
                 () = due => Input::Due,
@@ -145,6 +152,11 @@ impl Task {
                 Input::Request(Some(request)) => self.answer(request),
                 Input::Local => self.delta.set_local(&inputs.local.borrow_and_update().clone()),
                 Input::Interfaces => self.delta.set_interfaces(inputs.interfaces.borrow_and_update().clone()),
+                Input::Dead => {
+                    self.delta.set_dead(inputs.dead.borrow_and_update().clone());
+                    // Packets are lost meanwhile: before anything else that is due.
+                    self.write_objects().await;
+                }
                 Input::Events(received) => self.take_events(received),
                 Input::Due => self.work().await,
             }
@@ -207,40 +219,74 @@ impl Task {
         if self.delta.resync_at().is_some_and(|at| at <= now) {
             return self.resync().await;
         }
+        if self.delta.objects_resync_at().is_some_and(|at| at <= now) && !self.resync_objects().await {
+            return;
+        }
         // What others did meanwhile: NLM_F_REPLACE is for routes that are still ours.
         self.drain_events();
-        let operations = self.delta.poll_operations(now, OPERATIONS);
+        self.write_objects().await;
+        self.write_routes().await;
+    }
+
+    async fn write_routes(&mut self) {
+        let operations = self.delta.poll_operations(Instant::now(), OPERATIONS);
         if operations.is_empty() {
             return;
         }
-        match self.writer.write(&operations).await {
-            Ok(outcomes) => {
-                self.progress.operations += outcomes.len();
+        match self.writer.write(&operations, self.delta.sets()).await {
+            Ok(refusals) => {
+                self.progress.operations += operations.len();
                 let now = Instant::now();
-                self.last_write = outcomes.last().map_or(self.last_write, |outcome| outcome.sequence);
-                for outcome in outcomes {
-                    self.delta.completed(outcome.operation, outcome.sequence, outcome.result, now);
+                let mut refusals = refusals.into_iter().peekable();
+                for (place, operation) in operations.into_iter().enumerate() {
+                    let refusal = refusals.next_if(|(refused, _)| *refused == place);
+                    self.delta.completed(operation, refusal.map_or(Ok(()), |(_, error)| Err(error)), now);
                 }
                 self.drain_events();
             }
-            Err(error) => self.writer_failed(&error, &operations),
+            Err(error) => {
+                self.delta.lost(&operations, Instant::now());
+                self.writer_failed(&error);
+            }
         }
     }
 
-    fn writer_failed(&mut self, error: &WriteError, operations: &[super::delta::Operation]) {
-        tracing::warn!(%error, "lost track of route changes; reading the table again");
-        let now = Instant::now();
-        operations.iter().for_each(|operation| self.delta.lost(operation, now));
-        match Writer::open(self.settings.ownership) {
-            // A new socket counts its messages from the beginning.
-            Ok(writer) => {
-                self.writer = writer;
-                self.last_write = 0;
+    /// Objects before the routes that name them.
+    async fn write_objects(&mut self) {
+        for _ in 0..ROUNDS {
+            let operations = self.delta.poll_objects(Instant::now());
+            if operations.is_empty() {
+                return;
             }
+            tracing::debug!(?operations, "nexthop objects");
+            match self.writer.write_objects(&operations).await {
+                Ok(refusals) => {
+                    let now = Instant::now();
+                    let mut refusals = refusals.into_iter().peekable();
+                    for (place, operation) in operations.iter().enumerate() {
+                        let refusal = refusals.next_if(|(refused, _)| *refused == place);
+                        let result = refusal.map_or(Ok(()), |(_, error)| Err(error));
+                        self.delta.object_completed(operation, result, now);
+                    }
+                }
+                Err(error) => {
+                    self.delta.lost(&[], Instant::now());
+                    return self.writer_failed(&error);
+                }
+            }
+        }
+    }
+
+    fn writer_failed(&mut self, error: &WriteError) {
+        tracing::warn!(%error, "lost track of route changes; reading the table again");
+        let opened = Writer::open(self.settings.ownership)
+            .and_then(|writer| self.events.ignore(writer.port()).map(|()| writer));
+        match opened {
+            Ok(writer) => self.writer = writer,
             // The old one fails again, and this is tried again after the next dump.
             Err(error) => {
                 tracing::error!(%error, "cannot open a netlink socket");
-                self.delta.resync_after(RESYNC_LAST, now);
+                self.delta.resync_after(RESYNC_LAST, Instant::now());
             }
         }
     }
@@ -251,7 +297,7 @@ impl Task {
             Ok(Received::Overrun) => self.overrun(),
             Err(error) => {
                 tracing::warn!(%error, "the netlink event socket failed; opening another");
-                match Socket::open(&GROUPS, self.settings.event_buffer) {
+                match open_events(&self.settings, &self.writer) {
                     Ok(events) => self.events = events,
                     Err(error) => tracing::error!(%error, "cannot open a netlink socket"),
                 }
@@ -264,7 +310,7 @@ impl Task {
         for _ in 0..DATAGRAMS {
             match self.events.try_receive().transpose() {
                 Some(received) => self.take_events(received),
-                None => return self.delta.drained(self.last_write),
+                None => return self.delta.drained(),
             }
         }
     }
@@ -279,8 +325,12 @@ impl Task {
         let now = Instant::now();
         let Self { events, delta, writer, settings, .. } = self;
         for message in netlink::messages(events.datagram()) {
+            // The filter has let none of them through, but for those from before it was there.
             if message.port == writer.port() {
-                delta.confirmed(message.sequence);
+                continue;
+            }
+            if let Some((nexthop, fate)) = object_event(&message) {
+                delta.observe_object(&nexthop, fate, now);
                 continue;
             }
             match message.decode() {
@@ -292,10 +342,16 @@ impl Task {
                 Some(RouteNetlinkMessage::DelRoute(route)) => {
                     observe(delta, settings, Event::Deleted, &message, &route, now);
                 }
-                Some(RouteNetlinkMessage::NewLink(link)) if !link.header.flags.contains(LinkFlags::Up) => {
+                Some(RouteNetlinkMessage::NewLink(link)) => {
+                    delta.link_changed(InterfaceIndex(link.header.index), now);
+                    if !link.header.flags.contains(LinkFlags::Up) {
+                        link_down(delta, &link, now);
+                    }
+                }
+                Some(RouteNetlinkMessage::DelLink(link)) => {
+                    delta.link_changed(InterfaceIndex(link.header.index), now);
                     link_down(delta, &link, now);
                 }
-                Some(RouteNetlinkMessage::DelLink(link)) => link_down(delta, &link, now),
                 Some(RouteNetlinkMessage::DelAddress(address)) => {
                     address
                         .attributes
@@ -315,10 +371,13 @@ impl Task {
     async fn resync(&mut self) {
         // Events that are older than the dump must not be taken for newer.
         self.drain_events();
+        if !self.resync_objects().await {
+            return;
+        }
         match dump(&self.settings).await {
-            Ok(routes) => {
+            Ok(reading) => {
                 self.resync_pause = RESYNC_FIRST;
-                self.delta.resync(routes, Instant::now());
+                self.delta.resync(reading, Instant::now());
                 if let FirstDump::Awaited(waiting) = &mut self.first_dump {
                     let inherited = self.delta.counters().stale;
                     for reply in waiting.drain(..) {
@@ -328,19 +387,36 @@ impl Task {
                 }
                 self.drain_events();
             }
+            Err(error) => self.dump_failed(&error),
+        }
+    }
+
+    /// Reads the objects; false when they could not be read, and nothing may be concluded.
+    async fn resync_objects(&mut self) -> bool {
+        match dump_objects().await {
+            Ok(objects) => self.delta.resync_objects(&objects),
+            // Before Linux 5.3 there were none.
+            Err(DumpError::Kernel(error)) if [libc::EOPNOTSUPP, libc::EINVAL].contains(&error.errno) => {
+                self.delta.objects_unknown(&error);
+            }
             Err(error) => {
-                tracing::warn!(%error, pause = ?self.resync_pause, "cannot read the routes; trying again");
-                self.delta.resync_after(self.resync_pause, Instant::now());
-                self.resync_pause = (self.resync_pause * 2).min(RESYNC_LAST);
+                self.dump_failed(&error);
+                return false;
             }
         }
+        true
+    }
+
+    fn dump_failed(&mut self, error: &DumpError) {
+        tracing::warn!(%error, pause = ?self.resync_pause, "cannot read the routes; trying again");
+        self.delta.resync_after(self.resync_pause, Instant::now());
+        self.resync_pause = (self.resync_pause * 2).min(RESYNC_LAST);
     }
 
     /// Once for each time that everything asked for is done.
     fn report_progress(&mut self) {
         let Some(first_batch) = self.progress.first_batch else { return };
-        let busy = self.delta.backlog() > 0 || self.delta.resync_at().is_some();
-        if busy || std::mem::replace(&mut self.progress.settled, true) {
+        if !self.delta.is_at_rest() || std::mem::replace(&mut self.progress.settled, true) {
             return;
         }
         let elapsed = first_batch.elapsed();
@@ -390,9 +466,29 @@ fn link_down(delta: &mut Delta, link: &LinkMessage, now: Instant) {
     }
 }
 
+/// Hears everything but what we write ourselves.
+fn open_events(settings: &Settings, writer: &Writer) -> io::Result<Socket> {
+    let events = Socket::open(&GROUPS, settings.event_buffer)?;
+    // Before Linux 5.3 there is no such group, and nothing to hear.
+    if let Err(error) = events.join(GROUP_NEXTHOP) {
+        tracing::debug!(%error, "no events of nexthop objects");
+    }
+    events.ignore(writer.port())?;
+    Ok(events)
+}
+
+fn object_event(message: &Message<'_>) -> Option<(Nexthop, Fate)> {
+    let fate = match message.kind {
+        nexthop::NEW => Fate::Changed,
+        nexthop::DELETE => Fate::Gone,
+        _ => return None,
+    };
+    Some((nexthop::parse(message.payload)?, fate))
+}
+
 /// All routes of our table that could be ours or in our way, both families.
-async fn dump(settings: &Settings) -> Result<Vec<Observation>, DumpError> {
-    let mut routes = Vec::new();
+async fn dump(settings: &Settings) -> Result<Reading, DumpError> {
+    let mut reading = Reading::default();
     for family in [AddressFamily::Inet, AddressFamily::Inet6] {
         // A new socket each time: nothing of a dump that failed can be taken for the next one's.
         let mut socket = Socket::open(&[], RECEIVE_BUFFER)?;
@@ -401,8 +497,10 @@ async fn dump(settings: &Settings) -> Result<Vec<Observation>, DumpError> {
         request.attributes.push(RouteAttribute::Table(settings.ownership.table));
         let result = socket
             .dump(RouteNetlinkMessage::GetRoute(request), |message| {
-                if let RouteNetlinkMessage::NewRoute(route) = message {
-                    routes.extend(settings.ownership.observe(&route));
+                if let RouteNetlinkMessage::NewRoute(route) = message
+                    && let Some(observation) = settings.ownership.observe(&route)
+                {
+                    reading.add(&settings.ownership, observation);
                 }
             })
             .await;
@@ -412,7 +510,17 @@ async fn dump(settings: &Settings) -> Result<Vec<Observation>, DumpError> {
             result => result?,
         }
     }
-    Ok(routes)
+    Ok(reading)
+}
+
+/// All nexthop objects.
+async fn dump_objects() -> Result<Vec<Nexthop>, DumpError> {
+    let mut objects = Vec::new();
+    let mut socket = Socket::open(&[], RECEIVE_BUFFER)?;
+    socket
+        .dump_raw(nexthop::READ, &nexthop::dump_request(), |message| objects.extend(nexthop::parse(message.payload)))
+        .await?;
+    Ok(objects)
 }
 
 fn log(notices: Vec<Notice>) {
@@ -424,6 +532,7 @@ fn log(notices: Vec<Notice>) {
             | Notice::RestoredChanged { .. }
             | Notice::Fight { .. }
             | Notice::Blocked { .. }
+            | Notice::NoObjects { .. }
             | Notice::Failed { .. } => tracing::warn!("{notice}"),
         }
     }

@@ -1,24 +1,27 @@
 //! How changes reach the kernel: many in one datagram, an acknowledgement for the last.
 //!
-//! In: [`Operation`]s. Out: for each whether the kernel did it, in its own words. The kernel works a datagram
-//! off before `send` returns, in order, and goes on behind a message that it refuses; each refusal carries the
-//! sequence number of its message. What the messages look like is [`super::route`]'s; routes over nexthop
-//! objects would enter between the two.
+//! In: changes of routes and of nexthop objects. Out: for each whether the kernel did it, in its own words. The
+//! kernel works a datagram off before `send` returns, in order, and goes on behind a message that it refuses; each
+//! refusal carries the sequence number of its message. At most one datagram is under way.
 
-use std::collections::HashMap;
 use std::io;
 
 use netlink_packet_core::{NLM_F_ACK, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE, NLM_F_REQUEST, NLMSG_ERROR};
-use netlink_packet_route::RouteNetlinkMessage;
 
 use super::delta::{Action, Operation};
-use super::route::Ownership;
+use super::nexthop;
+use super::objects::ObjectOperation;
+use super::packet::Packet;
+use super::route::{self, Ownership, RequestWay};
+use super::table::{Image, Sets};
 use crate::kernel::netlink::{self, ANSWER_TIMEOUT, KernelError, RECEIVE_BUFFER, Received, Socket};
 
 /// Octets in one datagram, well below the socket's send buffer.
 const DATAGRAM: usize = 128 << 10;
+const CREATE: u16 = NLM_F_REQUEST | NLM_F_CREATE | NLM_F_EXCL;
+const REPLACE: u16 = NLM_F_REQUEST | NLM_F_CREATE | NLM_F_REPLACE;
 
-/// Nobody knows which of the operations the kernel did.
+/// Nobody knows which of the changes the kernel made.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum WriteError {
     #[error("netlink socket")]
@@ -29,24 +32,20 @@ pub(super) enum WriteError {
     Timeout,
 }
 
-/// An operation and the kernel's answer.
-#[derive(Debug)]
-pub(super) struct Outcome {
-    pub(super) operation: Operation,
-    pub(super) sequence: u32,
-    pub(super) result: Result<(), KernelError>,
-}
+/// What the kernel refused: the place in what was written, and why.
+pub(super) type Refusals = Vec<(usize, KernelError)>;
 
 /// The socket that all our changes go through. Their events carry its port.
 pub(super) struct Writer {
     ownership: Ownership,
     socket: Socket,
+    packet: Packet,
 }
 
 impl Writer {
     /// Opens the socket in the network namespace of this thread.
     pub(super) fn open(ownership: Ownership) -> io::Result<Self> {
-        Ok(Self { ownership, socket: Socket::open(&[], RECEIVE_BUFFER)? })
+        Ok(Self { ownership, socket: Socket::open(&[], RECEIVE_BUFFER)?, packet: Packet::default() })
     }
 
     /// What the kernel writes into events that our changes caused.
@@ -54,69 +53,59 @@ impl Writer {
         self.socket.port()
     }
 
-    /// Writes the operations in their order. After an error the writer has to be opened again.
-    pub(super) async fn write(&mut self, operations: &[Operation]) -> Result<Vec<Outcome>, WriteError> {
-        let mut outcomes = Vec::with_capacity(operations.len());
-        let mut rest = operations;
-        while !rest.is_empty() {
-            let (datagram, first, count) = self.encode(rest);
-            self.socket.send(&datagram).await?;
-            let (now, later) = rest.split_at(count);
-            let last = first.wrapping_add(u32::try_from(count).unwrap_or(0)).wrapping_sub(1);
-            let mut errors = self.errors_until(last).await?;
-            for (sequence, operation) in (first..=last).zip(now) {
-                let result = errors.remove(&sequence).map_or(Ok(()), Err);
-                outcomes.push(Outcome { operation: operation.clone(), sequence, result });
-            }
-            rest = later;
-        }
-        Ok(outcomes)
+    /// Changes routes, in this order. After an error the writer has to be opened again.
+    pub(super) async fn write(&mut self, operations: &[Operation], sets: &Sets) -> Result<Refusals, WriteError> {
+        let ownership = self.ownership;
+        self.write_all(operations, |packet, operation, sequence| {
+            append_route(&ownership, packet, operation, sets, sequence);
+        })
+        .await
     }
 
-    /// As many operations as a datagram takes; gives it, the first sequence number and how many they are.
-    fn encode(&mut self, operations: &[Operation]) -> (Vec<u8>, u32, usize) {
-        let mut datagram = Vec::new();
-        let mut last_header = 0;
-        let (mut first, mut count) = (0, 0);
-        for operation in operations {
-            let sequence = self.socket.next_sequence();
-            if count == 0 {
-                first = sequence;
-            }
-            last_header = datagram.len();
-            let (request, flags) = self.request(operation);
-            datagram.extend(netlink::encode(request, NLM_F_REQUEST | flags, sequence));
-            count += 1;
-            // Sequence numbers within a datagram are consecutive.
-            if datagram.len() >= DATAGRAM || sequence == u32::MAX {
-                break;
-            }
-        }
-        // `nlmsg_flags` follows the length and the type (`struct nlmsghdr`).
-        if let Some(flags) = datagram.get_mut(last_header + 6..).and_then(<[u8]>::first_chunk_mut) {
-            *flags = (u16::from_ne_bytes(*flags) | NLM_F_ACK).to_ne_bytes();
-        }
-        (datagram, first, count)
+    /// As [`Self::write`], nexthop objects.
+    pub(super) async fn write_objects(&mut self, operations: &[ObjectOperation]) -> Result<Refusals, WriteError> {
+        self.write_all(operations, append_object).await
     }
 
-    fn request(&self, operation: &Operation) -> (RouteNetlinkMessage, u16) {
-        let key = operation.key;
-        match &operation.action {
-            Action::Create(route) => (
-                RouteNetlinkMessage::NewRoute(self.ownership.route_message(key, route)),
-                NLM_F_CREATE | NLM_F_EXCL,
-            ),
-            Action::Replace(route) => (
-                RouteNetlinkMessage::NewRoute(self.ownership.route_message(key, route)),
-                NLM_F_CREATE | NLM_F_REPLACE,
-            ),
-            Action::Delete => (RouteNetlinkMessage::DelRoute(self.ownership.delete_message(key)), 0),
+    async fn write_all<T>(
+        &mut self,
+        operations: &[T],
+        append: impl Fn(&mut Packet, &T, u32),
+    ) -> Result<Refusals, WriteError> {
+        let mut refusals = Refusals::new();
+        let mut done = 0;
+        while let Some(rest) = operations.get(done..).filter(|rest| !rest.is_empty()) {
+            let Self { packet, socket, .. } = self;
+            packet.clear();
+            let (mut first, mut last, mut count) = (0, 0, 0);
+            for operation in rest {
+                last = socket.next_sequence();
+                if count == 0 {
+                    first = last;
+                }
+                append(packet, operation, last);
+                count += 1;
+                // Sequence numbers within a datagram are consecutive.
+                if packet.len() >= DATAGRAM || last == u32::MAX {
+                    break;
+                }
+            }
+            packet.flag_last(NLM_F_ACK);
+            socket.send(packet.bytes()).await?;
+            self.refusals_until(first, last, done, &mut refusals).await?;
+            done += count;
         }
+        Ok(refusals)
     }
 
-    /// Reads until the last message is answered; the errors by their sequence numbers.
-    async fn errors_until(&mut self, last: u32) -> Result<HashMap<u32, KernelError>, WriteError> {
-        let mut errors = HashMap::new();
+    /// Reads until the last message is answered.
+    async fn refusals_until(
+        &mut self,
+        first: u32,
+        last: u32,
+        done: usize,
+        refusals: &mut Refusals,
+    ) -> Result<(), WriteError> {
         loop {
             let received = tokio::time::timeout(ANSWER_TIMEOUT, self.socket.receive()).await;
             match received.map_err(|_elapsed| WriteError::Timeout)?? {
@@ -124,13 +113,48 @@ impl Writer {
                 Received::Datagram => {}
             }
             for message in netlink::messages(self.socket.datagram()).filter(|m| m.kind == NLMSG_ERROR) {
+                let place = usize::try_from(message.sequence.wrapping_sub(first)).unwrap_or(usize::MAX);
                 if let Err(error) = message.result() {
-                    errors.insert(message.sequence, error);
+                    refusals.push((done.saturating_add(place), error));
                 }
                 if message.sequence == last {
-                    return Ok(errors);
+                    return Ok(());
                 }
             }
         }
     }
+}
+
+fn append_route(ownership: &Ownership, packet: &mut Packet, operation: &Operation, sets: &Sets, sequence: u32) {
+    let key = operation.key;
+    let (image, flags) = match operation.action {
+        Action::Create(image) => (image, CREATE),
+        Action::Replace(image) => (image, REPLACE),
+        Action::Delete => {
+            return packet.message(route::DELETE, NLM_F_REQUEST, sequence, |packet| {
+                ownership.append_delete(packet, key);
+            });
+        }
+    };
+    let (way, source) = match image {
+        Image::InLine { set, source } => (RequestWay::InLine(sets.gateways(set)), source),
+        Image::Object { id, source } => (RequestWay::Object(id), source),
+        // The other two are never written; a route that drops is the least that could go wrong.
+        Image::Blackhole { source } => (RequestWay::Blackhole, source),
+        Image::Irregular | Image::Several => (RequestWay::Blackhole, None),
+    };
+    packet.message(route::NEW, flags, sequence, |packet| ownership.append_route(packet, key, way, source));
+}
+
+fn append_object(packet: &mut Packet, operation: &ObjectOperation, sequence: u32) {
+    let (nexthop, flags) = match operation {
+        ObjectOperation::Create(nexthop) => (nexthop, CREATE),
+        ObjectOperation::Replace(nexthop) => (nexthop, REPLACE),
+        ObjectOperation::Delete(id) => {
+            return packet.message(nexthop::DELETE, NLM_F_REQUEST, sequence, |packet| {
+                nexthop::append_delete(packet, *id);
+            });
+        }
+    };
+    packet.message(nexthop::NEW, flags, sequence, |packet| nexthop::append_new(packet, nexthop));
 }

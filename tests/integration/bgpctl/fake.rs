@@ -77,7 +77,8 @@ fn answer(request: Request) {
         }
         Request::Fib { query, reply } => {
             let counters = api::FibCounters { installed: ROUTES as u64, ..api::FibCounters::default() };
-            send(reply, Ok(api::Fib { counters, page: page(&query, fib_route) }));
+            let next_hops = api::FibNextHops::Objects { groups: 1, members: 2 };
+            send(reply, Ok(api::Fib { counters, next_hops, page: page(&query, fib_route) }));
         }
         Request::Interfaces(reply) => {
             send(reply, Ok(api::Interfaces { interfaces: vec![interface()], sysctls: Vec::new() }));

@@ -1,6 +1,6 @@
 //! `show fib`: the daemon's routes in the kernel.
 
-use selvedge::control::api::{FibCounters, FibRoute, FibState, RouteKind};
+use selvedge::control::api::{FibCounters, FibNextHops, FibRoute, FibState, RouteKind};
 
 use super::{Position, left, or_dash, table};
 use crate::output::printable;
@@ -64,18 +64,30 @@ fn state(state: &FibState) -> String {
     }
 }
 
-pub(crate) fn fib_counters(counters: &FibCounters) -> String {
+pub(crate) fn fib_counters(counters: &FibCounters, next_hops: &FibNextHops) -> String {
     format!(
         "\nRoutes: {} installed, {} pending, {} failed, {} blocked, {} stale\n\
+         Next hops: {}\n\
          Since start: {} repaired after a change by others, {} overruns of the kernel's events\n",
         counters.installed,
         counters.pending,
         counters.failed,
         counters.blocked,
         counters.stale,
+        in_words(next_hops),
         counters.repaired,
         counters.overruns,
     )
+}
+
+fn in_words(next_hops: &FibNextHops) -> String {
+    match next_hops {
+        FibNextHops::Objects { groups, members } => {
+            format!("nexthop objects, {members} in {groups} groups")
+        }
+        FibNextHops::InLine { reason: None } => "in each route".to_owned(),
+        FibNextHops::InLine { reason: Some(reason) } => format!("in each route: {}", printable(reason)),
+    }
 }
 
 #[cfg(test)]
@@ -117,13 +129,18 @@ Prefix              Kind       Next hop                   Interface  Source     
     }
 
     #[test]
-    fn counters_are_two_lines() {
+    fn counters_are_three_lines() {
         let counters =
             FibCounters { installed: 5, blocked: 1, repaired: 2, overruns: 3, ..FibCounters::default() };
         let expected = "
 Routes: 5 installed, 0 pending, 0 failed, 1 blocked, 0 stale
+Next hops: nexthop objects, 2 in 3 groups
 Since start: 2 repaired after a change by others, 3 overruns of the kernel's events
 ";
-        assert_eq!(fib_counters(&counters), expected);
+        let objects = FibNextHops::Objects { groups: 3, members: 2 };
+        assert_eq!(fib_counters(&counters, &objects), expected);
+        let refused = FibNextHops::InLine { reason: Some("no \u{1b}[31mobjects".to_owned()) };
+        let text = fib_counters(&counters, &refused);
+        assert!(text.contains("Next hops: in each route: no ") && !text.contains('\u{1b}'), "{text}");
     }
 }

@@ -3,14 +3,16 @@
 //! read again.
 
 use std::net::IpAddr;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bgp::rib::Gateways;
 use bgp::{Family, InterfaceIndex};
 
-use super::super::entry::Disturbance;
-use super::super::route::{Installed, Key, Kind, Observation, Owner, Protocol, Route};
-use super::{Cause, Delta, Event, KERNEL_SETTLES, Picture, Wanted};
+use super::super::route::{Installed, Key, Observation, Owner, Protocol};
+use super::super::table::{Image, Local};
+use super::super::trouble::{Disturbance, REPAIRS_FORGOTTEN};
+use super::plan::Verdict;
+use super::{Cause, Delta, Event, KERNEL_SETTLES, Picture};
 
 impl Delta {
     /// What another socket than our writer's did to the table.
@@ -23,7 +25,7 @@ impl Delta {
     ) {
         let Observation { key, owner, installed } = observation;
         match owner {
-            Owner::Ours => self.observe_ours(event, cause, key, installed, now),
+            Owner::Ours => self.observe_ours(event, cause, key, &installed, now),
             Owner::Foreign(protocol) if key == self.ownership.key(key.prefix) => {
                 self.observe_foreign(event, key, protocol, now);
             }
@@ -32,73 +34,75 @@ impl Delta {
         }
     }
 
-    fn observe_ours(&mut self, event: Event, cause: Cause, key: Key, told: Installed, now: Instant) {
-        let entry = self.entries.entry(key).or_default();
-        let before = entry.installed.clone();
-        let doubtful = match (event, key.prefix.family()) {
-            // Perhaps older than our last write to this key, which has then made up for it.
-            _ if entry.is_unconfirmed(self.confirmed) => event != Event::Deleted,
-            (Event::Deleted, Family::Ipv4Unicast) => {
-                entry.installed = None;
-                before == Some(Installed::Several)
-            }
-            (Event::Deleted, Family::Ipv6Unicast) => {
-                entry.installed = before.clone().and_then(|before| without_legs(before, &told));
-                false
-            }
-            // A second one beside ours, or an event that is older than the last dump.
-            (Event::Added, Family::Ipv4Unicast) if before.is_some() => true,
-            (Event::Replaced, Family::Ipv4Unicast) => {
-                entry.installed = Some(told);
-                before == Some(Installed::Several) || !entry.foreign.is_empty()
-            }
+    fn observe_ours(&mut self, event: Event, cause: Cause, key: Key, told: &Installed, now: Instant) {
+        let told = self.table.image(told);
+        let before = self.table.case(key).installed;
+        let beside = self.troubles.get(&key).is_some_and(|trouble| !trouble.foreign.is_empty());
+        // In IPv6 next hops of one destination and metric merge into one route, unless an object has them.
+        let merges = |image: Option<Image>| !matches!(image, Some(Image::Object { .. }));
+        let merges = key.prefix.family() == Family::Ipv6Unicast && merges(before) && merges(Some(told));
+        let (now_there, doubtful) = match event {
+            // Perhaps older than our last write to this key.
+            _ if self.unconfirmed.contains(&key) => (before, true),
+            Event::Deleted if merges => (before.and_then(|before| self.without_legs(before, told)), false),
+            Event::Deleted => (None, before == Some(Image::Several) || (before.is_some() && before != Some(told))),
             // An IPv6 event lists all next hops that are there afterwards.
-            (Event::Added, Family::Ipv4Unicast) | (Event::Added | Event::Replaced, Family::Ipv6Unicast) => {
-                entry.installed = Some(told);
-                !entry.foreign.is_empty()
-            }
+            Event::Added if merges => (Some(told), beside),
+            // A second one beside ours, or an event that is older than the last dump.
+            Event::Added if before.is_some() => (before, true),
+            Event::Added => (Some(told), beside),
+            Event::Replaced => (Some(told), before == Some(Image::Several) || beside),
         };
-        let changed = entry.installed != before;
         // Just after a dump it may be older than that.
         if doubtful || self.picture == Picture::Fresh {
             self.doubt(key, now);
         }
-        if changed {
-            self.disturbed(key, Disturbance::of(event, cause), now);
+        if now_there == before {
+            return;
+        }
+        self.table.change(key, |case| case.installed = now_there);
+        match (cause, before) {
+            // It went with its object, as many others do: a walk finds them once it is known which.
+            (Cause::Kernel, Some(Image::Object { .. })) => {
+                self.objects.resync_after(Duration::ZERO, now);
+                self.look_again();
+            }
+            (Cause::Kernel | Cause::Program, _) => self.disturbed(key, Disturbance::of(event, cause), now),
         }
     }
 
     fn observe_foreign(&mut self, event: Event, key: Key, protocol: Protocol, now: Instant) {
-        let entry = self.entries.entry(key).or_default();
-        let alone = entry.installed.is_none();
-        let known = entry.foreign.contains(&protocol);
+        let alone = self.table.case(key).installed.is_none();
+        let is_unconfirmed = self.unconfirmed.contains(&key);
+        let trouble = self.troubles.entry(key).or_default();
+        let known = trouble.foreign.contains(&protocol);
         let doubtful = match (event, key.prefix.family()) {
             // Older or newer than our last write to this key?
-            _ if entry.is_unconfirmed(self.confirmed) => true,
+            _ if is_unconfirmed => true,
             // Older or newer than the last dump?
             _ if self.picture == Picture::Fresh => true,
             (Event::Added, Family::Ipv4Unicast) if !known => {
-                entry.foreign.push(protocol);
+                trouble.foreign.push(protocol);
                 false
             }
             (Event::Deleted, Family::Ipv4Unicast) => {
-                entry.remove_foreign(protocol);
+                trouble.remove_foreign(protocol);
                 false
             }
-            (Event::Replaced, Family::Ipv4Unicast) if entry.foreign.is_empty() => {
+            (Event::Replaced, Family::Ipv4Unicast) if trouble.foreign.is_empty() => {
                 // It took our place.
-                entry.installed = None;
-                entry.foreign.push(protocol);
+                trouble.foreign.push(protocol);
+                self.table.change(key, |case| case.installed = None);
                 false
             }
             // A second one of that protocol, or in place of one of two.
             (Event::Added | Event::Replaced, Family::Ipv4Unicast) => true,
             (Event::Added | Event::Replaced, Family::Ipv6Unicast) if alone => {
-                entry.foreign = vec![protocol];
+                trouble.foreign = vec![protocol];
                 false
             }
             (Event::Deleted, Family::Ipv6Unicast) if alone => {
-                entry.remove_foreign(protocol);
+                trouble.remove_foreign(protocol);
                 false
             }
             // In IPv6 next hops of one destination and metric merge into one route whoever wrote them, and
@@ -113,15 +117,14 @@ impl Delta {
 
     /// Nothing is written to the key before the table was read again.
     fn doubt(&mut self, key: Key, now: Instant) {
-        if let Some(entry) = self.entries.get_mut(&key) {
-            entry.in_doubt = true;
-            self.resync_after(KERNEL_SETTLES, now);
-        }
+        self.troubles.entry(key).or_default().in_doubt = true;
+        self.resync_after(KERNEL_SETTLES, now);
     }
 
     /// A link went down, or away. The kernel takes the IPv4 routes over it without a word.
     pub(in crate::kernel::fib) fn link_down(&mut self, index: InterfaceIndex, now: Instant) {
-        if self.entries.values().any(|entry| entry.goes_over(index)) {
+        let is_over = |image| self.is_over(image, index);
+        if self.table.cases().filter_map(|(case, _)| case.installed).any(is_over) {
             self.resync_after(KERNEL_SETTLES, now);
         }
     }
@@ -139,28 +142,35 @@ impl Delta {
 
     /// Something of ours changed without us. If it is wrong now it is to be repaired.
     pub(super) fn disturbed(&mut self, key: Key, disturbance: Option<Disturbance>, now: Instant) {
-        let wanted = self.wanted(key);
-        let Some(entry) = self.entries.get_mut(&key) else { return };
+        let case = self.table.case(key);
         self.dirty.insert(key);
-        let as_wanted = match (&wanted, &entry.installed) {
-            (Wanted::Route(wanted), Some(installed)) => installed.is(wanted),
-            (Wanted::Route(_), None) => false,
-            (Wanted::Nothing | Wanted::Unusable, installed) => installed.is_none(),
+        let is_unwanted = case.local == Local::Nothing && case.learned.is_none();
+        let as_wanted = match self.verdict(&case) {
+            Verdict::Rest => true,
+            Verdict::Wait => case.installed.is_none(),
+            Verdict::Delete | Verdict::Write(_) => false,
         };
-        if as_wanted {
+        if as_wanted || (is_unwanted && case.installed.is_none()) {
             return;
         }
+        let trouble = self.troubles.entry(key).or_default();
         match disturbance {
-            Some(disturbance) => self.notices.extend(entry.disturb(disturbance, key.prefix, now)),
-            None => entry.hold_until(now + KERNEL_SETTLES),
+            Some(disturbance) => {
+                self.notices.extend(trouble.disturb(disturbance, key.prefix, now));
+                self.forget_at.get_or_insert(now + REPAIRS_FORGOTTEN);
+            }
+            None => trouble.hold_until(now + KERNEL_SETTLES),
         }
     }
-}
 
-/// What is left of a route when the next hops of another are taken out of it.
-fn without_legs(installed: Installed, gone: &Installed) -> Option<Installed> {
-    let (Installed::Route(route), Installed::Route(gone)) = (installed, gone) else { return None };
-    let (Kind::Unicast(legs), Kind::Unicast(gone)) = (&route.kind, &gone.kind) else { return None };
-    let left: Gateways = legs.iter().filter(|leg| !gone.contains(leg)).copied().collect();
-    (!left.is_empty()).then(|| Installed::Route(Route { kind: Kind::Unicast(left), source: route.source }))
+    /// What is left of a route when the next hops of another are taken out of it.
+    fn without_legs(&mut self, installed: Image, gone: Image) -> Option<Image> {
+        let (Image::InLine { set, source }, Image::InLine { set: gone, .. }) = (installed, gone) else {
+            return None;
+        };
+        let gone = self.table.sets.gateways(gone);
+        let legs = self.table.sets.gateways(set).iter();
+        let left: Gateways = legs.filter(|leg| !gone.contains(leg)).copied().collect();
+        (!left.is_empty()).then(|| Image::InLine { set: self.table.sets.intern(&left), source })
+    }
 }

@@ -2,64 +2,99 @@
 
 use bgp::Prefix;
 
-use super::super::entry::Entry;
-use super::super::route::{Installed, Key, Kind};
-use super::super::{Counters, RouteState, RouteStatus};
-use super::{Delta, Wanted};
+use super::super::route::Key;
+use super::super::table::{Case, Image, Local, Origin};
+use super::super::{Carrier, Counters, Kind, NextHops, RouteState, RouteStatus};
+use super::plan::Verdict;
+use super::Delta;
 
 impl Delta {
     /// Routes of the prefixes after `after`, in their order.
     pub(in crate::kernel::fib) fn routes(&self, after: Option<Prefix>, limit: usize) -> Vec<RouteStatus> {
-        let start = after.map_or(std::ops::Bound::Unbounded, |prefix| {
-            std::ops::Bound::Excluded(Key { prefix, metric: u32::MAX })
-        });
-        self.entries
-            .range((start, std::ops::Bound::Unbounded))
-            .filter_map(|(&key, entry)| self.status(key, entry))
-            .take(limit)
-            .collect()
+        let found = self.table.in_order(after, limit);
+        found.into_iter().filter_map(|(key, case)| self.status(key, &case)).collect()
     }
 
     /// One prefix, at every metric.
     pub(in crate::kernel::fib) fn route(&self, prefix: Prefix) -> Vec<RouteStatus> {
-        let range = Key { prefix, metric: 0 }..=Key { prefix, metric: u32::MAX };
-        self.entries.range(range).filter_map(|(&key, entry)| self.status(key, entry)).collect()
+        self.table.at(prefix).into_iter().filter_map(|(key, case)| self.status(key, &case)).collect()
     }
 
     /// How many routes there are in which state.
     pub(in crate::kernel::fib) fn counters(&self) -> Counters {
-        let mut counters = Counters { repairs: self.repairs, ..Counters::default() };
-        for status in self.entries.iter().filter_map(|(&key, entry)| self.status(key, entry)) {
-            match status.state {
-                RouteState::Installed => counters.installed += 1,
-                RouteState::Pending => counters.pending += 1,
-                RouteState::Failed(_) => counters.failed += 1,
-                RouteState::Blocked { .. } => counters.blocked += 1,
-                RouteState::Stale => counters.stale += 1,
+        let mut counters =
+            Counters { repairs: self.repairs, next_hops: self.next_hops(), ..Counters::default() };
+        for (case, routes) in self.table.cases() {
+            match self.state(case) {
+                Some(RouteState::Installed) => counters.installed += routes,
+                Some(RouteState::Stale) => counters.stale += routes,
+                Some(RouteState::Pending | RouteState::Failed(_) | RouteState::Blocked { .. }) => {
+                    counters.pending += routes;
+                }
+                None => {}
+            }
+        }
+        for key in self.troubles.keys() {
+            match self.status(*key, &self.table.case(*key)).map(|status| status.state) {
+                Some(RouteState::Failed(_)) => {
+                    counters.pending -= 1;
+                    counters.failed += 1;
+                }
+                Some(RouteState::Blocked { .. }) => {
+                    counters.pending -= 1;
+                    counters.blocked += 1;
+                }
+                Some(RouteState::Installed | RouteState::Pending | RouteState::Stale) | None => {}
             }
         }
         counters
     }
 
+    fn next_hops(&self) -> NextHops {
+        let (groups, members) = self.objects.counts();
+        match self.carrier {
+            Carrier::Objects => NextHops::Objects { groups, members },
+            Carrier::Off => NextHops::InLine(None),
+            Carrier::InLine(reason) => NextHops::InLine(Some(reason)),
+        }
+    }
+
+    /// Where there is no trouble; `None` for a key of which nothing is said.
+    fn state(&self, case: &Case) -> Option<RouteState> {
+        if case.is_nothing() {
+            return None;
+        }
+        let is_wanted = case.local == Local::Blackhole || case.learned.is_some();
+        Some(match (self.verdict(case), case.origin) {
+            (Verdict::Rest, _) if is_wanted => RouteState::Installed,
+            (_, Origin::Inherited) if !is_wanted => RouteState::Stale,
+            (Verdict::Rest | Verdict::Wait | Verdict::Write(_) | Verdict::Delete, _) => RouteState::Pending,
+        })
+    }
+
     /// `None` for a key that holds only somebody else's route.
-    fn status(&self, key: Key, entry: &Entry) -> Option<RouteStatus> {
-        let wanted = self.wanted(key);
-        let (kind, source, state) = match (wanted, &entry.installed) {
-            (Wanted::Route(wanted), Some(installed)) if installed.is(&wanted) => {
-                (Some(wanted.kind), wanted.source, RouteState::Installed)
+    fn status(&self, key: Key, case: &Case) -> Option<RouteStatus> {
+        let mut state = self.state(case)?;
+        let is_wanted = case.local == Local::Blackhole || case.learned.is_some();
+        if state == RouteState::Pending
+            && is_wanted
+            && let Some(trouble) = self.troubles.get(&key)
+        {
+            state = trouble.waiting_state(case.installed.is_some());
+        }
+        let (kind, source) = match (case.local, case.learned, case.installed) {
+            (Local::Blackhole, _, _) => (Some(Kind::Blackhole), None),
+            (Local::Nothing, Some(set), _) => {
+                (Some(Kind::Unicast(self.shown(set))), self.source(case.family))
             }
-            (Wanted::Route(wanted), installed) => {
-                (Some(wanted.kind), wanted.source, entry.waiting_state(installed.is_some()))
+            (Local::Nothing, None, Some(Image::InLine { set, source })) => {
+                (self.table.sets.get(set).cloned().map(Kind::Unicast), source)
             }
-            (Wanted::Unusable, _) => (entry.learned.clone().map(Kind::Unicast), None, RouteState::Pending),
-            (Wanted::Nothing, Some(installed)) => {
-                let (kind, source) = match installed {
-                    Installed::Route(route) => (Some(route.kind.clone()), route.source),
-                    Installed::Irregular | Installed::Several => (None, None),
-                };
-                (kind, source, if entry.inherited { RouteState::Stale } else { RouteState::Pending })
+            (Local::Nothing, None, Some(Image::Object { id, source })) => {
+                (self.gateways_of(id).map(Kind::Unicast), source)
             }
-            (Wanted::Nothing, None) => return None,
+            (Local::Nothing, None, Some(Image::Blackhole { source })) => (Some(Kind::Blackhole), source),
+            (Local::Nothing, None, Some(Image::Irregular | Image::Several) | None) => (None, None),
         };
         Some(RouteStatus { prefix: key.prefix, metric: key.metric, kind, source, state })
     }

@@ -1,13 +1,11 @@
-//! What is known of one key: what is wanted there, what is there, and what stands in the way.
+//! What stands in the way at one key: foreign routes, refusals, other programs that change what is ours.
 
-use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
-use bgp::rib::{Gateway, Gateways};
-use bgp::{InterfaceIndex, Prefix};
+use bgp::Prefix;
 
 use super::delta::{Cause, Event};
-use super::route::{Installed, Kind, Protocol, Route};
+use super::route::Protocol;
 use super::{Notice, RouteState};
 use crate::kernel::netlink::KernelError;
 
@@ -20,23 +18,15 @@ const REPAIRS_AT_ONCE: u32 = 5;
 /// The pause after the last of them; doubles up to [`RETRY_LAST`].
 const REPAIR_PAUSE: Duration = Duration::from_millis(250);
 /// After this time without a repair the count begins anew.
-const REPAIRS_FORGOTTEN: Duration = Duration::from_secs(60);
+pub(super) const REPAIRS_FORGOTTEN: Duration = Duration::from_secs(60);
 
-/// One key of the table.
+/// A key that is not simply there as wanted.
 #[derive(Debug, Default)]
-pub(super) struct Entry {
-    /// What the RIB wants.
-    pub(super) learned: Option<Gateways>,
-    /// What the kernel has of ours, as far as we know.
-    pub(super) installed: Option<Installed>,
+pub(super) struct Trouble {
     /// Routes of others at the same key.
     pub(super) foreign: Vec<Protocol>,
-    /// Was there before us, and nobody has asked for it yet.
-    pub(super) inherited: bool,
     /// What is there is not known before the next dump.
     pub(super) in_doubt: bool,
-    /// Sequence number of our last successful write.
-    pub(super) written: Option<u32>,
     /// The kernel refused it.
     pub(super) retry: Option<Retry>,
     /// Somebody changed it, and it is not repaired yet.
@@ -100,34 +90,19 @@ struct Repairs {
     last: Instant,
 }
 
-impl Entry {
-    /// Nothing is wanted, nothing is there: it can be forgotten.
-    pub(super) fn is_empty(&self) -> bool {
-        self.learned.is_none() && self.installed.is_none() && self.foreign.is_empty() && !self.in_doubt
+impl Repairs {
+    fn are_recent(&self, now: Instant) -> bool {
+        now.duration_since(self.last) < REPAIRS_FORGOTTEN
     }
+}
 
-    /// Whether a next hop of what is installed is on that link.
-    pub(super) fn goes_over(&self, index: InterfaceIndex) -> bool {
-        match &self.installed {
-            Some(Installed::Route(Route { kind: Kind::Unicast(gateways), .. })) => {
-                gateways.iter().any(|gateway| gateway.interface == Some(index))
-            }
-            // It may.
-            Some(Installed::Irregular | Installed::Several) => true,
-            Some(Installed::Route(Route { kind: Kind::Blackhole, .. })) | None => false,
-        }
-    }
-
-    /// Whether a wanted next hop is on one of those links.
-    pub(super) fn wants_over(&self, links: &BTreeSet<InterfaceIndex>) -> bool {
-        let is_over = |gateway: &Gateway| gateway.interface.is_some_and(|index| links.contains(&index));
-        self.learned.as_ref().is_some_and(|gateways| gateways.iter().any(is_over))
-    }
-
-    /// Whether what others are told to have done may be older than our own last write.
-    pub(super) fn is_unconfirmed(&self, confirmed: u32) -> bool {
-        // Sequence numbers wrap; the newer one is ahead by less than half of them.
-        self.written.is_some_and(|written| confirmed.wrapping_sub(written) > u32::MAX / 2)
+impl Trouble {
+    /// It can be forgotten.
+    pub(super) fn is_over(&self, now: Instant) -> bool {
+        let Self { foreign, in_doubt, retry, disturbance, hold_until, repairs, blocked } = self;
+        let remembered = repairs.as_ref().is_some_and(|repairs| repairs.are_recent(now));
+        let waits = retry.is_some() || disturbance.is_some() || hold_until.is_some();
+        foreign.is_empty() && !*in_doubt && !waits && !remembered && !*blocked
     }
 
     /// When the next operation may be tried.
@@ -176,7 +151,7 @@ impl Entry {
             return None;
         }
         let count = match &self.repairs {
-            Some(repairs) if now.duration_since(repairs.last) < REPAIRS_FORGOTTEN => {
+            Some(repairs) if repairs.are_recent(now) => {
                 repairs.count.saturating_add(1)
             }
             Some(_) | None => 1,

@@ -1,0 +1,361 @@
+//! What follows for whole sets and cases from links, sessions and objects.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Instant;
+
+use bgp::rib::{Gateway, Gateways};
+use bgp::InterfaceIndex;
+
+use super::super::nexthop::{Nexthop, ObjectId};
+use super::super::objects::{self, Fate, Loans, ObjectOperation, Situation};
+use super::super::route::same_gateways;
+use super::super::table::{Case, Cursor, Image, Local, Origin, SetId};
+use super::super::{Carrier, NexthopObjects, NoObjects, Notice};
+use super::{Delta, Walk};
+use crate::kernel::interfaces::Interface;
+use crate::kernel::netlink::KernelError;
+
+/// Sets that may be kept for nothing.
+const IDLE_SETS: usize = 64;
+
+/// What a set of next hops comes to at present.
+#[derive(Debug, Clone)]
+pub(super) struct Plan {
+    /// Those that can be reached.
+    living: Gateways,
+    way: PlannedWay,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum PlannedWay {
+    /// No next hop that the kernel would take.
+    Nowhere,
+    InLine(SetId),
+    Object(ObjectId),
+    /// Over an object that is not there yet.
+    Awaited,
+}
+
+/// What is to be done at the keys of a case, where there is no trouble.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// It is as it should be.
+    Rest,
+    /// It is not, and nothing can be written now.
+    Wait,
+    Write(Image),
+    Delete,
+}
+
+impl Verdict {
+    pub(super) fn is_action(self) -> bool {
+        match self {
+            Self::Rest | Self::Wait => false,
+            Self::Write(_) | Self::Delete => true,
+        }
+    }
+}
+
+impl Delta {
+    pub(super) fn verdict(&self, case: &Case) -> Verdict {
+        let wanted = match (case.local, case.learned) {
+            (Local::Blackhole, _) => Image::Blackhole { source: None },
+            (Local::Nothing, Some(set)) => return self.verdict_on_set(set, case),
+            (Local::Nothing, None) => {
+                return match (case.installed, case.origin) {
+                    (None, _) | (Some(_), Origin::Inherited) => Verdict::Rest,
+                    (Some(_), Origin::Asked) => Verdict::Delete,
+                };
+            }
+        };
+        if case.installed == Some(wanted) { Verdict::Rest } else { Verdict::Write(wanted) }
+    }
+
+    fn verdict_on_set(&self, set: SetId, case: &Case) -> Verdict {
+        let Some(plan) = self.plans.get(&set) else { return Verdict::Wait };
+        let source = self.source(case.family);
+        let way = match plan.way {
+            PlannedWay::Nowhere if case.installed.is_some() => return Verdict::Delete,
+            PlannedWay::Nowhere => return Verdict::Wait,
+            way => way,
+        };
+        let is_as_wanted = match (case.installed, way) {
+            (Some(Image::Object { id, source: has }), PlannedWay::Object(_) | PlannedWay::Awaited) => {
+                let gateways = self.table.sets.get(set);
+                has == source
+                    && (way == PlannedWay::Object(id)
+                        || gateways.is_some_and(|set| self.objects.serves(id, set, &plan.living)))
+            }
+            (Some(Image::InLine { set: has, source: from }), PlannedWay::InLine(wants)) => {
+                let [has_gateways, wants_gateways] = [has, wants].map(|set| self.table.sets.gateways(set));
+                from == source && (has == wants || same_gateways(has_gateways, wants_gateways))
+            }
+            _ => false,
+        };
+        match way {
+            _ if is_as_wanted => Verdict::Rest,
+            PlannedWay::InLine(set) => Verdict::Write(Image::InLine { set, source }),
+            PlannedWay::Object(id) => Verdict::Write(Image::Object { id, source }),
+            PlannedWay::Awaited | PlannedWay::Nowhere => Verdict::Wait,
+        }
+    }
+
+    /// The next hops that a wanted route shows: those that can be reached, or all where none can.
+    pub(super) fn shown(&self, set: SetId) -> Gateways {
+        let all = || self.table.sets.get(set).cloned().unwrap_or_default();
+        match self.plans.get(&set) {
+            Some(Plan { way: PlannedWay::InLine(usable), .. }) => {
+                self.table.sets.get(*usable).cloned().unwrap_or_else(all)
+            }
+            Some(Plan { living, way: PlannedWay::Object(_) | PlannedWay::Awaited }) => living.clone(),
+            Some(Plan { way: PlannedWay::Nowhere, .. }) | None => all(),
+        }
+    }
+
+    /// Makes the plan of a set that has none.
+    pub(super) fn plan(&mut self, set: SetId) {
+        if self.plans.contains_key(&set) {
+            return;
+        }
+        let Some(gateways) = self.table.sets.get(set).cloned() else { return };
+        let living: Gateways = gateways.iter().filter(|gateway| self.is_alive(gateway)).copied().collect();
+        let on_links = gateways.iter().all(|gateway| gateway.interface.is_some());
+        let way = match self.carrier {
+            Carrier::Objects if on_links => match self.objects.group_of(&gateways) {
+                _ if living.is_empty() => PlannedWay::Nowhere,
+                Some(id) => PlannedWay::Object(id),
+                None => {
+                    self.objects_are_due = true;
+                    PlannedWay::Awaited
+                }
+            },
+            Carrier::Objects | Carrier::Off | Carrier::InLine(_) => match self.usable(&gateways) {
+                None => PlannedWay::Nowhere,
+                Some(usable) => PlannedWay::InLine(self.table.sets.intern(&usable)),
+            },
+        };
+        self.plans.insert(set, Plan { living, way });
+    }
+
+    /// Whether a next hop is worth a packet: its link runs, and its session is not lost.
+    fn is_alive(&self, gateway: &Gateway) -> bool {
+        self.is_on(gateway, |interface| interface.is_running()) && !self.dead.contains(gateway)
+    }
+
+    fn is_on(&self, gateway: &Gateway, condition: impl Fn(&Interface) -> bool) -> bool {
+        gateway.interface.is_none_or(|index| self.interfaces.by_index.get(&index).is_some_and(condition))
+    }
+
+    /// Next hops for a route that has them in line: those that live, a local repair before the RIB has noticed;
+    /// if none does, those that the kernel would take.
+    fn usable(&self, gateways: &Gateways) -> Option<Gateways> {
+        let those = |condition: &dyn Fn(&Gateway) -> bool| -> Gateways {
+            gateways.iter().filter(|gateway| condition(gateway)).copied().collect()
+        };
+        [
+            those(&|gateway| self.is_alive(gateway)),
+            those(&|gateway| self.is_on(gateway, |interface| interface.is_running())),
+            those(&|gateway| self.is_on(gateway, |interface| interface.admin_up)),
+        ]
+        .into_iter()
+        .find(|gateways| !gateways.is_empty())
+    }
+
+    /// Makes all plans anew after a change of what they follow from, and looks for routes that need a write.
+    pub(super) fn refresh(&mut self) {
+        if !std::mem::take(&mut self.plans_are_stale) {
+            return;
+        }
+        self.plans.clear();
+        self.forget_sets();
+        let learned: BTreeSet<SetId> = self.table.cases().filter_map(|(case, _)| case.learned).collect();
+        for set in learned {
+            self.plan(set);
+        }
+        let needs_a_walk =
+            self.table.cases().any(|(case, _)| self.verdict(case).is_action() || case.is_nothing());
+        if needs_a_walk {
+            self.walk = match self.walk {
+                Walk::Resting | Walk::At(Cursor::START) => Walk::At(Cursor::START),
+                Walk::At(cursor) | Walk::Twice(cursor) => Walk::Twice(cursor),
+            };
+        }
+    }
+
+    fn forget_sets(&mut self) {
+        let mut used = BTreeSet::new();
+        for (case, _) in self.table.cases() {
+            used.extend(case.learned);
+            if let Some(Image::InLine { set, .. }) = case.installed {
+                used.insert(set);
+            }
+        }
+        if self.table.sets.len() > 2 * used.len() + IDLE_SETS {
+            self.table.sets.retain(|set| used.contains(&set));
+        }
+    }
+
+    /// Changes to objects that go before any route; each is to be answered by [`Self::object_completed`] before the
+    /// next call.
+    pub(in crate::kernel::fib) fn poll_objects(&mut self, now: Instant) -> Vec<ObjectOperation> {
+        if !self.is_known() {
+            return Vec::new();
+        }
+        self.refresh();
+        let is_due = self.objects_are_due || self.objects.deadline().is_some_and(|at| at <= now);
+        if !is_due {
+            return Vec::new();
+        }
+        self.objects_are_due = false;
+        let mut objects = std::mem::replace(&mut self.objects, objects::Objects::new(0, 0..=0));
+        let operations = {
+            let is_alive = |gateway: &Gateway| self.is_alive(gateway);
+            let is_dead = |gateway: &Gateway| self.dead.contains(gateway);
+            objects.poll(&self.situation(&objects, &is_alive, &is_dead), now)
+        };
+        self.objects = objects;
+        // A loan may have been called in.
+        self.plans_are_stale = true;
+        self.face_trouble();
+        operations
+    }
+
+    fn situation<'a>(
+        &self,
+        objects: &objects::Objects,
+        is_alive: &'a dyn Fn(&Gateway) -> bool,
+        is_dead: &'a dyn Fn(&Gateway) -> bool,
+    ) -> Situation<'a> {
+        let mut situation = Situation {
+            awaited: Vec::new(),
+            wanted: BTreeSet::new(),
+            used: BTreeSet::new(),
+            is_alive,
+            is_dead,
+            loans: BTreeMap::new(),
+            may_sweep: self.converged,
+            in_use: self.carrier == Carrier::Objects,
+        };
+        let mut awaited = BTreeSet::new();
+        for (case, routes) in self.table.cases() {
+            let learned = case.learned.filter(|_| case.local == Local::Nothing);
+            let set = learned.and_then(|set| self.table.sets.get(set));
+            let plan = learned.and_then(|set| self.plans.get(&set));
+            situation.wanted.extend(set.cloned());
+            let Some(Image::Object { id, source }) = case.installed else {
+                awaited.extend(set.filter(|_| plan.is_some_and(|plan| plan.way == PlannedWay::Awaited)));
+                continue;
+            };
+            situation.used.insert(id);
+            let (Some(set), Some(plan)) = (set, plan) else { continue };
+            if objects.set_of(id) != Some(set) {
+                let loans = situation.loans.entry(id).or_default();
+                let Loans { routes: all, sets } = loans;
+                *all += routes;
+                sets.insert(plan.living.clone());
+            }
+            let is_served = source == self.source(case.family) && objects.serves(id, set, &plan.living);
+            if plan.way == PlannedWay::Awaited && !is_served {
+                awaited.insert(set);
+            }
+        }
+        situation.awaited = awaited.into_iter().cloned().collect();
+        situation
+    }
+
+    /// The kernel's answer to a change of an object.
+    pub(in crate::kernel::fib) fn object_completed(
+        &mut self,
+        operation: &ObjectOperation,
+        result: Result<(), KernelError>,
+        now: Instant,
+    ) {
+        let gone = self.objects.completed(operation, result, now);
+        self.groups_are_gone(&gone);
+        self.face_trouble();
+    }
+
+    /// What a dump told of the objects.
+    pub(in crate::kernel::fib) fn resync_objects(&mut self, dump: &[Nexthop]) {
+        let gone = self.objects.resync(dump);
+        self.groups_are_gone(&gone);
+    }
+
+    /// When the kernel's objects alone are to be read again: they are few.
+    pub(in crate::kernel::fib) fn objects_resync_at(&self) -> Option<Instant> {
+        self.objects.resync_at()
+    }
+
+    /// What another program did to an object.
+    pub(in crate::kernel::fib) fn observe_object(&mut self, nexthop: &Nexthop, fate: Fate, now: Instant) {
+        if self.objects.concerns(nexthop) {
+            let gone = self.objects.disturbed(nexthop, fate, now);
+            self.groups_are_gone(&gone);
+            self.face_trouble();
+        }
+    }
+
+    /// A link changed. The kernel takes objects with it, and routes with these, and says nothing.
+    pub(in crate::kernel::fib) fn link_changed(&mut self, index: InterfaceIndex, now: Instant) {
+        if self.objects.goes_over(index) {
+            self.objects.resync_after(std::time::Duration::ZERO, now);
+        }
+    }
+
+    /// The kernel has taken the routes of these groups.
+    fn groups_are_gone(&mut self, gone: &[ObjectId]) {
+        if !gone.is_empty() {
+            self.table.change_all(|case| {
+                if let Some(Image::Object { id, .. }) = case.installed
+                    && gone.contains(&id)
+                {
+                    case.installed = None;
+                }
+            });
+        }
+        self.look_again();
+    }
+
+    /// Objects cannot be had: next hops go into the routes, unless the operator will have it otherwise.
+    fn face_trouble(&mut self) {
+        let Some(reason) = self.objects.take_trouble() else { return };
+        match (self.configured, self.carrier) {
+            (NexthopObjects::Auto, Carrier::Objects) => self.fall_back(reason),
+            (NexthopObjects::Auto | NexthopObjects::On | NexthopObjects::Off, _) => {
+                tracing::debug!(%reason, "trouble with nexthop objects");
+            }
+        }
+    }
+
+    fn fall_back(&mut self, reason: NoObjects) {
+        self.carrier = Carrier::InLine(reason);
+        self.notices.push(Notice::NoObjects { reason });
+        self.look_again();
+    }
+
+    /// The kernel does not know objects at all.
+    pub(in crate::kernel::fib) fn objects_unknown(&mut self, error: &KernelError) {
+        self.objects.resync(&[]);
+        if self.carrier == Carrier::Objects {
+            self.fall_back(NoObjects::Refused { errno: error.errno });
+        }
+    }
+
+    /// Next hops of an object that routes name.
+    pub(super) fn gateways_of(&self, id: ObjectId) -> Option<Gateways> {
+        self.objects.set_of(id).cloned()
+    }
+
+    pub(super) fn is_over(&self, image: Image, index: InterfaceIndex) -> bool {
+        match image {
+            Image::InLine { set, .. } => {
+                self.table.sets.gateways(set).iter().any(|gateway| gateway.interface == Some(index))
+            }
+            // It may.
+            Image::Irregular | Image::Several => true,
+            // Told by the objects.
+            Image::Object { .. } | Image::Blackhole { .. } => false,
+        }
+    }
+}
+
