@@ -7,8 +7,11 @@ mod fixture;
 use std::time::{Duration, Instant};
 
 use bgp::rib::FibChange;
-use fixture::{Fib, OURS, PATIENCE, gateways, in_namespace, index, ip, prefix, route, shows, uplink};
-use selvedge::kernel::fib::{Ownership, RouteState, Settings};
+use fixture::{
+    Fib, OURS, PATIENCE, flush, gateways, in_namespace, in_namespace_with, index, ip, ip_raw, objects, prefix, route,
+    settings, shows, uplink,
+};
+use selvedge::kernel::fib::{NextHops, NexthopObjects, NoObjects, Ownership, RouteState, Settings};
 use selvedge::kernel::interfaces;
 
 const ECMP: [(&str, &str); 2] = [("fe80::1", "ens3"), ("fe80::2", "ens4")];
@@ -48,7 +51,15 @@ fn ipv6_over_two_next_hops_with_a_preferred_source() {
         for leg in &ECMP {
             fib.want([route("fd00:71::/64", &[*leg])]).await;
             fib.installed(1).await;
-            let one = format!("fd00:71::/64 via {} dev {} src fd00::1 metric 20", leg.0, leg.1);
+            let one = match objects() {
+                NexthopObjects::Off => {
+                    format!("fd00:71::/64 via {} dev {} src fd00::1 metric 20", leg.0, leg.1)
+                }
+                // A group of one is shown as a group.
+                NexthopObjects::Auto | NexthopObjects::On => {
+                    format!("fd00:71::/64 src fd00::1 metric 20 nexthop via {} dev {} weight 1", leg.0, leg.1)
+                }
+            };
             assert_eq!(shown(&ip("-6 route show proto bgp")), one);
         }
         fib.want([route("fd00:71::/64", &[("fe80::3", "ens3"), ("fe80::4", "ens4")])]).await;
@@ -130,10 +141,11 @@ fn a_route_that_somebody_deletes_or_changes_is_back_within_100_ms() {
             "-6 route replace fd00:71::/64 proto bgp metric 20 via fe80::7 dev ens3",
             "-6 route append fd00:71::/64 proto bgp metric 20 via fe80::7 dev ens3",
             "route append 2.2.2.2/32 proto bgp metric 20 via inet6 fe80::7 dev ens3",
-            // The kernel makes it a next hop of ours, whoever wrote it.
-            "-6 route append fd00:71::/64 proto static metric 20 via fe80::7 dev ens3",
         ];
-        for disturbance in disturbances {
+        // The kernel makes it a next hop of ours, whoever wrote it, unless an object has ours.
+        let in_line = "-6 route append fd00:71::/64 proto static metric 20 via fe80::7 dev ens3";
+        let in_line = (objects() == NexthopObjects::Off).then_some(in_line);
+        for disturbance in disturbances.into_iter().chain(in_line) {
             let repairs = fib.counters().await.repairs;
             ip(disturbance);
             let since = Instant::now();
@@ -152,8 +164,8 @@ fn a_flush_of_all_routes_is_undone() {
         let to = |n: u32| format!("10.{}.{}.0/24", n / 256, n % 256);
         fib.want((0..500).map(|n| route(&to(n), &ECMP)).chain([route("fd00:71::/64", &ECMP)])).await;
         fib.installed(501).await;
-        ip("route flush proto bgp");
-        ip("-6 route flush proto bgp");
+        flush("-4");
+        flush("-6");
         fib.until("repaired", |c| c.repairs >= 501 && c.installed == 501 && c.pending == 0).await;
         assert_eq!(ip("route show proto bgp").lines().count(), 500);
         assert_eq!(ip("-6 route show proto bgp").lines().count(), 1);
@@ -175,8 +187,10 @@ fn a_link_that_goes_and_comes_back_with_another_index_just_works() {
             text.ends_with("via inet6 fe80::2 dev ens4 src 1.1.1.1 metric 20")
         })
         .await;
-        shows("-6 route show proto bgp", |text| text.contains("via fe80::2 dev ens4 src fd00::1 metric 20"))
-            .await;
+        shows("-6 route show proto bgp", |text| {
+            text.contains("via fe80::2 dev ens4") && !text.contains("fe80::1 ") && text.contains("src fd00::1")
+        })
+        .await;
         // Takes an index, so that the new link cannot have the old one.
         uplink("ens5");
         uplink("ens3");
@@ -269,7 +283,7 @@ fn without_convergence_the_sweep_has_a_deadline() {
     in_namespace(|| async {
         ip("route add 10.1.240.0/26 proto bgp metric 20 via inet6 fe80::1 dev ens3");
         let sweep_after = Duration::from_millis(300);
-        let fib = Fib::start_with(Settings { ownership: OURS, sweep_after, event_buffer: 8 << 20 }).await;
+        let fib = Fib::start_with(Settings { sweep_after, ..settings() }).await;
         fib.until("inherited", |c| c.stale == 1).await;
         fib.until("swept", |c| c.stale == 0 && c.pending == 0).await;
         assert_eq!(ip("route show proto bgp"), "");
@@ -300,13 +314,13 @@ fn ten_thousand_routes() {
 #[test]
 fn lost_events_lead_to_the_same_table() {
     in_namespace(|| async {
-        let settings = Settings { ownership: OURS, sweep_after: Settings::SWEEP_AFTER, event_buffer: 1 };
+        let settings = Settings { event_buffer: 1, ..settings() };
         let fib = Fib::start_with(settings).await;
         let to = |n: u32| format!("10.{}.{}.0/24", n / 256, n % 256);
         fib.want((0..200).map(|n| route(&to(n), &ECMP))).await;
         fib.installed(200).await;
         // No await meanwhile: the smallest buffer there is cannot hold that.
-        ip("route flush proto bgp");
+        flush("-4");
         fib.until("read again", |c| c.overruns > 0 && c.installed == 200 && c.pending == 0).await;
         shows("route show proto bgp", |text| text.lines().count() == 200).await;
         fib.stop().await;
@@ -384,7 +398,7 @@ fn a_table_that_is_not_there_yet_and_other_tables_stay_apart() {
     in_namespace(|| async {
         ip("route add 10.1.71.192/26 proto bgp metric 20 via inet6 fe80::9 dev ens3");
         let ownership = Ownership { table: 1000, ..OURS };
-        let settings = Settings { ownership, sweep_after: Settings::SWEEP_AFTER, event_buffer: 8 << 20 };
+        let settings = Settings { ownership, ..settings() };
         let fib = Fib::start_with(settings).await;
         fib.converged().await;
         fib.want([route("10.1.71.192/26", &ECMP), route("fd00:71::/64", &ECMP)]).await;
@@ -411,6 +425,184 @@ fn a_foreign_route_that_takes_our_place_is_left_alone() {
         ip("route del 10.1.71.192/26 proto static");
         ip("-6 route del fd00:71::/64 proto static");
         fib.installed(2).await;
+        fib.stop().await;
+    });
+}
+
+#[test]
+fn both_families_share_objects_and_a_route_shows_its_next_hops() {
+    in_namespace_with(NexthopObjects::On, || async {
+        let fib = Fib::start().await;
+        fib.want([route("10.1.71.192/26", &ECMP), route("fd00:71::/64", &ECMP), route("2.2.2.2/32", &ECMP)]).await;
+        fib.installed(3).await;
+        let objects = ip_raw("nexthop show");
+        let lines: Vec<&str> = objects.lines().map(str::trim).collect();
+        assert_eq!(lines.len(), 3, "{objects}");
+        assert!(lines.iter().all(|line| line.starts_with("id 18600000") && line.ends_with("proto bgp")), "{objects}");
+        let shown = ip_raw("route show 10.1.71.192/26");
+        assert!(shown.starts_with("10.1.71.192/26 nhid 18600000"), "{shown}");
+        assert!(
+            shown.contains("via inet6 fe80::1 dev ens3") && shown.contains("via inet6 fe80::2 dev ens4"),
+            "{shown}"
+        );
+        assert_eq!(fib.counters().await.next_hops, NextHops::Objects { groups: 1, members: 2 });
+        fib.stop().await;
+    });
+}
+
+/// Messages of the kernel about routes while `action` runs, and until `done`.
+async fn route_messages(action: impl Future<Output = ()>) -> usize {
+    let mut monitor = std::process::Command::new("ip")
+        .args(["monitor", "route"])
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut output = monitor.stdout.take().unwrap();
+    // It listens once it tells of this.
+    let mark = |number: u32| format!("10.255.255.{number}/32");
+    let reader = std::thread::spawn(move || {
+        use std::io::BufRead;
+        let mut between = None;
+        for line in std::io::BufReader::new(&mut output).lines() {
+            let line = line.unwrap();
+            if line.contains("10.255.255.2") {
+                return between.unwrap_or(0);
+            }
+            if line.contains("10.255.255.1") {
+                between = Some(0);
+            } else if line.contains("proto bgp") {
+                between = between.map(|count: usize| count + 1);
+            }
+        }
+        panic!("the monitor ended");
+    });
+    // Until it listens: each try tells again.
+    for _ in 0..200 {
+        ip(&format!("route replace blackhole {} metric 1", mark(1)));
+        ip(&format!("route del blackhole {}", mark(1)));
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+    action.await;
+    ip(&format!("route replace blackhole {} metric 1", mark(2)));
+    let count = reader.join().unwrap();
+    monitor.kill().unwrap();
+    monitor.wait().unwrap();
+    count
+}
+
+#[test]
+fn failover_writes_no_route_whether_link_or_session() {
+    in_namespace_with(NexthopObjects::On, || async {
+        let fib = Fib::start().await;
+        let to = |n: u32| format!("10.{}.{}.0/24", n / 256, n % 256);
+        fib.want((0..500).map(|n| route(&to(n), &ECMP))).await;
+        fib.installed(500).await;
+        let one_leg = |text: &str| text.lines().count() == 500 && text.lines().all(|l| l.contains("via inet6 fe80::1"));
+        let two_legs = |text: &str| text.matches("via inet6").count() == 1000;
+        let lost = route_messages(async {
+            fib.dead(&ECMP[1..]);
+            shows("route show proto bgp", one_leg).await;
+            fib.want((0..500).map(|n| route(&to(n), &ECMP[..1]))).await;
+            fib.installed(500).await;
+        });
+        assert_eq!(lost.await, 0, "a session is lost");
+        fib.dead(&[]);
+        fib.want((0..500).map(|n| route(&to(n), &ECMP))).await;
+        shows("route show proto bgp", two_legs).await;
+        fib.installed(500).await;
+        let lost = route_messages(async {
+            ip("link set ens41 down");
+            shows("route show proto bgp", one_leg).await;
+            fib.want((0..500).map(|n| route(&to(n), &ECMP[..1]))).await;
+            fib.installed(500).await;
+        });
+        assert_eq!(lost.await, 0, "a link is lost");
+        fib.stop().await;
+    });
+}
+
+#[test]
+fn with_the_last_next_hop_routes_go_and_come_back_with_it() {
+    in_namespace_with(NexthopObjects::On, || async {
+        let fib = Fib::start().await;
+        let both = ["10.1.71.192/26", "fd00:71::/64"];
+        fib.want(both.map(|to| route(to, &ECMP))).await;
+        fib.installed(2).await;
+        fib.dead(&ECMP);
+        fib.until("gone", |c| c.installed == 0 && c.pending == 2).await;
+        assert_eq!(ip("route show proto bgp") + &ip("-6 route show proto bgp"), "");
+        fib.dead(&ECMP[..1]);
+        fib.installed(2).await;
+        shows("route show proto bgp", |text| text.contains("via inet6 fe80::2 dev ens4")).await;
+        fib.dead(&[]);
+        shows("-6 route show proto bgp", |text| text.matches("via ").count() == 2).await;
+        fib.stop().await;
+    });
+}
+
+#[test]
+fn a_restart_inherits_objects_and_writes_nothing() {
+    in_namespace_with(NexthopObjects::On, || async {
+        let fib = Fib::start().await;
+        let both = ["10.1.71.192/26", "fd00:71::/64"];
+        fib.want(both.map(|to| route(to, &ECMP))).await;
+        fib.installed(2).await;
+        fib.stop().await;
+        let table = || (ip_raw("route show proto bgp"), ip_raw("-6 route show proto bgp"), ip_raw("nexthop show"));
+        let before = table();
+        let fib = Fib::start().await;
+        fib.until("inherited", |c| c.stale == 2).await;
+        fib.want(both.map(|to| route(to, &ECMP))).await;
+        fib.converged().await;
+        fib.until("taken over", |c| c.installed == 2 && c.pending == 0).await;
+        assert_eq!(table(), before);
+        fib.stop().await;
+    });
+}
+
+#[test]
+fn who_keeps_flushing_objects_gets_next_hops_in_the_routes() {
+    in_namespace_with(NexthopObjects::Auto, || async {
+        let fib = Fib::start().await;
+        let both = ["10.1.71.192/26", "fd00:71::/64"];
+        fib.want(both.map(|to| route(to, &ECMP))).await;
+        fib.installed(2).await;
+        let deadline = Instant::now() + PATIENCE;
+        while fib.counters().await.next_hops != NextHops::InLine(Some(NoObjects::Fought)) {
+            assert!(Instant::now() < deadline, "{:?}", fib.counters().await);
+            ip("nexthop flush proto bgp");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        fib.installed(2).await;
+        assert!(!ip_raw("route show proto bgp").contains("nhid"));
+        assert_eq!(ip("route show proto bgp").matches("via inet6").count(), 2);
+        fib.stop().await;
+    });
+}
+
+#[test]
+fn an_object_that_somebody_deletes_is_back() {
+    in_namespace_with(NexthopObjects::Auto, || async {
+        let fib = Fib::start().await;
+        let both = ["10.1.71.192/26", "fd00:71::/64"];
+        fib.want(both.map(|to| route(to, &ECMP))).await;
+        fib.installed(2).await;
+        let table = || (ip("route show proto bgp"), ip("-6 route show proto bgp"));
+        let before = table();
+        let id = |what: &str| {
+            let all = ip_raw("nexthop show");
+            let line = all.lines().find(|line| line.contains(what)).unwrap();
+            line.split(' ').nth(1).unwrap().to_owned()
+        };
+        for what in ["via fe80::2", "group"] {
+            ip(&format!("nexthop del id {}", id(what)));
+            let deadline = Instant::now() + PATIENCE;
+            while table() != before {
+                assert!(Instant::now() < deadline, "{what}: {:?}", table());
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        }
+        assert!(matches!(fib.counters().await.next_hops, NextHops::Objects { .. }));
         fib.stop().await;
     });
 }

@@ -27,7 +27,7 @@ use std::time::{Duration, Instant};
 use bgp::rib::{FibChange, Gateway};
 use bgp::{Family, InterfaceIndex, Prefix};
 
-use super::objects::Objects;
+use super::objects::{self, Objects};
 use super::route::{Key, Ownership};
 use super::table::{Cursor, Image, Local, Origin, SetId, Sets, Table};
 use super::trouble::{REPAIRS_FORGOTTEN, Retry, Trouble};
@@ -137,6 +137,8 @@ pub(super) struct Delta {
     unconfirmed: Vec<Key>,
     notices: Vec<Notice>,
     repairs: u64,
+    /// When to look for objects that nobody uses any more.
+    sweep_at: Option<Instant>,
     /// When repairs that are long past are forgotten.
     forget_at: Option<Instant>,
 }
@@ -171,6 +173,7 @@ impl Delta {
             unconfirmed: Vec::new(),
             notices: Vec::new(),
             repairs: 0,
+            sweep_at: None,
             forget_at: None,
         }
     }
@@ -192,12 +195,14 @@ impl Delta {
             case.origin = Origin::Asked;
             case.learned = learned;
         });
-        if before.learned != now.learned && self.objects.has_loans_to_watch() {
+        let verdict = self.verdict(&now);
+        // A set that has no object yet, or a loan that ends.
+        if verdict == Verdict::Wait || (before.learned != now.learned && self.objects.has_loans_to_watch()) {
             self.objects_are_due = true;
         }
         if let Some(trouble) = self.troubles.get_mut(&key) {
             trouble.retry = None;
-        } else if self.verdict(&now) == Verdict::Rest {
+        } else if verdict == Verdict::Rest {
             return;
         }
         self.dirty.insert(key);
@@ -325,6 +330,9 @@ impl Delta {
             let Some(key) = self.dirty.pop_first() else { break };
             operations.extend(self.decide(key, now).map(|action| Operation { key, action }));
         }
+        if self.table.take_released() && self.sweep_at.is_none() && !self.objects.is_empty() {
+            self.sweep_at = Some(now + objects::UNUSED);
+        }
         if operations.len() < limit {
             self.walk(now, limit - operations.len(), &mut operations);
         }
@@ -338,7 +346,8 @@ impl Delta {
             Walk::At(cursor) => (cursor, false),
             Walk::Twice(cursor) => (cursor, true),
         };
-        // Each step finds one operation at most; what is found over the limit would be lost.
+        // Each step finds one operation at most; what is found over the limit would be lost. What was looked at just
+        // now, in the order of the keys, is not answered yet.
         let (mut cursor, mut found, mut steps) = (Some(from), Vec::new(), limit * STEPS_PER_OPERATION);
         while let Some(at) = cursor
             && found.len() < limit
@@ -347,7 +356,8 @@ impl Delta {
             let portion = (limit - found.len()).min(steps);
             steps -= portion;
             cursor = self.table.walk(at, portion, |key, case| {
-                if self.verdict(case).is_action() || case.is_nothing() {
+                let is_known = operations.binary_search_by_key(&key, |operation| operation.key).is_ok();
+                if (self.verdict(case).is_action() || case.is_nothing()) && !is_known {
                     found.push(key);
                 }
             });
@@ -371,6 +381,9 @@ impl Delta {
             self.table.change(key, |_| ());
         }
         let verdict = self.verdict(&case);
+        if verdict == Verdict::Wait {
+            self.objects_are_due = true;
+        }
         let action = match (verdict, case.installed) {
             (Verdict::Rest | Verdict::Wait, _) => None,
             (Verdict::Delete, _) => Some(Action::Delete),
@@ -431,6 +444,9 @@ impl Delta {
             };
         });
         self.unconfirmed.push(key);
+        if self.objects.has_loans_to_watch() {
+            self.objects_are_due = true;
+        }
         if before.installed == Some(Image::Several) {
             self.resync_after(Duration::ZERO, now);
         }
@@ -484,7 +500,7 @@ impl Delta {
         let timer = self.timers.first().map(|(at, _)| *at).filter(|_| is_free);
         let work = (is_free && has_work).then_some(now);
         let objects = (known && self.objects_are_due).then_some(now);
-        let later = self.objects.deadline().filter(|_| is_free);
+        let later = self.objects.deadline().into_iter().chain(self.sweep_at).min().filter(|_| is_free);
         [timer, work, objects, later, self.resync_at, self.objects.resync_at()].into_iter().flatten().min()
     }
 

@@ -30,7 +30,7 @@ use crate::kernel::netlink::KernelError;
 /// pauses.
 pub(super) const RETURN_PATIENCE: Duration = Duration::from_secs(2);
 /// Objects that nobody uses are kept this long for the case that somebody does again.
-const UNUSED: Duration = Duration::from_secs(30);
+pub(super) const UNUSED: Duration = Duration::from_secs(30);
 /// The kernel refuses an object while its link is not quite there.
 const RETRY_FIRST: Duration = Duration::from_millis(50);
 const RETRY_LAST: Duration = Duration::from_secs(5);
@@ -128,6 +128,8 @@ pub(super) struct Objects {
     fights: Strikes,
     resync_at: Option<Instant>,
     trouble: Option<NoObjects>,
+    /// A loan was called in: its routes wait for a group of their own.
+    called_in: bool,
 }
 
 impl Objects {
@@ -146,6 +148,7 @@ impl Objects {
             fights: Strikes::default(),
             resync_at: None,
             trouble: None,
+            called_in: false,
         }
     }
 
@@ -193,6 +196,16 @@ impl Objects {
     /// Why objects cannot be had; told once.
     pub(super) fn take_trouble(&mut self) -> Option<NoObjects> {
         self.trouble.take()
+    }
+
+    /// Whether loans were called in since this was last asked: routes wait for groups that there may not be yet.
+    pub(super) fn take_called_in(&mut self) -> bool {
+        std::mem::take(&mut self.called_in)
+    }
+
+    /// Whether there is nothing of ours.
+    pub(super) fn is_empty(&self) -> bool {
+        self.members.is_empty() && self.groups.is_empty() && self.surplus.is_empty()
     }
 
     /// What the kernel has is in doubt: it is to be read again.
@@ -416,6 +429,7 @@ impl Objects {
             Growth::Forced => Growth::Forced,
             Growth::Waiting { since, loans: before } if loans.routes >= before => {
                 if since + RETURN_PATIENCE <= now {
+                    self.called_in = true;
                     Growth::Forced
                 } else {
                     Growth::Waiting { since, loans: before }

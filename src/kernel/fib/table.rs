@@ -90,6 +90,8 @@ struct Cases {
     free: Vec<u32>,
     /// The last one looked up: batches have runs of the same.
     last: Option<(Case, u32)>,
+    /// The last key of some case has left it.
+    released: bool,
 }
 
 impl Cases {
@@ -146,6 +148,7 @@ impl Cases {
                 self.numbers.remove(&case);
             }
             self.last = None;
+            self.released = true;
             self.free.push(id.0);
         }
     }
@@ -291,6 +294,11 @@ impl Table {
     /// nothing is said of any more is found by a walk.
     pub(super) fn change_all(&mut self, change: impl FnMut(&mut Case)) {
         self.cases.rewrite(change);
+    }
+
+    /// Whether fewer things are said than when this was last asked.
+    pub(super) fn take_released(&mut self) -> bool {
+        std::mem::take(&mut self.cases.released)
     }
 
     /// Every case, with the number of its keys.

@@ -1,14 +1,17 @@
 //! A namespace with two uplinks, and a FIB task in it.
 
+use std::cell::Cell;
+use std::collections::BTreeSet;
 use std::future::Future;
-use std::process::Command;
+use std::io::Write;
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bgp::rib::{FibChange, Gateway, Gateways};
 use bgp::{InterfaceIndex, Prefix};
 use selvedge::kernel::fib::{
-    self, Batch, Counters, Inputs, LocalRoutes, Ownership, Request, RouteState, RouteStatus, Settings,
+    self, Batch, Counters, Inputs, LocalRoutes, NexthopObjects, Ownership, Request, RouteState, RouteStatus, Settings,
 };
 use selvedge::kernel::interfaces::{self, Interfaces};
 use tokio::sync::{mpsc, oneshot, watch};
@@ -18,14 +21,32 @@ pub(super) const OURS: Ownership = Ownership { protocol: 186, table: 254, metric
 /// Longer than anything here takes on a busy machine.
 pub(super) const PATIENCE: Duration = Duration::from_secs(20);
 
-/// Runs a test in a namespace with two uplinks `ens3` and `ens4` (their other ends are `ens31` and `ens41`) and the loopback
-/// addresses 1.1.1.1 and fd00::1.
-pub(super) fn in_namespace<F: Future<Output = ()>>(test: impl FnOnce() -> F + Send + 'static) {
+thread_local! {
+    /// Whether the test at hand runs with nexthop objects.
+    static OBJECTS: Cell<NexthopObjects> = const { Cell::new(NexthopObjects::On) };
+}
+
+/// Runs a test twice, with nexthop objects and with next hops in the routes, each time in a namespace with two
+/// uplinks `ens3` and `ens4` (their other ends are `ens31` and `ens41`) and the loopback addresses 1.1.1.1 and
+/// fd00::1.
+pub(super) fn in_namespace<F: Future<Output = ()>>(test: impl Fn() -> F + Clone + Send + 'static) {
+    for objects in [NexthopObjects::Off, NexthopObjects::Auto] {
+        in_namespace_with(objects, test.clone());
+    }
+}
+
+/// As [`in_namespace`], one of the two.
+pub(super) fn in_namespace_with<F: Future<Output = ()>>(
+    objects: NexthopObjects,
+    test: impl FnOnce() -> F + Send + 'static,
+) {
     // SAFETY: asks for the effective user only.
     assert_eq!(unsafe { libc::geteuid() }, 0, "this test needs root: it makes a network namespace");
     let thread = std::thread::spawn(move || {
         // SAFETY: moves only this thread to a new namespace; no memory is involved.
         assert_eq!(unsafe { libc::unshare(libc::CLONE_NEWNET) }, 0, "{}", std::io::Error::last_os_error());
+        OBJECTS.set(objects);
+        println!("nexthop objects: {objects:?}");
         ip("link set lo up");
         ip("address add 1.1.1.1/32 dev lo");
         ip("address add fd00::1/128 dev lo");
@@ -37,14 +58,56 @@ pub(super) fn in_namespace<F: Future<Output = ()>>(test: impl FnOnce() -> F + Se
     thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
 }
 
+/// What this test runs with.
+pub(super) fn objects() -> NexthopObjects {
+    OBJECTS.get()
+}
+
+pub(super) fn settings() -> Settings {
+    Settings {
+        ownership: OURS,
+        sweep_after: Settings::SWEEP_AFTER,
+        event_buffer: 8 << 20,
+        nexthop_objects: objects(),
+        nexthop_ids: 1_860_000_000..=1_860_065_535,
+    }
+}
+
 pub(super) fn uplink(name: &str) {
     ip(&format!("link add name {name} type veth peer name {name}1"));
     ip(&format!("link set {name} up"));
     ip(&format!("link set {name}1 up"));
 }
 
-/// Runs `ip` in this thread's namespace.
+/// Runs `ip` in this thread's namespace; the number of a route's object is left out of what it says.
 pub(super) fn ip(arguments: &str) -> String {
+    let text = ip_raw(arguments);
+    let words = |line: &str| {
+        let mut words = line.split(' ').collect::<Vec<_>>();
+        if let Some(at) = words.iter().position(|word| *word == "nhid") {
+            words.drain(at..at + 2);
+        }
+        words.join(" ")
+    };
+    text.lines().map(words).collect::<Vec<_>>().join("\n")
+}
+
+/// Deletes every route of ours behind our back. `ip route flush` cannot with objects: it tells the kernel the next
+/// hops and the object, which the kernel will not have together.
+pub(super) fn flush(family: &str) {
+    if objects() == NexthopObjects::Off {
+        ip(&format!("{family} route flush proto bgp"));
+        return;
+    }
+    let shown = ip(&format!("{family} route show proto bgp"));
+    let all = shown.lines().filter_map(|line| line.split(' ').next());
+    let commands: String = all.map(|to| format!("route del {to} proto bgp\n")).collect();
+    let mut batch = Command::new("ip").args([family, "-batch", "-"]).stdin(Stdio::piped()).spawn().unwrap();
+    batch.stdin.take().unwrap().write_all(commands.as_bytes()).unwrap();
+    assert!(batch.wait().unwrap().success());
+}
+
+pub(super) fn ip_raw(arguments: &str) -> String {
     let output = Command::new("ip").args(arguments.split(' ')).output().unwrap();
     assert!(output.status.success(), "ip {arguments}: {}", String::from_utf8_lossy(&output.stderr));
     // One line for each route.
@@ -81,6 +144,7 @@ pub(super) struct Fib {
     pub(super) batches: mpsc::Sender<Batch>,
     pub(super) local: watch::Sender<Arc<LocalRoutes>>,
     pub(super) interfaces: watch::Receiver<Arc<Interfaces>>,
+    pub(super) dead: watch::Sender<Arc<BTreeSet<Gateway>>>,
     pub(super) requests: mpsc::Sender<Request>,
     pub(super) task: JoinHandle<()>,
     pub(super) monitor: JoinHandle<()>,
@@ -88,12 +152,7 @@ pub(super) struct Fib {
 
 impl Fib {
     pub(super) async fn start() -> Self {
-        Self::start_with(Settings {
-            ownership: OURS,
-            sweep_after: Settings::SWEEP_AFTER,
-            event_buffer: 8 << 20,
-        })
-        .await
+        Self::start_with(settings()).await
     }
 
     pub(super) async fn start_with(settings: Settings) -> Self {
@@ -105,16 +164,18 @@ impl Fib {
         };
         let (local, local_receiver) = watch::channel(Arc::new(local));
         let (batches, batch_receiver) = mpsc::channel(2);
+        let (dead, dead_receiver) = watch::channel(Arc::default());
         let (requests, request_receiver) = mpsc::channel(2);
         let inputs = Inputs {
             batches: batch_receiver,
             local: local_receiver,
             interfaces: interfaces.clone(),
+            dead: dead_receiver,
             requests: request_receiver,
         };
         let task = tokio::task::spawn_local(async move { fib::run(settings, inputs).await.unwrap() });
         let monitor = tokio::task::spawn_local(monitor.run());
-        Self { batches, local, interfaces, requests, task, monitor }
+        Self { batches, local, interfaces, dead, requests, task, monitor }
     }
 
     pub(super) async fn want(&self, changes: impl IntoIterator<Item = FibChange>) {
@@ -131,6 +192,11 @@ impl Fib {
         while self.batches.capacity() < self.batches.max_capacity() {
             tokio::task::yield_now().await;
         }
+    }
+
+    /// Sessions that are lost.
+    pub(super) fn dead(&self, list: &[(&str, &str)]) {
+        self.dead.send_replace(Arc::new(gateways(list).into_iter().collect()));
     }
 
     pub(super) fn blackholes(&self, prefixes: &[&str]) {
@@ -180,8 +246,8 @@ impl Fib {
 
     /// Ends both tasks as a stop does.
     pub(super) async fn stop(self) {
-        let Self { batches, local, interfaces, requests, task, monitor } = self;
-        drop((batches, local, requests));
+        let Self { batches, local, interfaces, dead, requests, task, monitor } = self;
+        drop((batches, local, dead, requests));
         task.await.unwrap();
         drop(interfaces);
         monitor.await.unwrap();

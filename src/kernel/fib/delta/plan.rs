@@ -124,10 +124,7 @@ impl Delta {
             Carrier::Objects if on_links => match self.objects.group_of(&gateways) {
                 _ if living.is_empty() => PlannedWay::Nowhere,
                 Some(id) => PlannedWay::Object(id),
-                None => {
-                    self.objects_are_due = true;
-                    PlannedWay::Awaited
-                }
+                None => PlannedWay::Awaited,
             },
             Carrier::Objects | Carrier::Off | Carrier::InLine(_) => match self.usable(&gateways) {
                 None => PlannedWay::Nowhere,
@@ -202,11 +199,12 @@ impl Delta {
             return Vec::new();
         }
         self.refresh();
-        let is_due = self.objects_are_due || self.objects.deadline().is_some_and(|at| at <= now);
-        if !is_due {
+        let deadline = self.objects.deadline().into_iter().chain(self.sweep_at).min();
+        if !self.objects_are_due && deadline.is_none_or(|at| at > now) {
             return Vec::new();
         }
         self.objects_are_due = false;
+        self.sweep_at.take_if(|at| *at <= now);
         let mut objects = std::mem::replace(&mut self.objects, objects::Objects::new(0, 0..=0));
         let operations = {
             let is_alive = |gateway: &Gateway| self.is_alive(gateway);
@@ -214,6 +212,7 @@ impl Delta {
             objects.poll(&self.situation(&objects, &is_alive, &is_dead), now)
         };
         self.objects = objects;
+        self.objects_are_due |= self.objects.take_called_in();
         // A loan may have been called in.
         self.plans_are_stale = true;
         self.face_trouble();

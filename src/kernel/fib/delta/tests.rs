@@ -8,7 +8,7 @@ use proptest::prelude::*;
 
 use super::super::Counters;
 use super::super::nexthop::{Nexthop, ObjectId, Shape};
-use super::super::objects::{Fate, ObjectOperation};
+use super::super::objects::{Fate, ObjectOperation, RETURN_PATIENCE};
 use super::super::route::{Installed, Observation, Owner, Protocol, Route, Way};
 use super::*;
 use crate::kernel::interfaces::Interface;
@@ -88,6 +88,7 @@ enum Queued {
 struct Kernel {
     routes: BTreeMap<Key, Vec<(Owner, Route)>>,
     objects: BTreeMap<ObjectId, Shape>,
+    foreign_objects: BTreeSet<ObjectId>,
     down: BTreeSet<InterfaceIndex>,
     queue: VecDeque<Queued>,
     /// Writes that changed routes, and objects.
@@ -212,8 +213,11 @@ impl Kernel {
     }
 
     fn dump_objects(&self) -> Vec<Nexthop> {
-        let ours = |(&id, shape): (&ObjectId, &Shape)| Nexthop { id, protocol: OURS.protocol, shape: shape.clone() };
-        self.objects.iter().map(ours).collect()
+        let told = |(&id, shape): (&ObjectId, &Shape)| {
+            let protocol = if self.foreign_objects.contains(&id) { FOREIGN.0 } else { OURS.protocol };
+            Nexthop { id, protocol, shape: shape.clone() }
+        };
+        self.objects.iter().map(told).collect()
     }
 
     /// Where packets go.
@@ -710,4 +714,178 @@ fn a_deletion_that_is_older_than_our_write_is_no_deletion() {
     world.rest();
     assert_eq!(world.kernel.writes, 2, "what was there already is not written again");
     assert_eq!(world.delta.counters().installed, 1);
+}
+
+const BOTH: [usize; 2] = [0, 2];
+
+/// One route of each family over both links, by objects.
+fn over_both() -> World {
+    let mut world = World::started(NexthopObjects::On);
+    for which in BOTH {
+        world.delta.want(change(which, Some(&[2, 3])));
+    }
+    world.rest();
+    for which in BOTH {
+        assert_eq!(world.ours(which), [unicast(&[2, 3])]);
+    }
+    assert_eq!(world.kernel.object_writes, 3, "two members and one group, whatever the family");
+    world.kernel.writes = 0;
+    world
+}
+
+#[test]
+fn a_lost_session_costs_one_deletion_and_its_return_one_group() {
+    let mut world = over_both();
+    let before = world.kernel.object_writes;
+    world.dead(&[3]);
+    world.settle();
+    assert_eq!(world.kernel.object_writes - before, 1);
+    // The RIB says the same, prefix by prefix.
+    for which in BOTH {
+        world.delta.want(change(which, Some(&[2])));
+        world.settle();
+        assert_eq!(world.ours(which), [unicast(&[2])]);
+    }
+    assert_eq!(world.delta.counters().installed, 2);
+    // It comes back; as long as a prefix is not announced again nothing goes there.
+    world.dead(&[]);
+    world.settle();
+    world.delta.want(change(BOTH[0], Some(&[2, 3])));
+    world.settle();
+    assert_eq!(world.ours(BOTH[1]), [unicast(&[2])]);
+    world.delta.want(change(BOTH[1], Some(&[2, 3])));
+    world.settle();
+    for which in BOTH {
+        assert_eq!(world.ours(which), [unicast(&[2, 3])]);
+    }
+    assert_eq!(world.kernel.writes, 0, "no route was written");
+    assert_eq!(world.kernel.object_writes - before, 3, "the member and the group again");
+}
+
+#[test]
+fn a_loan_that_does_not_end_is_ended() {
+    let mut world = over_both();
+    world.dead(&[3]);
+    world.settle();
+    for which in BOTH {
+        world.delta.want(change(which, Some(&[2])));
+    }
+    world.settle();
+    world.dead(&[]);
+    world.delta.want(change(BOTH[0], Some(&[2, 3])));
+    let since = world.now;
+    // The other prefix is never announced again.
+    while world.ours(BOTH[0]) != [unicast(&[2, 3])] {
+        world.now = world.delta.deadline(world.now).unwrap().max(world.now);
+        world.step(2);
+        assert_eq!(world.ours(BOTH[1]), [unicast(&[2])]);
+    }
+    let waited = world.now.duration_since(since);
+    assert!((RETURN_PATIENCE..2 * RETURN_PATIENCE).contains(&waited), "{waited:?}");
+    assert_eq!(world.kernel.writes, 1, "only the route that wants something else");
+}
+
+#[test]
+fn carrier_loss_writes_nothing_and_its_return_no_route() {
+    let mut world = over_both();
+    let before = world.kernel.object_writes;
+    world.carrier([true, false]);
+    world.settle();
+    for which in BOTH {
+        world.delta.want(change(which, Some(&[2])));
+        world.settle();
+        assert_eq!(world.ours(which), [unicast(&[2])]);
+    }
+    assert_eq!((world.kernel.writes, world.kernel.object_writes - before), (0, 0));
+    world.carrier([true, true]);
+    for which in BOTH {
+        world.delta.want(change(which, Some(&[2, 3])));
+    }
+    world.settle();
+    for which in BOTH {
+        assert_eq!(world.ours(which), [unicast(&[2, 3])]);
+    }
+    assert_eq!((world.kernel.writes, world.kernel.object_writes - before), (0, 2));
+}
+
+#[test]
+fn with_the_last_next_hop_the_routes_go_and_with_the_first_they_are_back() {
+    let mut world = over_both();
+    world.carrier([false, false]);
+    world.settle();
+    for which in BOTH {
+        assert_eq!(world.ours(which), []);
+    }
+    let counters = world.delta.counters();
+    assert_eq!((counters.installed, counters.pending, world.kernel.writes), (0, 2, 0));
+    world.carrier([true, false]);
+    world.settle();
+    for which in BOTH {
+        assert_eq!(world.ours(which), [unicast(&[2])]);
+    }
+    world.carrier([true, true]);
+    world.settle();
+    for which in BOTH {
+        assert_eq!(world.ours(which), [unicast(&[2, 3])]);
+    }
+    assert_eq!(world.kernel.writes, 2, "each route once");
+}
+
+#[test]
+fn a_restart_inherits_objects_and_sweeps_what_nobody_uses() {
+    let mut world = over_both();
+    world.delta.want(change(1, Some(&[3])));
+    world.settle();
+    let mut world = world.restarted();
+    for which in BOTH {
+        world.delta.want(change(which, Some(&[2, 3])));
+    }
+    world.settle();
+    assert_eq!((world.kernel.writes, world.kernel.object_writes), (0, 0));
+    assert_eq!(world.delta.counters().stale, 1);
+    world.delta.set_converged();
+    world.settle();
+    assert_eq!(world.ours(1), []);
+    assert_eq!(world.kernel.objects.len(), 4, "a group is kept for a while");
+    world.rest();
+    assert_eq!(world.kernel.objects.len(), 3);
+    for which in BOTH {
+        world.delta.want(change(which, None));
+    }
+    world.rest();
+    assert_eq!(world.kernel.objects.len(), 0);
+}
+
+#[test]
+fn who_keeps_deleting_objects_gets_next_hops_in_the_routes() {
+    let mut world = World::started(NexthopObjects::Auto);
+    world.delta.want(change(0, Some(&[2, 3])));
+    world.rest();
+    for _ in 0..10 {
+        let group = world.kernel.objects.len().saturating_sub(1);
+        world.kernel.delete_object(group);
+        world.rest();
+        assert_eq!(world.ours(0), [unicast(&[2, 3])]);
+    }
+    assert!(matches!(world.kernel.routes[&key(0)][..], [(Owner::Ours, Route { way: Way::InLine(_), .. })]));
+    let texts = world.texts();
+    assert_eq!(
+        texts,
+        ["another program keeps deleting nexthop objects; next hops go into the routes from now on"]
+    );
+}
+
+#[test]
+fn an_identifier_of_somebody_else_is_left_alone() {
+    let mut world = World::started(NexthopObjects::On);
+    let foreign = Shape::Member(gateways(&[3])[0]);
+    world.kernel.objects.insert(ObjectId(1000), foreign.clone());
+    world.kernel.foreign_objects.insert(ObjectId(1000));
+    world.delta.want(change(0, Some(&[2])));
+    world.rest();
+    assert_eq!(world.ours(0), [unicast(&[2])]);
+    world.delta.want(change(0, None));
+    world.rest();
+    assert_eq!(world.kernel.objects.len(), 1);
+    assert_eq!(world.kernel.objects[&ObjectId(1000)], foreign);
 }
