@@ -77,7 +77,7 @@ impl Agent {
     pub fn start_again(&mut self, netns: &Netns) -> Result<()> {
         self.kill()?;
         let socket = self.socket();
-        let mut command = netns.command(&self.programs.daemon);
+        let mut command = netns.command_on(&self.name, &self.programs.daemon);
         command.args(&self.programs.arguments).arg("--config").arg(self.config_path());
         let mut process = Process::start(&self.name, command, &self.directory.join("log"))?;
         process.await_ready(START_LIMIT, || Ok(UnixStream::connect(&socket).is_ok()))?;

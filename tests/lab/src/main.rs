@@ -248,11 +248,15 @@ fn build_programs() -> Result<Programs> {
     let target = target.ok_or_else(|| Error::Missing("the lab is not in a build directory".to_owned()))?;
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut build = Command::new(cargo);
-    build.args(["build", "--release", "--quiet", "--package", "selvedge", "--bins"]);
+    // With the lab itself, so that both builds agree on the features of what they share: it is not built twice.
+    build.args(["build", "--release", "--package", "selvedge", "--package", "lab", "--bins"]);
     build.arg("--manifest-path").arg(Path::new(WORKSPACE).join("Cargo.toml"));
     build.arg("--target-dir").arg(&target);
+    println!("building the agent");
     let doing = || "build the agent with cargo".to_owned();
     let status = build.status().map_err(|source| Error::Io { doing: doing(), source })?;
+    // Ctrl-C at the terminal ends cargo too; that is no fault of the build.
+    lab::check_interrupt()?;
     if !status.success() {
         let output = "see above".to_owned();
         return Err(Error::ToolFailed { command: format!("{build:?}"), status, output });
