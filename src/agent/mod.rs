@@ -413,9 +413,8 @@ impl Agent {
             PeerChange::Down | PeerChange::Unreachable => {
                 let neighbor = self.neighbors.values().find(|neighbor| neighbor.peer.id == event.peer);
                 let target = neighbor.and_then(|neighbor| neighbor.target.as_ref());
-                if let Some(target) = target
-                    && let Some(interface) = &target.interface
-                    && let IpAddr::V6(router) = target.remote.ip()
+                if let Some(interface) = target.and_then(|target| target.interface.as_ref())
+                    && let IpAddr::V6(router) = event.remote
                 {
                     let forget = nd::Command::Forget { interface: interface.index, router };
                     // Full: Discovery is far behind, and the next failed dial asks again.

@@ -3,7 +3,7 @@
 
 mod task;
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -44,6 +44,8 @@ pub struct PeerSettings {
 pub struct PeerEvent {
     /// Whose session.
     pub peer: PeerId,
+    /// Where the peer was then; the agent may have learnt of another place since.
+    pub remote: IpAddr,
     /// What happened to it.
     pub change: PeerChange,
 }
@@ -63,7 +65,8 @@ pub enum PeerChange {
 #[derive(Debug)]
 pub enum PeerCommand {
     /// Where the peer is; `None` while it cannot be reached (no link, no neighbor discovered), which ends the
-    /// session silently. A snapshot: the same target again changes nothing.
+    /// session silently. A snapshot: the same target again changes nothing, and another global address of ours
+    /// only the next session.
     Target(Option<Target>),
     /// The peer dialled us.
     Accepted(TcpStream),

@@ -27,7 +27,7 @@ use crate::{Family, NextHop, PeerId};
 
 /// Unsent octets above which no more routes are asked for.
 const OUTPUT_LOW_WATER: usize = 65536;
-/// Connections of one neighbor at a time, closing ones included. A neighbor that needs more is misbehaving.
+/// Connections of one neighbor at a time, closing ones included: two live ones, and some that say goodbye.
 const MAX_CONNECTIONS: usize = 6;
 
 type Dial = Pin<Box<dyn Future<Output = io::Result<TcpStream>> + Send>>;
@@ -173,6 +173,12 @@ impl Task {
         if self.target == target {
             return;
         }
+        if let (Some(old), Some(new)) = (&self.target, &target)
+            && new.reaches_as(old)
+        {
+            self.target = target;
+            return;
+        }
         if self.target.take().is_some() {
             self.session.handle(Event::Stop(Stop::Silent), now());
             self.drain();
@@ -190,7 +196,12 @@ impl Task {
     fn accepted(&mut self, stream: TcpStream) {
         let Some(target) = &self.target else { return };
         if self.connections.len() >= MAX_CONNECTIONS {
-            return debug!("the neighbor opened one connection too many");
+            // One that lingers for a peer that does not close must not keep out the one that the peer wants now. The
+            // session has at most two, so there is one that does.
+            match self.connections.iter().position(|connection| connection.deadline().is_some()) {
+                Some(index) => drop(self.connections.remove(index)),
+                None => return debug!("the neighbor opened one connection too many"),
+            }
         }
         if let Err(error) = transport::configure_accepted(&stream, target) {
             return warn!(%error, "cannot set the options of a connection that the neighbor opened");
@@ -258,16 +269,17 @@ impl Task {
             Err(error) => {
                 debug!(%error, "cannot connect");
                 self.tell(PeerChange::Unreachable);
-                self.session.handle(Event::ConnectFailed(id), now());
+                self.session.handle(Event::ConnectFailed(id, error.kind()), now());
             }
         }
     }
 
     fn batch(&mut self, batch: PeerBatch) {
+        // Also of one that is dropped: it may have been in the way of the one that was asked for since.
+        self.asked = false;
         if batch.epoch != self.epoch {
             return;
         }
-        self.asked = false;
         for item in batch.items {
             match item {
                 ToPeer::Update(update) => self.session.send_update(&update, now()),
@@ -281,7 +293,14 @@ impl Task {
         self.connections.retain(|connection| connection.deadline().is_none_or(|deadline| deadline > now));
         if self.session.poll_deadline().is_some_and(|deadline| deadline <= now) {
             let input_pending = self.connections.iter().any(Connection::has_input);
+            let dialling = self.dial.as_ref().map(|(id, _)| *id);
             self.session.handle(Event::Deadline { input_pending }, now);
+            self.drain();
+            // A dial that is given up for want of an answer fails without a word of TCP.
+            let given_up = dialling.is_some() && dialling != self.dial.as_ref().map(|(id, _)| *id);
+            if given_up && self.session.negotiated().is_none() {
+                self.tell(PeerChange::Unreachable);
+            }
         }
     }
 
@@ -356,8 +375,10 @@ impl Task {
     }
 
     fn tell(&self, change: PeerChange) {
+        // What is between two targets is nobody's business.
+        let Some(remote) = self.target.as_ref().map(|target| target.remote.ip()) else { return };
         // Full or closed: see PeerEvent.
-        let _ = self.events.try_send(PeerEvent { peer: self.id, change });
+        let _ = self.events.try_send(PeerEvent { peer: self.id, remote, change });
     }
 
     fn update(&mut self, update: Update) {
