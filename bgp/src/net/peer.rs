@@ -5,12 +5,12 @@ mod task;
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tokio::net::TcpStream;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
-use tracing::{Instrument, info_span, warn};
+use tracing::{Instrument, error, info_span, warn};
 
 use self::task::Task;
 use super::rib::RibHandle;
@@ -22,6 +22,8 @@ use crate::session::{MessageCounts, Negotiated, SessionConfig, SessionError, Sta
 
 /// Commands that may wait; the agent sends few, and waits when there are more.
 const COMMAND_QUEUE: usize = 16;
+/// Before a task that failed is started again: what made it fail may come again with the next session.
+const FAILURE_PAUSE: Duration = Duration::from_secs(5);
 
 /// What a neighbor's task starts with.
 #[derive(Debug, Clone)]
@@ -44,8 +46,6 @@ pub struct PeerSettings {
 pub struct PeerEvent {
     /// Whose session.
     pub peer: PeerId,
-    /// Where the peer was then; the agent may have learnt of another place since.
-    pub remote: IpAddr,
     /// What happened to it.
     pub change: PeerChange,
 }
@@ -56,9 +56,17 @@ pub enum PeerChange {
     /// It is Established.
     Up,
     /// It no longer is.
-    Down,
+    Down {
+        /// Where the peer was; the agent may have learnt of another place since.
+        remote: IpAddr,
+    },
     /// The peer could not be dialled where it was said to be.
-    Unreachable,
+    Unreachable {
+        /// Where that is.
+        remote: IpAddr,
+    },
+    /// Its task has failed, by a bug. The RIB has forgotten its routes; somebody has to start another task.
+    Failed,
 }
 
 /// What the agent tells a neighbor's task.
@@ -138,10 +146,11 @@ impl Peer {
     #[must_use]
     pub fn spawn(settings: PeerSettings, rib: RibHandle) -> Self {
         let (commands, receiver) = mpsc::channel(COMMAND_QUEUE);
-        let id = settings.id;
+        let (id, events) = (settings.id, settings.events.clone());
         let span = info_span!("neighbor", name = %settings.name);
+        let run = Task::new(settings, rib.clone(), receiver).run().instrument(span.clone());
         #[expect(clippy::disallowed_methods, reason = "this is the half that has tasks")]
-        let task = tokio::spawn(Task::new(settings, rib, receiver).run().instrument(span));
+        let task = tokio::spawn(supervise(id, run, rib, events).instrument(span));
         Self { id, commands, task }
     }
 
@@ -164,4 +173,22 @@ impl Peer {
             warn!(%error, "a neighbor's task did not end well");
         }
     }
+}
+
+/// Runs the task of a neighbor. A panic in it, which can only be a bug, costs that neighbor its session and nobody else
+/// anything: what it said is forgotten, or its routes would lead nowhere for ever.
+async fn supervise(
+    id: PeerId,
+    run: impl Future<Output = ()> + Send + 'static,
+    rib: RibHandle,
+    events: mpsc::Sender<PeerEvent>,
+) {
+    #[expect(clippy::disallowed_methods, reason = "this is the half that has tasks")]
+    let Err(error) = tokio::spawn(run).await else { return };
+    error!(%error, "the neighbor's task has failed; it is started again");
+    rib.forget(id).await;
+    #[expect(clippy::disallowed_methods, reason = "no machine has this deadline: there is none any more")]
+    tokio::time::sleep(FAILURE_PAUSE).await;
+    // An agent that has ended starts nothing again.
+    let _ = events.send(PeerEvent { peer: id, change: PeerChange::Failed }).await;
 }

@@ -205,6 +205,12 @@ impl RibHandle {
         answer.await.map_err(|_| RibStopped)
     }
 
+    /// Forgets a neighbor whose task has failed.
+    pub(super) async fn forget(&self, peer: PeerId) {
+        // A RIB that has ended knows nobody.
+        let _ = self.inbox.send(ToRib::Remove { peer }).await;
+    }
+
     /// Room for one message. Cancel-safe.
     pub(super) async fn reserve(&self) -> Option<mpsc::Permit<'_, ToRib>> {
         self.inbox.reserve().await.ok()

@@ -22,7 +22,7 @@ use crate::net::connection::{Connection, Io, Reading};
 use crate::net::rib::{Epoch, PeerBatch, RibHandle, ToRib};
 use crate::net::transport::{self, Target};
 use crate::rib::{PeerSession, ToPeer};
-use crate::session::{Action, ConnectionId, Event, Negotiated, Session, Stop};
+use crate::session::{Action, ConnectionId, Event, Negotiated, Session, SessionError, Stop};
 use crate::{Family, NextHop, PeerId};
 
 /// Unsent octets above which no more routes are asked for.
@@ -54,6 +54,8 @@ pub(super) struct Task {
     established: u64,
     attribute_faults: u64,
     last_fault: Option<AttributeFault>,
+    /// The last error that is in the log.
+    told_error: Option<SessionError>,
     stopping: bool,
 }
 
@@ -90,6 +92,7 @@ impl Task {
             established: 0,
             attribute_faults: 0,
             last_fault: None,
+            told_error: None,
             stopping: false,
         }
     }
@@ -268,7 +271,7 @@ impl Task {
             }
             Err(error) => {
                 debug!(%error, "cannot connect");
-                self.tell(PeerChange::Unreachable);
+                self.tell_of_target(|remote| PeerChange::Unreachable { remote });
                 self.session.handle(Event::ConnectFailed(id, error.kind()), now());
             }
         }
@@ -299,7 +302,7 @@ impl Task {
             // A dial that is given up for want of an answer fails without a word of TCP.
             let given_up = dialling.is_some() && dialling != self.dial.as_ref().map(|(id, _)| *id);
             if given_up && self.session.negotiated().is_none() {
-                self.tell(PeerChange::Unreachable);
+                self.tell_of_target(|remote| PeerChange::Unreachable { remote });
             }
         }
     }
@@ -323,15 +326,31 @@ impl Task {
                 Action::Refresh(refresh) => self.refresh_received(refresh),
                 Action::Down(reason) => {
                     info!(%reason, "session down");
+                    self.told_error = self.session.last_error().cloned();
                     self.since = now();
                     self.local_address = None;
                     self.backlog.push_back(ToRib::Down { peer: self.id });
-                    self.tell(PeerChange::Down);
+                    self.tell_of_target(|remote| PeerChange::Down { remote });
                 }
             }
         }
         self.flush_updates();
         self.ask_for_routes();
+        self.log_error();
+    }
+
+    /// Why there is no session, once for each new reason: a wrong `remote-as` has to be found in the log.
+    fn log_error(&mut self) {
+        let error = self.session.last_error();
+        if error == self.told_error.as_ref() {
+            return;
+        }
+        self.told_error = error.cloned();
+        match &self.told_error {
+            // What we do ourselves is said where it is done.
+            None | Some(SessionError::Stopped | SessionError::StoppedWith(_)) => {}
+            Some(error) => warn!(%error, "no session"),
+        }
     }
 
     fn connect(&mut self, id: ConnectionId) {
@@ -375,10 +394,15 @@ impl Task {
     }
 
     fn tell(&self, change: PeerChange) {
-        // What is between two targets is nobody's business.
-        let Some(remote) = self.target.as_ref().map(|target| target.remote.ip()) else { return };
         // Full or closed: see PeerEvent.
-        let _ = self.events.try_send(PeerEvent { peer: self.id, remote, change });
+        let _ = self.events.try_send(PeerEvent { peer: self.id, change });
+    }
+
+    /// Nobody is told of a target that is given up anyway.
+    fn tell_of_target(&self, change: impl FnOnce(IpAddr) -> PeerChange) {
+        if let Some(target) = &self.target {
+            self.tell(change(target.remote.ip()));
+        }
     }
 
     fn update(&mut self, update: Update) {
