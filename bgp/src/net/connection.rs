@@ -188,3 +188,67 @@ impl Connection {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+
+    use tokio::io::AsyncWriteExt;
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    async fn pair() -> (Connection, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let ours = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (theirs, _) = listener.accept().await.unwrap();
+        (Connection::new(ConnectionId(1), ours), theirs)
+    }
+
+    async fn next(connection: &mut Connection) -> Io {
+        poll_fn(|cx| connection.poll(cx, Reading::Open)).await
+    }
+
+    /// A peer that sends a NOTIFICATION and closes while our output is on its way answers that output with a RST.
+    #[tokio::test]
+    async fn the_last_words_of_a_peer_are_read_though_it_takes_nothing_more() {
+        let (mut connection, mut peer) = pair().await;
+        connection.transmit(Bytes::from_static(b"unread"));
+        assert!(matches!(next(&mut connection).await, Io::Written(6)));
+        peer.write_all(b"last words").await.unwrap();
+        peer.readable().await.unwrap();
+        // With unread input, this is a RST behind the words.
+        drop(peer);
+        connection.transmit(Bytes::from_static(b"to nobody"));
+        assert!(matches!(next(&mut connection).await, Io::Read(words) if words == "last words"[..]));
+        assert!(matches!(next(&mut connection).await, Io::Ended));
+        assert_eq!(connection.unsent(), 0);
+    }
+
+    #[tokio::test]
+    async fn input_of_a_closing_connection_is_nobodys_sign_of_life() {
+        let (mut connection, mut peer) = pair().await;
+        assert!(!connection.has_input());
+        peer.write_all(b"alive").await.unwrap();
+        connection.stream.readable().await.unwrap();
+        assert!(connection.has_input());
+        connection.close(tokio::time::Instant::now().into_std());
+        assert!(!connection.has_input());
+    }
+
+    #[tokio::test]
+    async fn a_closing_connection_says_everything_and_ends_with_its_peer() {
+        use tokio::io::AsyncReadExt;
+        let (mut connection, mut peer) = pair().await;
+        connection.transmit(Bytes::from_static(b"goodbye"));
+        connection.close(tokio::time::Instant::now().into_std());
+        let farewell = async move {
+            let mut heard = Vec::new();
+            peer.read_to_end(&mut heard).await.unwrap();
+            heard
+        };
+        let (ended, heard) = tokio::join!(next(&mut connection), farewell);
+        assert!(matches!(ended, Io::Ended));
+        assert_eq!(heard, b"goodbye");
+    }
+}

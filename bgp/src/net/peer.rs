@@ -192,3 +192,6 @@ async fn supervise(
     // An agent that has ended starts nothing again.
     let _ = events.send(PeerEvent { peer: id, change: PeerChange::Failed }).await;
 }
+
+#[cfg(test)]
+mod tests;

@@ -171,6 +171,12 @@ impl RibHandle {
         (Self { inbox: sender }, join)
     }
 
+    /// A handle to a RIB that a test plays.
+    #[cfg(test)]
+    pub(super) fn played(inbox: mpsc::Sender<ToRib>) -> Self {
+        Self { inbox }
+    }
+
     /// Replaces the set of routes that originate here.
     ///
     /// # Errors
@@ -411,3 +417,6 @@ async fn sleep_until(deadline: Option<Instant>) {
         None => pending().await,
     }
 }
+
+#[cfg(test)]
+mod tests;
