@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::future::{pending, ready};
 use std::time::Duration;
 
+use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
@@ -21,6 +22,8 @@ use crate::{Family, PeerId, Prefix};
 const INBOX: usize = 64;
 /// Prefixes decided in one turn: well below 5 ms.
 const DECISION_BUDGET: usize = 1024;
+/// Prefixes taken in before the next turn, give or take one message: the same.
+const INTAKE_BUDGET: usize = 4096;
 /// Prefixes in one batch for a peer: some messages of full length.
 const PEER_BATCH: usize = 4096;
 /// Changes in one batch for the FIB.
@@ -106,6 +109,31 @@ pub(super) enum ToRib {
     Question(Question),
 }
 
+impl ToRib {
+    /// The work it makes, in prefixes.
+    fn cost(&self) -> usize {
+        match self {
+            Self::Updates { updates, .. } => updates
+                .iter()
+                .map(|update| {
+                    let announced: usize = update.reach.iter().map(|reach| reach.prefixes.len()).sum();
+                    1 + update.withdrawn.len() + announced
+                })
+                .sum(),
+            Self::Originated(routes) => 1 + routes.len(),
+            Self::Configure { .. }
+            | Self::Reconfigure { .. }
+            | Self::Remove { .. }
+            | Self::Up { .. }
+            | Self::Down { .. }
+            | Self::Refresh { .. }
+            | Self::Ready { .. }
+            | Self::Expected(_)
+            | Self::Question(_) => 1,
+        }
+    }
+}
+
 /// The RIB task has ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the RIB has been shut down")]
@@ -143,6 +171,12 @@ impl RibHandle {
         (Self { inbox: sender }, join)
     }
 
+    /// A handle to a RIB that a test plays.
+    #[cfg(test)]
+    pub(super) fn played(inbox: mpsc::Sender<ToRib>) -> Self {
+        Self { inbox }
+    }
+
     /// Replaces the set of routes that originate here.
     ///
     /// # Errors
@@ -175,6 +209,12 @@ impl RibHandle {
         });
         self.inbox.send(ToRib::Question(question)).await.map_err(|_| RibStopped)?;
         answer.await.map_err(|_| RibStopped)
+    }
+
+    /// Forgets a neighbor whose task has failed.
+    pub(super) async fn forget(&self, peer: PeerId) {
+        // A RIB that has ended knows nobody.
+        let _ = self.inbox.send(ToRib::Remove { peer }).await;
     }
 
     /// Room for one message. Cancel-safe.
@@ -212,7 +252,7 @@ struct Task {
 
 enum Wake {
     Message(Option<ToRib>),
-    FibSent,
+    FibReady,
     Turn,
     ConvergenceDeadline,
 }
@@ -222,28 +262,21 @@ impl Task {
         loop {
             match self.wait().await {
                 Wake::Message(None) => return,
-                Wake::Message(Some(message)) => {
-                    self.handle(message);
-                    // What is already there belongs into the same turn: it may supersede itself.
-                    for _ in 0..INBOX {
-                        let Ok(message) = self.inbox.try_recv() else { break };
-                        self.handle(message);
-                    }
-                }
-                Wake::FibSent => {}
-                Wake::Turn => tokio::task::yield_now().await,
-                Wake::ConvergenceDeadline => self.converged("deadline"),
+                Wake::Message(Some(message)) => self.take_in(message),
+                Wake::FibReady | Wake::Turn | Wake::ConvergenceDeadline => {}
             }
             self.rib.process(DECISION_BUDGET);
             self.serve_peers();
             self.check_convergence();
+            self.serve_fib();
+            // A turn is short, and then it is the others': a peer task that waits on this thread has a KEEPALIVE to send.
+            tokio::task::yield_now().await;
         }
     }
 
-    /// Every branch is cancel-safe. Messages come first, so that sessions are heard while there is work.
+    /// Every branch is cancel-safe. Messages come first, so that sessions are heard while there is work; nobody is
+    /// kept waiting by that, since each turn serves everybody.
     async fn wait(&mut self) -> Wake {
-        let fib_waits = self.rib.has_fib_changes()
-            || (matches!(self.convergence, Convergence::Reached) && !self.rib.is_dirty());
         let deadline = match &self.convergence {
             Convergence::Waiting { deadline, .. } => Some(*deadline),
             Convergence::Reached | Convergence::Told => None,
@@ -251,23 +284,49 @@ impl Task {
         tokio::select! {
             biased;
             message = self.inbox.recv() => Wake::Message(message),
-            permit = self.fib.reserve(), if fib_waits => {
-                // Without a FIB (library use) changes go nowhere.
-                let changes = self.rib.poll_fib(FIB_BATCH);
-                if let Ok(permit) = permit {
-                    let last = !self.rib.has_fib_changes() && !self.rib.is_dirty();
-                    let converged = last && matches!(self.convergence, Convergence::Reached);
-                    if converged {
-                        self.convergence = Convergence::Told;
-                    }
-                    permit.send(FibBatch { changes, converged });
-                } else if matches!(self.convergence, Convergence::Reached) {
-                    self.convergence = Convergence::Told;
-                }
-                Wake::FibSent
-            }
             () = ready(()), if self.rib.is_dirty() => Wake::Turn,
+            // The room is taken in the turn that follows: nobody else sends to the FIB.
+            _ = self.fib.reserve(), if self.fib_waits() => Wake::FibReady,
             () = sleep_until(deadline) => Wake::ConvergenceDeadline,
+        }
+    }
+
+    /// One message, and what is already there behind it: it belongs into the same turn, since it may supersede what
+    /// came before.
+    fn take_in(&mut self, message: ToRib) {
+        let mut taken = message.cost();
+        self.handle(message);
+        while taken < INTAKE_BUDGET {
+            let Ok(message) = self.inbox.try_recv() else { break };
+            taken += message.cost();
+            self.handle(message);
+        }
+    }
+
+    fn fib_waits(&self) -> bool {
+        let to_tell = matches!(self.convergence, Convergence::Reached) && !self.rib.is_dirty();
+        self.rib.has_fib_changes() || to_tell
+    }
+
+    /// Gives the FIB a batch if it has room for one. What is superseded until then is never written.
+    fn serve_fib(&mut self) {
+        if !self.fib_waits() {
+            return;
+        }
+        let permit = match self.fib.try_reserve() {
+            Ok(permit) => Some(permit),
+            Err(TrySendError::Full(())) => return,
+            // Without a FIB (library use, or a stop) changes go nowhere.
+            Err(TrySendError::Closed(())) => None,
+        };
+        let changes = self.rib.poll_fib(FIB_BATCH);
+        let last = !self.rib.has_fib_changes() && !self.rib.is_dirty();
+        let converged = last && matches!(self.convergence, Convergence::Reached);
+        if converged {
+            self.convergence = Convergence::Told;
+        }
+        if let Some(permit) = permit {
+            permit.send(FibBatch { changes, converged });
         }
     }
 
@@ -335,12 +394,14 @@ impl Task {
     }
 
     fn check_convergence(&mut self) {
-        if let Convergence::Waiting { expected: Some(expected), .. } = &self.convergence
-            && !expected.is_empty()
-            && !self.rib.is_dirty()
-            && expected.iter().all(|&peer| self.rib.end_of_rib_received(peer))
-        {
+        let Convergence::Waiting { deadline, expected } = &self.convergence else { return };
+        let all_heard = expected.as_ref().is_some_and(|expected| {
+            !expected.is_empty() && expected.iter().all(|&peer| self.rib.end_of_rib_received(peer))
+        });
+        if all_heard && !self.rib.is_dirty() {
             self.converged("End-of-RIB from all neighbors");
+        } else if *deadline <= Instant::now() {
+            self.converged("deadline");
         }
     }
 
@@ -356,3 +417,6 @@ async fn sleep_until(deadline: Option<Instant>) {
         None => pending().await,
     }
 }
+
+#[cfg(test)]
+mod tests;

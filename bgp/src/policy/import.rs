@@ -80,7 +80,7 @@ impl Guard<'_> {
             .loops(attributes)
             .or_else(|| self.originated.covers(prefix).then_some(Refusal::OwnPrefix))
             .or_else(|| self.implausible(prefix, attributes))
-            .or_else(|| usable_gateway(prefix, attributes.next_hop, self.session).err());
+            .or_else(|| self.next_hop(prefix, attributes).err());
         match refusal {
             Some(refusal) => Judgement::Refused(refusal),
             None => self.import(attributes),
@@ -116,6 +116,22 @@ impl Guard<'_> {
         } else {
             None
         }
+    }
+
+    /// A next hop that originates here as a host is this speaker by another name, a loopback address as a rule.
+    fn next_hop(&self, prefix: Prefix, attributes: &Attributes) -> Result<(), Refusal> {
+        let gateway = usable_gateway(prefix, attributes.next_hop, self.session)?;
+        let global = match attributes.next_hop {
+            NextHop::Ipv6WithLinkLocal { global, .. } => IpAddr::V6(global),
+            NextHop::Itself | NextHop::Ipv4(_) | NextHop::Ipv6(_) | NextHop::LinkLocal(_) => gateway.address,
+        };
+        if [gateway.address, global]
+            .into_iter()
+            .any(|address| self.originated.contains(Prefix::host(address)))
+        {
+            return Err(Refusal::NextHopOurs);
+        }
+        Ok(())
     }
 
     fn import(&self, attributes: &Attributes) -> Judgement {
