@@ -27,10 +27,8 @@ pub(super) enum Dialler {
     /// TCP is on its way.
     Dialling {
         id: ConnectionId,
-        /// When it has taken too long.
-        timeout: Instant,
-        /// When to dial again if it fails.
-        again: Instant,
+        /// When it began: the interval to the next dial counts from here.
+        since: Instant,
     },
 }
 
@@ -39,7 +37,7 @@ impl Dialler {
         match self {
             Self::Resting => None,
             Self::Waiting { until } => Some(*until),
-            Self::Dialling { timeout, .. } => Some(*timeout),
+            Self::Dialling { since, .. } => Some(*since + CONNECT_TIMEOUT),
         }
     }
 }
@@ -104,10 +102,10 @@ impl Session {
             self.connection_timers_expired(id, input, now);
         }
         match self.dialler {
-            Dialler::Dialling { id, timeout, again } if timeout <= now => {
+            Dialler::Dialling { id, since } if since + CONNECT_TIMEOUT <= now => {
                 self.out.push(Action::Close(id));
                 self.last_error = Some(SessionError::ConnectTimeout(CONNECT_TIMEOUT));
-                self.dialler = Dialler::Waiting { until: again };
+                self.dialler = Dialler::Waiting { until: since + self.retry.next_interval() };
             }
             Dialler::Resting | Dialler::Waiting { .. } | Dialler::Dialling { .. } => {}
         }
@@ -157,9 +155,9 @@ impl Session {
     /// TcpConnectionFails (event 18), before or after TCP was there.
     pub(super) fn connection_failed(&mut self, id: ConnectionId, now: Instant) {
         match self.dialler {
-            Dialler::Dialling { id: dialled, again, .. } if dialled == id => {
+            Dialler::Dialling { id: dialled, since } if dialled == id => {
                 self.last_error = Some(SessionError::ConnectFailed);
-                self.dialler = Dialler::Waiting { until: again };
+                self.dialler = Dialler::Waiting { until: since + self.retry.next_interval() };
                 self.dial_if_due(now);
             }
             Dialler::Resting | Dialler::Waiting { .. } | Dialler::Dialling { .. } => {}
@@ -302,8 +300,7 @@ impl Session {
 
     fn dial(&mut self, now: Instant) {
         let id = self.next_connection();
-        let again = now + self.retry.next_interval();
-        self.dialler = Dialler::Dialling { id, timeout: now + CONNECT_TIMEOUT, again };
+        self.dialler = Dialler::Dialling { id, since: now };
         self.out.push(Action::Connect(id));
     }
 
