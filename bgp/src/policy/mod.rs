@@ -11,7 +11,6 @@ mod martian;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use export::DEFAULT_LOCAL_PREF;
 pub use export::{Route, Target, Withheld, permits, rewrite};
 pub use import::{Guard, Judgement, MAX_PATH_LENGTH, Refusal, usable_gateway};
 pub use martian::is_martian;
