@@ -195,7 +195,7 @@ impl Notification {
         Self { code: 7, subcode: 1, data: message }
     }
 
-    /// Send Hold Timer Expired (RFC 9687 section 4.4).
+    /// Send Hold Timer Expired (RFC 9687).
     #[must_use]
     pub fn send_hold_timer_expired() -> Self {
         Self { code: 8, subcode: 0, data: Bytes::new() }
