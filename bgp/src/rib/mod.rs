@@ -296,7 +296,7 @@ impl Rib {
             self.dirty.insert(prefix, ());
         }
         let concerned: BTreeSet<Prefix> =
-            changed.into_iter().flat_map(|network| self.table.inside(network)).collect();
+            changed.into_iter().flat_map(|network| self.concerned_by(network)).collect();
         let peers: Vec<PeerId> = self.peers.keys().copied().collect();
         for peer in peers {
             if let Some(mut intake) = self.intake(peer) {
@@ -404,6 +404,13 @@ impl Rib {
                 session.families.iter().all(|family| peer.adj_rib_in.of(family).end_of_rib)
             })
         })
+    }
+
+    /// The prefixes whose paths are judged by whether a network originates here, itself first: those that
+    /// [`Originated::covers`] speaks of, which for a default route is no other.
+    fn concerned_by(&self, network: Prefix) -> impl Iterator<Item = Prefix> {
+        let most = if network.is_default() { 1 } else { usize::MAX };
+        self.table.inside(network).take(most)
     }
 
     /// What takes in what a peer says; `None` while it has no session.

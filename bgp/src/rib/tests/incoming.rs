@@ -116,6 +116,28 @@ fn our_own_route_that_comes_back_is_an_echo() {
     assert_eq!(rib.echoes(prefix("10.1.8.192/26")), []);
 }
 
+/// A path is judged anew when a network around it begins or ceases to originate here; a default route is around
+/// nothing.
+#[test]
+fn what_originates_here_decides_anew_over_what_is_inside() {
+    let refused = |rib: &Rib| counts(rib, ONE).refused.get(&Refusal::OwnPrefix).copied().unwrap_or(0);
+    let mut rib = rib(Role::Host, 1);
+    rib.receive(ONE, reach(&from_peer(1, &[]), &["0.0.0.0/0", "20.0.0.0/8", "20.1.0.0/16", "30.0.0.0/8"]));
+    settle(&mut rib);
+    for (own, expected) in [
+        (&["20.0.0.0/8"][..], 2),
+        (&["20.1.0.0/16"], 1),
+        (&["0.0.0.0/0"], 1),
+        (&["0.0.0.0/0", "20.0.0.0/8", "30.0.0.0/8"], 4),
+        (&[], 0),
+    ] {
+        originate(&mut rib, own);
+        assert_eq!(refused(&rib), expected, "{own:?}");
+        settle(&mut rib);
+        assert_eq!(counts(&rib, ONE).accepted, 4 - expected, "{own:?}");
+    }
+}
+
 #[test]
 fn a_drained_path_loses_against_any_other() {
     let mut rib = rib(Role::Host, 2);
