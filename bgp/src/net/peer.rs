@@ -149,7 +149,6 @@ impl Peer {
         let (commands, receiver) = mpsc::channel(COMMAND_QUEUE);
         let id = settings.id;
         let span = info_span!("neighbor", name = %settings.name);
-        #[expect(clippy::disallowed_methods, reason = "this is the half that has tasks")]
         let task = tokio::spawn(Task::new(settings, rib, receiver).run().instrument(span));
         Self { id, commands, task }
     }

@@ -9,6 +9,8 @@
 //! where anything has the same destination and metric; NLM_F_REPLACE is used only over our own route. And a
 //! deletion names our protocol.
 
+#![deny(clippy::disallowed_methods, clippy::disallowed_types)]
+
 mod observe;
 mod status;
 
