@@ -231,8 +231,7 @@ impl Notification {
     }
 
     /// The NOTIFICATION that a Hard Reset stands for (RFC 8538 section 3.1).
-    #[must_use]
-    pub fn hard_reset_cause(&self) -> Option<Self> {
+    fn hard_reset_cause(&self) -> Option<Self> {
         let hard_reset = self.code == 6 && self.subcode == CeaseSubcode::HardReset as u8;
         hard_reset.then(|| Self::decode(&self.data)).flatten()
     }
