@@ -202,3 +202,22 @@ fn an_old_speaker_gets_a_plain_session() {
     );
     assert!(driven.drain().is_empty(), "a ROUTE-REFRESH that the peer could not read");
 }
+
+/// RFC 8654 section 4: who announced that long messages may come gets them, also from a peer that takes none itself.
+#[test]
+fn long_messages_are_read_where_we_announced_it_and_written_where_the_peer_did() {
+    let long = raw_message(2, &[&[0, 0, 0x13, 0x88, 0xd0, 99, 0x13, 0x84], &[0; 5000 - 4][..]].concat());
+    let mut driven = established(config(), &their_open());
+    assert_eq!(driven.session.negotiated().unwrap().codec.max_length, message::MAX_LENGTH);
+    assert_eq!(words(&driven.receive(long.clone())), "update");
+
+    // A peer that refused our capabilities was told nothing of the kind.
+    let mut driven = Driven::new(config(), epoch());
+    driven.dial();
+    driven.receive(notification_bytes(&notification(2, 4)));
+    driven.next_deadline();
+    driven.handle(Event::Connected(driven.dialled.unwrap()));
+    driven.receive(open_bytes(&Open { capabilities: Vec::new(), ..their_open() }));
+    driven.receive(keepalive());
+    assert_eq!(words(&driven.receive(long)), "notify 1/2, close, down sent 1/2");
+}
