@@ -247,7 +247,7 @@ impl Session {
         self.rearm(now);
     }
 
-    /// RFC 5492 section 5: a peer that refused an OPEN with optional parameters is offered one without, once.
+    /// RFC 5492 section 3: a peer that refused an OPEN with optional parameters is offered one without, once.
     fn try_without_parameters(&mut self, refused: &Connection) {
         match (&refused.stage, refused.form) {
             (Stage::OpenSent(_) | Stage::OpenConfirm(_), OpenForm::Full) => self.next_open = OpenForm::Plain,

@@ -61,7 +61,7 @@ pub(super) enum OpenForm {
     /// With capabilities.
     #[default]
     Full,
-    /// Without optional parameters, for a peer that refused them (RFC 5492 section 5).
+    /// Without optional parameters, for a peer that refused them (RFC 5492 section 3).
     Plain,
 }
 

@@ -170,7 +170,7 @@ fn unexpected_messages_are_named_in_the_notification() {
     assert_eq!((sent.code, sent.subcode, &sent.data[..]), (5, 3, &[1][..]));
 }
 
-/// RFC 5492 section 5.
+/// RFC 5492 section 3.
 #[test]
 fn a_peer_that_refuses_optional_parameters_is_offered_an_open_without_them_once() {
     let mut driven = Driven::new(config(), epoch());
