@@ -12,6 +12,7 @@ mod martian;
 mod tests;
 
 pub use export::{Route, Target, Withheld, permits, rewrite};
+pub(crate) use import::{Admission, Assessment};
 pub use import::{Guard, Judgement, MAX_PATH_LENGTH, Refusal, usable_gateway};
 pub use martian::is_martian;
 

@@ -413,6 +413,7 @@ impl Rib {
             table: &mut self.table,
             attributes: &mut self.attributes,
             dirty: &mut self.dirty,
+            assessed: None,
         })
     }
 
