@@ -166,7 +166,6 @@ impl RibHandle {
                 expected: None,
             },
         };
-        #[expect(clippy::disallowed_methods, reason = "this is the half that has tasks")]
         let join = tokio::spawn(task.run());
         (Self { inbox: sender }, join)
     }

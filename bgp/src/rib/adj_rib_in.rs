@@ -13,7 +13,7 @@ use super::per_family::PerFamily;
 use super::table::{Path, Table, Verdict};
 use super::{Originated, PeerSession, RibConfig};
 use crate::message::Attributes;
-use crate::policy::{Guard, Judgement, Refusal};
+use crate::policy::{Admission, Assessment, Guard, Refusal};
 use crate::{PeerId, Prefix};
 
 /// One family of one neighbor.
@@ -147,6 +147,16 @@ pub(crate) struct Intake<'a> {
     pub(crate) table: &'a mut Table,
     pub(crate) attributes: &'a mut Interner<Attributes>,
     pub(crate) dirty: &'a mut Pending<()>,
+    /// The attributes that were judged last: the prefixes of an UPDATE share them.
+    pub(crate) assessed: Option<Assessed>,
+}
+
+/// Attributes that the guard has looked at.
+pub(crate) struct Assessed {
+    received: Arc<Attributes>,
+    assessment: Assessment,
+    /// What becomes of them where a path is admitted; made with the first one.
+    imported: Option<Arc<Attributes>>,
 }
 
 impl Intake<'_> {
@@ -222,6 +232,7 @@ impl Intake<'_> {
 
     /// To be called after announcing with these: where every prefix was over the limit, nobody kept them.
     pub(crate) fn release_unused(&mut self, attributes: &Arc<Attributes>) {
+        self.assessed = None;
         // One is the interner's, one the caller's.
         if Arc::strong_count(attributes) <= 2 {
             self.attributes.note_release();
@@ -230,11 +241,26 @@ impl Intake<'_> {
 
     fn verdict(&mut self, prefix: Prefix, received: &Arc<Attributes>) -> Verdict {
         let guard = Guard { config: self.config, originated: self.originated, session: self.session };
-        match guard.judge(prefix, received) {
-            Judgement::AsReceived => Verdict::Accepted(Arc::clone(received)),
-            Judgement::Changed(attributes) => Verdict::Accepted(self.attributes.intern(*attributes)),
-            Judgement::Refused(refusal) => Verdict::Refused(refusal),
-            Judgement::Echo => Verdict::Echo,
+        let assessed = match self.assessed.take().filter(|last| Arc::ptr_eq(&last.received, received)) {
+            Some(same) => same,
+            None => Assessed {
+                received: Arc::clone(received),
+                assessment: guard.assess(received),
+                imported: None,
+            },
+        };
+        let Assessed { assessment, imported, .. } = self.assessed.insert(assessed);
+        match guard.admit(prefix, received.next_hop, *assessment) {
+            Admission::Admitted => {
+                let interner = &mut *self.attributes;
+                let import = || match assessment.imported(received) {
+                    Some(changed) => interner.intern(changed),
+                    None => Arc::clone(received),
+                };
+                Verdict::Accepted(Arc::clone(imported.get_or_insert_with(import)))
+            }
+            Admission::Refused(refusal) => Verdict::Refused(refusal),
+            Admission::Echo => Verdict::Echo,
         }
     }
 

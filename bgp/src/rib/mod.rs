@@ -273,20 +273,6 @@ impl Rib {
         }
     }
 
-    /// Families of which something was refused for the limit while there is room now: a refresh brings it back.
-    /// Each is given once; what the answer brings over the limit is marked again.
-    pub fn take_refresh_wanted(&mut self, peer: PeerId) -> Families {
-        let Some(known) = self.peers.get_mut(&peer) else {
-            return Families::NONE;
-        };
-        let limit = known.config.max_prefixes;
-        let mut lacks_and_has_room = |family: &Family| {
-            let adj_rib_in = known.adj_rib_in.of_mut(*family);
-            adj_rib_in.kept < limit && std::mem::take(&mut adj_rib_in.lacking)
-        };
-        Family::ALL.into_iter().filter(|family| lacks_and_has_room(family)).collect()
-    }
-
     /// Replaces the set of routes that originate here. Paths from neighbors that this concerns are judged anew.
     pub fn set_originated(&mut self, routes: BTreeMap<Prefix, Originator>) {
         let before = std::mem::replace(&mut self.originated, routes.into());
@@ -296,7 +282,7 @@ impl Rib {
             self.dirty.insert(prefix, ());
         }
         let concerned: BTreeSet<Prefix> =
-            changed.into_iter().flat_map(|network| self.table.inside(network)).collect();
+            changed.into_iter().flat_map(|network| self.concerned_by(network)).collect();
         let peers: Vec<PeerId> = self.peers.keys().copied().collect();
         for peer in peers {
             if let Some(mut intake) = self.intake(peer) {
@@ -361,14 +347,15 @@ impl Rib {
     }
 
     /// Takes at most `limit` prefixes out of what the neighbor has yet to be told, packed by attributes,
-    /// withdrawals first; End-of-RIB comes when the first full announcement of a family is out. BoRR and EoRR
-    /// are given as [`ToPeer::Refresh`]. Look at [`Self::is_dirty`] afterwards: a refresh that was asked for in the
+    /// withdrawals first; End-of-RIB comes when the first full announcement of a family is out. BoRR, EoRR and requests
+    /// of our own are given as [`ToPeer::Refresh`]. Look at [`Self::is_dirty`] afterwards: a refresh that was asked for in the
     /// meantime begins where the announcement before it is complete.
     pub fn poll_outgoing(&mut self, peer: PeerId, limit: usize) -> Vec<ToPeer> {
         let Some(known) = self.peers.get_mut(&peer) else {
             return Vec::new();
         };
-        let outgoing = known.adj_rib_out.poll(limit);
+        let mut outgoing = known.take_refresh_requests();
+        outgoing.extend(known.adj_rib_out.poll(limit));
         for family in Family::ALL {
             if let Some(answer) = known.adj_rib_out.take_asked_again(family)
                 && known.adj_rib_out.refresh(family, answer)
@@ -392,7 +379,7 @@ impl Rib {
     /// Whether [`Self::poll_outgoing`] has something to give.
     #[must_use]
     pub fn has_outgoing(&self, peer: PeerId) -> bool {
-        self.peers.get(&peer).is_some_and(|peer| peer.adj_rib_out.has_outgoing())
+        self.peers.get(&peer).is_some_and(|peer| peer.adj_rib_out.has_outgoing() || peer.wants_refresh())
     }
 
     /// Whether the peer has sent End-of-RIB for every negotiated family in its present session.
@@ -404,6 +391,13 @@ impl Rib {
                 session.families.iter().all(|family| peer.adj_rib_in.of(family).end_of_rib)
             })
         })
+    }
+
+    /// The prefixes whose paths are judged by whether a network originates here, itself first: those that
+    /// [`Originated::covers`] speaks of, which for a default route is no other.
+    fn concerned_by(&self, network: Prefix) -> impl Iterator<Item = Prefix> {
+        let most = if network.is_default() { 1 } else { usize::MAX };
+        self.table.inside(network).take(most)
     }
 
     /// What takes in what a peer says; `None` while it has no session.
@@ -419,6 +413,7 @@ impl Rib {
             table: &mut self.table,
             attributes: &mut self.attributes,
             dirty: &mut self.dirty,
+            assessed: None,
         })
     }
 
@@ -435,6 +430,6 @@ impl Rib {
 pub enum ToPeer {
     /// UPDATEs.
     Update(OutgoingUpdate),
-    /// BoRR or EoRR.
+    /// BoRR, EoRR, or a request: the neighbor is to say again what was refused for its limit, now that there is room.
     Refresh(RouteRefresh),
 }

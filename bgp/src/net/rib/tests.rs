@@ -121,7 +121,6 @@ async fn the_fib_is_served_while_messages_never_cease() {
     let mut played = Played::new();
     let _batches = played.up(ONE).await;
     let rib = played.rib.clone();
-    #[expect(clippy::disallowed_methods, reason = "somebody has to chatter meanwhile")]
     let chatter = tokio::spawn(async move {
         while let Some(permit) = rib.reserve().await {
             permit.send(ToRib::Ready { peer: TWO, epoch: Epoch::default() });
