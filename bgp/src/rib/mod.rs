@@ -273,6 +273,12 @@ impl Rib {
         }
     }
 
+    /// Whether the neighbor has announced more of a family than it may have.
+    #[must_use]
+    pub fn is_over_limit(&self, peer: PeerId, family: Family) -> bool {
+        self.peers.get(&peer).is_some_and(|known| known.adj_rib_in.of(family).over_limit > 0)
+    }
+
     /// Families of which something was refused for the limit while there is room now: a refresh brings it back.
     /// Each is given once; what the answer brings over the limit is marked again.
     pub fn take_refresh_wanted(&mut self, peer: PeerId) -> Families {

@@ -128,6 +128,22 @@ fn a_drained_path_loses_against_any_other() {
 }
 
 #[test]
+fn what_is_over_the_limit_is_counted_until_it_is_withdrawn_or_sent_again() {
+    let mut rib = rib(Role::Host, 1);
+    rib.configure_peer(ONE, PeerConfig { max_prefixes: 1 });
+    rib.receive(ONE, reach(&from_peer(1, &[]), &["20.0.0.0/8", "21.0.0.0/8", "22.0.0.0/8", "23.0.0.0/8"]));
+    assert_eq!(counts(&rib, ONE).over_limit, 3);
+    rib.receive(ONE, withdraw(&["23.0.0.0/8", "20.0.0.0/8"]));
+    assert_eq!((counts(&rib, ONE).over_limit, counts(&rib, ONE).received), (2, 0));
+    rib.refresh_began(ONE, V4);
+    rib.receive(ONE, reach(&from_peer(1, &[]), &["21.0.0.0/8", "22.0.0.0/8"]));
+    rib.refresh_ended(ONE, V4);
+    assert_eq!((counts(&rib, ONE).over_limit, counts(&rib, ONE).received), (1, 1));
+    rib.session_down(ONE);
+    assert_eq!(counts(&rib, ONE).over_limit, 0);
+}
+
+#[test]
 fn over_the_limit_what_is_there_stays_and_a_refresh_is_wanted_when_there_is_room() {
     let mut rib = rib(Role::Host, 1);
     rib.configure_peer(ONE, PeerConfig { max_prefixes: 2 });
@@ -137,6 +153,7 @@ fn over_the_limit_what_is_there_stays_and_a_refresh_is_wanted_when_there_is_room
     let expected = FamilyCounts {
         received: 2,
         accepted: 2,
+        over_limit: 1,
         refused_total: BTreeMap::from([(Refusal::Limit, 1)]),
         ..FamilyCounts::default()
     };
