@@ -6,10 +6,12 @@ use std::time::Instant;
 
 use bgp::message::Capability;
 use bgp::net::PeerStatus;
+use bgp::policy::Refusal;
 use bgp::rib::FamilyCounts;
-use bgp::session::RemoteAs;
+use bgp::session::{RemoteAs, SessionError};
 use bgp::{Family, PeerId};
 
+use crate::config;
 use crate::control::api;
 
 use super::super::neighbors::NeighborName;
@@ -57,6 +59,10 @@ impl View {
         let mut refused = BTreeMap::new();
         for (reason, count) in families.clone().flat_map(|counts| &counts.refused) {
             *refused.entry(words::refusal(*reason).to_owned()).or_default() += u64::from(*count);
+        }
+        let over_limit: u64 = families.clone().map(|counts| u64::from(counts.over_limit)).sum();
+        if over_limit > 0 {
+            refused.insert(words::refusal(Refusal::Limit).to_owned(), over_limit);
         }
         api::Neighbor {
             summary: summary(neighbor, status, counts),
@@ -162,9 +168,23 @@ pub(super) fn summary(
         }),
         prefixes_by_family: by_family,
         last_error: match (is_established(status), &status.last_error) {
-            (false, Some(error)) => Some(error.to_string()),
+            (false, Some(error)) => Some(format!("{error}{}", suspicion(&neighbor.settings, error))),
             (true, _) | (_, None) => None,
         },
+    }
+}
+
+/// What the silence of a peer may mean: packets without our key, or from too far, are dropped by a kernel that tells
+/// neither side (RFC 2385 section 4.1, RFC 5082 section 3).
+fn suspicion(settings: &config::Neighbor, error: &SessionError) -> &'static str {
+    match error {
+        SessionError::ConnectTimeout(_) => match (&settings.password, settings.ttl_security) {
+            (Some(_), false) => ": has it the same TCP MD5 key?",
+            (Some(_), true) => ": has it the same TCP MD5 key, and ttl-security too?",
+            (None, true) => ": has it ttl-security too?",
+            (None, false) => "",
+        },
+        _ => "",
     }
 }
 
