@@ -8,7 +8,7 @@ use bgp::message::Capability;
 use bgp::net::PeerStatus;
 use bgp::policy::Refusal;
 use bgp::rib::FamilyCounts;
-use bgp::session::{RemoteAs, SessionError};
+use bgp::session::{RemoteAs, SessionError, State};
 use bgp::{Family, PeerId};
 
 use crate::config;
@@ -116,7 +116,7 @@ impl View {
     /// What has to happen before a session can start.
     fn waiting_for(&self, neighbor: &Neighbor, status: &PeerStatus) -> Option<String> {
         if status.target.is_some() {
-            return None;
+            return silence(&neighbor.settings, status.state);
         }
         let NeighborName::Interface(name) = &neighbor.name else {
             return Some("carrier on the interface that its network is on".to_owned());
@@ -174,6 +174,16 @@ pub(super) fn summary(
     }
 }
 
+/// What is missing where the TCP connection is there. A peer that lacks `ttl-security` can get that far: some set the
+/// hop limit of their connections only after the handshake.
+fn silence(settings: &config::Neighbor, state: State) -> Option<String> {
+    match (state, settings.ttl_security) {
+        (State::OpenSent, false) => Some("the peer's OPEN".to_owned()),
+        (State::OpenSent, true) => Some("the peer's OPEN (has it ttl-security too?)".to_owned()),
+        (State::Idle | State::Connect | State::Active | State::OpenConfirm | State::Established, _) => None,
+    }
+}
+
 /// What the silence of a peer may mean: packets without our key, or from too far, are dropped by a kernel that tells
 /// neither side (RFC 2385 section 4.1, RFC 5082 section 3).
 fn suspicion(settings: &config::Neighbor, error: &SessionError) -> &'static str {
@@ -212,4 +222,33 @@ fn timers(status: &PeerStatus) -> Vec<api::Timer> {
         remaining_ms: words::milliseconds(deadline.saturating_duration_since(now)),
     };
     status.timers.iter().map(timer).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    fn settings(more: &str) -> config::Neighbor {
+        let text = format!("[bgp]\nlocal-as = 65001\n[[neighbor]]\naddress = \"192.0.2.1\"\n{more}");
+        config::parse(&text, "test.toml").unwrap().neighbors.remove(0)
+    }
+
+    #[test]
+    fn silence_makes_a_key_and_gtsm_suspects_and_nothing_else_does() {
+        let timeout = SessionError::ConnectTimeout(Duration::from_secs(3));
+        let plain = settings("");
+        let gtsm = settings("ttl-security = true\n");
+        let key = config::Neighbor { password: Some(config::Password(b"k".to_vec())), ..plain.clone() };
+        let both = config::Neighbor { ttl_security: true, ..key.clone() };
+        assert_eq!(suspicion(&plain, &timeout), "");
+        assert!(suspicion(&gtsm, &timeout).contains("ttl-security"));
+        assert!(suspicion(&key, &timeout).contains("MD5 key"));
+        assert!(["ttl-security", "MD5 key"].iter().all(|word| suspicion(&both, &timeout).contains(word)));
+        assert_eq!(suspicion(&both, &SessionError::ConnectFailed), "");
+        assert_eq!(silence(&plain, State::OpenSent).as_deref(), Some("the peer's OPEN"));
+        assert!(silence(&gtsm, State::OpenSent).unwrap().contains("ttl-security"));
+        assert_eq!(silence(&gtsm, State::Established), None);
+    }
 }
