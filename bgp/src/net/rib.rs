@@ -350,7 +350,7 @@ impl Task {
             if link.batches.capacity() == 0 {
                 continue;
             }
-            let mut items = refresh_requests(&mut self.rib, peer, link);
+            let mut items = refresh_requests(&mut self.rib, peer, link, Instant::now());
             if self.rib.has_outgoing(peer) {
                 items.extend(self.rib.poll_outgoing(peer, PEER_BATCH));
             }
@@ -394,8 +394,7 @@ impl Task {
 }
 
 /// What a peer is to be asked for again, since there is room now for what was over its limit.
-fn refresh_requests(rib: &mut Rib, peer: PeerId, link: &mut PeerLink) -> Vec<ToPeer> {
-    let now = Instant::now();
+fn refresh_requests(rib: &mut Rib, peer: PeerId, link: &mut PeerLink, now: Instant) -> Vec<ToPeer> {
     if link.next_refresh.is_some_and(|next| now < next) {
         return Vec::new();
     }
@@ -412,5 +411,40 @@ async fn sleep_until(deadline: Option<Instant>) {
     match deadline {
         Some(deadline) => tokio::time::sleep_until(deadline).await,
         None => pending().await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::policy::Role;
+    use crate::rib::fixtures::{from_peer, reach, rib, withdraw};
+
+    const ONE: PeerId = PeerId(1);
+
+    /// A route comes and goes at the limit, over and over.
+    #[test]
+    fn a_peer_at_its_limit_is_asked_again_at_once_and_then_not_for_a_while() {
+        let mut rib = rib(Role::Host, 1);
+        rib.configure_peer(ONE, PeerConfig { max_prefixes: 1 });
+        let (batches, _) = mpsc::channel(1);
+        let name = "eth0".to_owned();
+        let mut link =
+            PeerLink { name, batches, ready: None, epoch: None, next_refresh: None, warned: Families::NONE };
+        let flap = |rib: &mut Rib| {
+            rib.receive(ONE, reach(&from_peer(1, &[]), &["20.0.0.0/8", "21.0.0.0/8"]));
+            rib.receive(ONE, withdraw(&["20.0.0.0/8"]));
+        };
+        let start = Instant::now();
+        let mut requests = |rib: &mut Rib, after| refresh_requests(rib, ONE, &mut link, start + after).len();
+
+        assert_eq!(requests(&mut rib, Duration::ZERO), 0, "nothing was refused");
+        flap(&mut rib);
+        assert_eq!(requests(&mut rib, Duration::ZERO), 1);
+        rib.receive(ONE, withdraw(&["21.0.0.0/8"]));
+        flap(&mut rib);
+        assert_eq!(requests(&mut rib, REFRESH_INTERVAL / 2), 0, "too early");
+        assert_eq!(requests(&mut rib, REFRESH_INTERVAL), 1, "put off, not forgotten");
+        assert_eq!(requests(&mut rib, 2 * REFRESH_INTERVAL), 0);
     }
 }
