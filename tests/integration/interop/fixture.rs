@@ -173,46 +173,44 @@ impl Link {
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
         path
     }
+}
 
-    /// Follows the kernel's route events on the node from now on.
-    pub(super) fn watch_routes(&self) -> Watch<'_> {
-        let log = self.scratch.directory("monitor").unwrap().join("log");
-        let mut command = self.node.command("ip");
-        command.args(["monitor", "route"]);
-        let process = Process::start("ip monitor", command, &log).unwrap();
-        let watch = Watch { link: self, process };
-        // Whether it listens already shows in an event of our own.
-        eventually("ip monitor listens", PATIENCE, || {
-            watch.mark("198.51.100.1/32");
-            Ok(watch.process.log().contains("198.51.100.1").then_some(()))
-        })
-        .unwrap();
-        watch
-    }
+/// Follows the kernel's route events in a namespace from now on.
+pub(super) fn watch_routes(netns: &Netns, scratch: &Scratch) -> Watch {
+    let log = scratch.directory("monitor").unwrap().join("log");
+    let mut command = netns.command("ip");
+    command.args(["monitor", "route"]);
+    let process = Process::start("ip monitor", command, &log).unwrap();
+    // Whether it listens already shows in an event of our own.
+    eventually("ip monitor listens", PATIENCE, || {
+        mark(netns, "198.51.100.1/32");
+        Ok(process.log().contains("198.51.100.1").then_some(()))
+    })
+    .unwrap();
+    Watch { process }
 }
 
 /// The kernel's route events, as `ip monitor route` prints them.
-pub(super) struct Watch<'a> {
-    link: &'a Link,
+pub(super) struct Watch {
     process: Process,
 }
 
-impl Watch<'_> {
-    /// All events until now.
-    pub(super) fn stop(self) -> String {
-        self.mark("198.51.100.2/32");
+impl Watch {
+    /// All events in the namespace until now.
+    pub(super) fn stop(self, netns: &Netns) -> String {
+        mark(netns, "198.51.100.2/32");
         eventually("the last event", PATIENCE, || {
             Ok(self.process.log().contains("198.51.100.2").then_some(()))
         })
         .unwrap();
         self.process.log()
     }
+}
 
-    fn mark(&self, prefix: &str) {
-        let prefix = prefix.parse().unwrap();
-        self.link.node.add_blackhole(prefix).unwrap();
-        self.link.node.delete_route(prefix).unwrap();
-    }
+fn mark(netns: &Netns, prefix: &str) {
+    let prefix = prefix.parse().unwrap();
+    netns.add_blackhole(prefix).unwrap();
+    netns.delete_route(prefix).unwrap();
 }
 
 pub(super) fn programs() -> Programs {

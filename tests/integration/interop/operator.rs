@@ -5,7 +5,7 @@ use serde_json::Value;
 use lab::eventually;
 
 use super::fixture::{
-    BLOCKS, Link, PATIENCE, UNNUMBERED, is_established, times_established, unnumbered_conf,
+    BLOCKS, Link, PATIENCE, UNNUMBERED, is_established, times_established, unnumbered_conf, watch_routes,
 };
 
 fn count(neighbor: &Value, pointer: &str) -> u64 {
@@ -22,14 +22,14 @@ fn a_refresh_brings_everything_again_and_the_kernel_sees_nothing_of_it() {
     let Some(link) = Link::up("refresh", &unnumbered_conf(), UNNUMBERED) else { return };
     link.await_at_frr(&BLOCKS);
     let before = link.neighbor("tor1");
-    let watch = link.watch_routes();
+    let watch = watch_routes(&link.node, &link.scratch);
     link.agent().bgpctl(&["neighbor", "tor1", "refresh"]).unwrap();
     // FRR brackets each family's answer with BoRR and EoRR (RFC 7313).
     let after = link.await_neighbor("tor1", "two bracketed answers", |neighbor| {
         let pointer = "/messages/received/route_refresh";
         count(neighbor, pointer) >= count(&before, pointer) + 4
     });
-    let events = watch.stop();
+    let events = watch.stop(&link.node);
     assert_eq!(flaps(&events), Vec::<&str>::new(), "{events}");
     assert!(count(&after, "/messages/received/update") >= count(&before, "/messages/received/update") + 2);
     assert_eq!(
