@@ -76,6 +76,7 @@ pub(crate) struct Assessment {
     has_our_as: bool,
     loops: Option<Refusal>,
     implausible: Option<Refusal>,
+    next_hop_is_ours: bool,
     /// LOCAL_PREF with which the path takes part.
     local_pref: Option<u32>,
 }
@@ -111,6 +112,7 @@ impl Guard<'_> {
             has_our_as,
             loops: if has_our_as { Some(Refusal::AsLoop) } else { self.originator_loop(attributes) },
             implausible: self.implausible(attributes),
+            next_hop_is_ours: self.originates(attributes.next_hop),
             local_pref: self.local_pref(attributes),
         }
     }
@@ -125,7 +127,8 @@ impl Guard<'_> {
             .or_else(|| self.originated.covers(prefix).then_some(Refusal::OwnPrefix))
             .or_else(|| self.martian(prefix))
             .or(assessment.implausible)
-            .or_else(|| usable_gateway(prefix, next_hop, self.session).err());
+            .or_else(|| usable_gateway(prefix, next_hop, self.session).err())
+            .or_else(|| assessment.next_hop_is_ours.then_some(Refusal::NextHopOurs));
         refusal.map_or(Admission::Admitted, Admission::Refused)
     }
 
@@ -157,6 +160,19 @@ impl Guard<'_> {
             Some(Refusal::FirstAs)
         } else {
             None
+        }
+    }
+
+    /// A next hop that originates here as a host is this speaker by another name, a loopback address as a rule.
+    fn originates(&self, next_hop: NextHop) -> bool {
+        let is_ours = |address: IpAddr| self.originated.contains(Prefix::host(address));
+        match next_hop {
+            NextHop::Itself => false,
+            NextHop::Ipv4(address) => is_ours(address.into()),
+            NextHop::Ipv6(address) | NextHop::LinkLocal(address) => is_ours(address.into()),
+            NextHop::Ipv6WithLinkLocal { global, link_local } => {
+                is_ours(global.into()) || is_ours(link_local.into())
+            }
         }
     }
 

@@ -34,6 +34,9 @@ pub(crate) struct AdjRibIn {
     pub(crate) refused: BTreeMap<Refusal, u32>,
     /// How often a path came to be refused, since the neighbor was configured.
     pub(crate) refused_total: BTreeMap<Refusal, u64>,
+    /// Announcements refused for the limit since the neighbor last began to send everything. They are not
+    /// remembered: one that comes twice counts twice.
+    pub(crate) over_limit: u32,
     /// Something was refused for the limit, and not asked for again since.
     pub(crate) lacking: bool,
     pub(crate) end_of_rib: bool,
@@ -78,6 +81,7 @@ impl AdjRibIn {
             self.current = self.current.wrapping_add(1);
         }
         self.refreshing = Refreshing::Yes;
+        self.over_limit = 0;
     }
 
     /// EoRR: what is stale is dead. True when a refresh was under way; without BoRR it means nothing
@@ -183,6 +187,7 @@ impl Intake<'_> {
         let adj_rib_in = self.adj_rib_in.of_mut(prefix.family());
         if adj_rib_in.kept >= self.limit {
             adj_rib_in.count_refusal(Refusal::Limit);
+            adj_rib_in.over_limit = adj_rib_in.over_limit.saturating_add(1);
             adj_rib_in.lacking = true;
             return;
         }
@@ -199,11 +204,15 @@ impl Intake<'_> {
 
     /// The neighbor cannot reach this prefix any more.
     pub(crate) fn withdraw(&mut self, prefix: Prefix) {
+        let adj_rib_in = self.adj_rib_in.of_mut(prefix.family());
         if let Some(path) = self.table.take_path(prefix, self.peer) {
-            self.adj_rib_in.of_mut(prefix.family()).forget(&path);
+            adj_rib_in.forget(&path);
             self.attributes.note_release();
             // Also where it was refused: deciding is what removes an empty destination.
             self.dirty.insert(prefix, ());
+        } else {
+            // What is not remembered was refused for the limit.
+            adj_rib_in.over_limit = adj_rib_in.over_limit.saturating_sub(1);
         }
     }
 

@@ -273,6 +273,26 @@ impl Rib {
         }
     }
 
+    /// Whether the neighbor has announced more of a family than it may have.
+    #[must_use]
+    pub fn is_over_limit(&self, peer: PeerId, family: Family) -> bool {
+        self.peers.get(&peer).is_some_and(|known| known.adj_rib_in.of(family).over_limit > 0)
+    }
+
+    /// Families of which something was refused for the limit while there is room now: a refresh brings it back.
+    /// Each is given once; what the answer brings over the limit is marked again.
+    pub fn take_refresh_wanted(&mut self, peer: PeerId) -> Families {
+        let Some(known) = self.peers.get_mut(&peer) else {
+            return Families::NONE;
+        };
+        let limit = known.config.max_prefixes;
+        let mut lacks_and_has_room = |family: &Family| {
+            let adj_rib_in = known.adj_rib_in.of_mut(*family);
+            adj_rib_in.kept < limit && std::mem::take(&mut adj_rib_in.lacking)
+        };
+        Family::ALL.into_iter().filter(|family| lacks_and_has_room(family)).collect()
+    }
+
     /// Replaces the set of routes that originate here. Paths from neighbors that this concerns are judged anew.
     pub fn set_originated(&mut self, routes: BTreeMap<Prefix, Originator>) {
         let before = std::mem::replace(&mut self.originated, routes.into());
@@ -347,15 +367,14 @@ impl Rib {
     }
 
     /// Takes at most `limit` prefixes out of what the neighbor has yet to be told, packed by attributes,
-    /// withdrawals first; End-of-RIB comes when the first full announcement of a family is out. BoRR, EoRR and requests
-    /// of our own are given as [`ToPeer::Refresh`]. Look at [`Self::is_dirty`] afterwards: a refresh that was asked for in the
+    /// withdrawals first; End-of-RIB comes when the first full announcement of a family is out. BoRR and EoRR
+    /// are given as [`ToPeer::Refresh`]. Look at [`Self::is_dirty`] afterwards: a refresh that was asked for in the
     /// meantime begins where the announcement before it is complete.
     pub fn poll_outgoing(&mut self, peer: PeerId, limit: usize) -> Vec<ToPeer> {
         let Some(known) = self.peers.get_mut(&peer) else {
             return Vec::new();
         };
-        let mut outgoing = known.take_refresh_requests();
-        outgoing.extend(known.adj_rib_out.poll(limit));
+        let outgoing = known.adj_rib_out.poll(limit);
         for family in Family::ALL {
             if let Some(answer) = known.adj_rib_out.take_asked_again(family)
                 && known.adj_rib_out.refresh(family, answer)
@@ -379,7 +398,7 @@ impl Rib {
     /// Whether [`Self::poll_outgoing`] has something to give.
     #[must_use]
     pub fn has_outgoing(&self, peer: PeerId) -> bool {
-        self.peers.get(&peer).is_some_and(|peer| peer.adj_rib_out.has_outgoing() || peer.wants_refresh())
+        self.peers.get(&peer).is_some_and(|peer| peer.adj_rib_out.has_outgoing())
     }
 
     /// Whether the peer has sent End-of-RIB for every negotiated family in its present session.
@@ -430,6 +449,6 @@ impl Rib {
 pub enum ToPeer {
     /// UPDATEs.
     Update(OutgoingUpdate),
-    /// BoRR, EoRR, or a request: the neighbor is to say again what was refused for its limit, now that there is room.
+    /// BoRR or EoRR.
     Refresh(RouteRefresh),
 }

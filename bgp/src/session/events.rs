@@ -1,5 +1,6 @@
 //! Start, stop, timers and what happens to TCP: the events of RFC 4271 sections 8.1.2 to 8.1.4.
 
+use std::io;
 use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
@@ -153,10 +154,10 @@ impl Session {
     }
 
     /// TcpConnectionFails (event 18), before or after TCP was there.
-    pub(super) fn connection_failed(&mut self, id: ConnectionId, now: Instant) {
+    pub(super) fn connection_failed(&mut self, id: ConnectionId, kind: io::ErrorKind, now: Instant) {
         match self.dialler {
             Dialler::Dialling { id: dialled, since } if dialled == id => {
-                self.last_error = Some(SessionError::ConnectFailed);
+                self.last_error = Some(SessionError::ConnectFailed(kind));
                 self.dialler = Dialler::Waiting { until: since + self.retry.next_interval() };
                 self.dial_if_due(now);
             }

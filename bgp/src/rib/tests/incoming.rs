@@ -2,12 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use crate::message::{Attributes, Community, RefreshKind, RouteRefresh, Update};
+use crate::message::{Attributes, Community, Update};
 use crate::policy::{Refusal, Role};
 use crate::rib::fixtures::{
     LOCAL_AS, external, fib, from_peer, gateways, originate, prefix, reach, rib, settle, withdraw,
 };
-use crate::rib::{FamilyCounts, PathStatus, PeerConfig, PeerSession, Rib, ToPeer, Totals};
+use crate::rib::{FamilyCounts, PathStatus, PeerConfig, PeerSession, Rib, Totals};
 use crate::{Families, Family, PeerId};
 
 const ONE: PeerId = PeerId(1);
@@ -149,35 +149,20 @@ fn a_drained_path_loses_against_any_other() {
     assert_eq!((path.1.received.local_pref, path.1.imported.unwrap().local_pref), (None, Some(0)));
 }
 
-/// Families that the neighbor is asked for again.
-fn requests(rib: &mut Rib) -> Vec<Family> {
-    assert_eq!(rib.has_outgoing(ONE), rib.peers.get(&ONE).unwrap().wants_refresh());
-    let messages = rib.poll_outgoing(ONE, 10).into_iter();
-    messages
-        .map(|message| match message {
-            ToPeer::Refresh(RouteRefresh { family, kind: RefreshKind::Request }) => {
-                Family::try_from(family).unwrap()
-            }
-            other => panic!("{other:?}"),
-        })
-        .collect()
-}
-
-/// A neighbor that hovers at its limit is not asked for everything again and again.
 #[test]
-fn a_refresh_waits_for_a_sixteenth_of_the_limit() {
-    let all: Vec<String> = (0..40).map(|number| format!("20.{number}.0.0/16")).collect();
-    let all: Vec<&str> = all.iter().map(String::as_str).collect();
+fn what_is_over_the_limit_is_counted_until_it_is_withdrawn_or_sent_again() {
     let mut rib = rib(Role::Host, 1);
-    rib.configure_peer(ONE, PeerConfig { max_prefixes: 32 });
-    rib.receive(ONE, reach(&from_peer(1, &[]), &all));
-    for _ in 0..3 {
-        rib.receive(ONE, withdraw(&all[..1]));
-        assert_eq!(requests(&mut rib), []);
-        rib.receive(ONE, reach(&from_peer(1, &[]), &all[..1]));
-    }
-    rib.receive(ONE, withdraw(&all[..2]));
-    assert_eq!(requests(&mut rib), [V4]);
+    rib.configure_peer(ONE, PeerConfig { max_prefixes: 1 });
+    rib.receive(ONE, reach(&from_peer(1, &[]), &["20.0.0.0/8", "21.0.0.0/8", "22.0.0.0/8", "23.0.0.0/8"]));
+    assert_eq!(counts(&rib, ONE).over_limit, 3);
+    rib.receive(ONE, withdraw(&["23.0.0.0/8", "20.0.0.0/8"]));
+    assert_eq!((counts(&rib, ONE).over_limit, counts(&rib, ONE).received), (2, 0));
+    rib.refresh_began(ONE, V4);
+    rib.receive(ONE, reach(&from_peer(1, &[]), &["21.0.0.0/8", "22.0.0.0/8"]));
+    rib.refresh_ended(ONE, V4);
+    assert_eq!((counts(&rib, ONE).over_limit, counts(&rib, ONE).received), (1, 1));
+    rib.session_down(ONE);
+    assert_eq!(counts(&rib, ONE).over_limit, 0);
 }
 
 #[test]
@@ -190,6 +175,7 @@ fn over_the_limit_what_is_there_stays_and_a_refresh_is_wanted_when_there_is_room
     let expected = FamilyCounts {
         received: 2,
         accepted: 2,
+        over_limit: 1,
         refused_total: BTreeMap::from([(Refusal::Limit, 1)]),
         ..FamilyCounts::default()
     };
@@ -197,14 +183,13 @@ fn over_the_limit_what_is_there_stays_and_a_refresh_is_wanted_when_there_is_room
     // What is there may change.
     rib.receive(ONE, reach(&from_peer(1, &[65200]), &["20.0.0.0/8", "22.0.0.0/8"]));
     assert_eq!(counts(&rib, ONE).accepted, 2);
-    assert_eq!(requests(&mut rib), []);
+    assert_eq!(rib.take_refresh_wanted(ONE), Families::NONE);
     rib.receive(ONE, withdraw(&["21.0.0.0/8"]));
-    assert!(rib.has_outgoing(ONE));
-    assert_eq!(requests(&mut rib), [V4]);
-    assert_eq!(requests(&mut rib), []);
+    assert_eq!(rib.take_refresh_wanted(ONE), Families::from_iter([V4]));
+    assert_eq!(rib.take_refresh_wanted(ONE), Families::NONE);
     rib.receive(ONE, reach(&from_peer(1, &[]), &["22.0.0.0/8", "23.0.0.0/8"]));
     rib.configure_peer(ONE, PeerConfig { max_prefixes: 3 });
-    assert_eq!(requests(&mut rib), [V4]);
+    assert_eq!(rib.take_refresh_wanted(ONE), Families::from_iter([V4]));
     // A lower limit takes nothing away.
     rib.configure_peer(ONE, PeerConfig { max_prefixes: 0 });
     settle(&mut rib);

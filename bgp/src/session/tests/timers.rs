@@ -51,7 +51,7 @@ fn refused_dials_back_off_from_under_100_ms_to_at_most_5_s() {
         let mut intervals = Vec::new();
         let mut last = driven.now;
         for _ in 0..40 {
-            driven.handle(Event::ConnectFailed(driven.dialled.unwrap()));
+            driven.handle(Event::ConnectFailed(driven.dialled.unwrap(), REFUSED));
             assert_eq!(words(&driven.next_deadline()), "connect");
             intervals.push(driven.now - last);
             last = driven.now;
@@ -299,7 +299,7 @@ fn progress_restarts_the_send_hold_timer_and_the_last_byte_stops_it() {
 fn an_inbound_connection_holds_our_dial_back_for_a_while() {
     let mut driven = Driven::new(config(), epoch());
     driven.handle(Event::Start);
-    driven.handle(Event::ConnectFailed(driven.dialled.unwrap()));
+    driven.handle(Event::ConnectFailed(driven.dialled.unwrap(), REFUSED));
     driven.accept();
     driven.flush();
     let accepted = driven.now;
@@ -315,7 +315,7 @@ fn an_inbound_connection_holds_our_dial_back_for_a_while() {
 fn an_inbound_connection_that_progresses_holds_our_dial_back_altogether() {
     let mut driven = Driven::new(config(), epoch());
     driven.handle(Event::Start);
-    driven.handle(Event::ConnectFailed(driven.dialled.unwrap()));
+    driven.handle(Event::ConnectFailed(driven.dialled.unwrap(), REFUSED));
     let id = driven.accept();
     driven.handle(Event::Received(id, open_bytes(&their_open())));
     let actions = driven.advance(Duration::from_millis(8900));
@@ -340,7 +340,7 @@ fn a_session_that_lasted_starts_over_with_short_intervals() {
         let mut driven = Driven::new(config(), epoch());
         driven.handle(Event::Start);
         for _ in 0..30 {
-            driven.handle(Event::ConnectFailed(driven.dialled.unwrap()));
+            driven.handle(Event::ConnectFailed(driven.dialled.unwrap(), REFUSED));
             driven.next_deadline();
         }
         let id = driven.dialled.unwrap();
