@@ -1,6 +1,6 @@
 //! The agent: which tasks there are, and what flows between them.
 //!
-//! [`Agent`] owns the neighbors. It looks at four snapshots (configuration, interfaces, routers discovered, and what
+//! `Agent` owns the neighbors. It looks at four snapshots (configuration, interfaces, routers discovered, and what
 //! is to be originated) and makes the tasks follow; nothing in it waits for a peer or for the kernel. A stop ends
 //! sessions silently and leaves every route in the kernel: the node goes on forwarding, and the next start
 //! inherits.

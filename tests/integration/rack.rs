@@ -53,10 +53,18 @@ fn block_of_c2() -> Prefix {
     prefix("10.1.71.192/26")
 }
 
+fn block_of_c1() -> Prefix {
+    prefix("10.1.8.192/26")
+}
+
 fn await_over(node: &Host, uplinks: &[&str]) -> Instant {
-    let what = format!("{} over {uplinks:?}", block_of_c2());
+    await_block_over(node, block_of_c2(), uplinks)
+}
+
+fn await_block_over(node: &Host, block: Prefix, uplinks: &[&str]) -> Instant {
+    let what = format!("{block} over {uplinks:?}");
     node.netns
-        .await_routes(&what, CONVERGENCE, |routes| leads_over(routes, block_of_c2(), uplinks))
+        .await_routes(&what, CONVERGENCE, |routes| leads_over(routes, block, uplinks))
         .unwrap_or_else(|error| panic!("{error}\nlog of the agent:\n{}", node.agent().unwrap().log()))
 }
 
@@ -125,6 +133,8 @@ fn a_tor_link_goes_down_and_comes_up() {
 
     tor.netns.set_down("c1").unwrap();
     await_over(node, &["tor2"]);
+    // The answer may still be sent to the ToR that lost the link, until that ToR has withdrawn what was behind it.
+    await_block_over(&rack.nodes[1], block_of_c1(), &["tor2"]);
     let outcome = Ping::new(to.addresses[0]).once(&from.netns, CONVERGENCE).unwrap();
     assert!(matches!(outcome, Outcome::Reply(_)), "{outcome:?}");
 

@@ -82,7 +82,7 @@ pub enum PeerCommand {
     Configure(PeerConfig),
     /// End the session with this NOTIFICATION and begin anew.
     Clear(Notification),
-    /// Ask the peer to send everything again.
+    /// Ask the peer to send everything again, and send everything again ourselves.
     Refresh(oneshot::Sender<RefreshAnswer>),
     /// For people.
     Status(oneshot::Sender<PeerStatus>),
@@ -93,7 +93,7 @@ pub enum PeerCommand {
 /// What became of [`PeerCommand::Refresh`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RefreshAnswer {
-    /// The request is on its way.
+    /// The request is on its way, and our routes are.
     Sent,
     /// There is no session.
     NotEstablished,
@@ -149,7 +149,6 @@ impl Peer {
         let (id, events) = (settings.id, settings.events.clone());
         let span = info_span!("neighbor", name = %settings.name);
         let run = Task::new(settings, rib.clone(), receiver).run().instrument(span.clone());
-        #[expect(clippy::disallowed_methods, reason = "this is the half that has tasks")]
         let task = tokio::spawn(supervise(id, run, rib, events).instrument(span));
         Self { id, commands, task }
     }
@@ -183,11 +182,9 @@ async fn supervise(
     rib: RibHandle,
     events: mpsc::Sender<PeerEvent>,
 ) {
-    #[expect(clippy::disallowed_methods, reason = "this is the half that has tasks")]
     let Err(error) = tokio::spawn(run).await else { return };
     error!(%error, "the neighbor's task has failed; it is started again");
     rib.forget(id).await;
-    #[expect(clippy::disallowed_methods, reason = "no machine has this deadline: there is none any more")]
     tokio::time::sleep(FAILURE_PAUSE).await;
     // An agent that has ended starts nothing again.
     let _ = events.send(PeerEvent { peer: id, change: PeerChange::Failed }).await;

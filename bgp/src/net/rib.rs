@@ -12,11 +12,11 @@ use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
-use tracing::info;
+use tracing::{info, warn};
 
-use crate::message::{RefreshKind, Update};
+use crate::message::{RefreshKind, RouteRefresh, Update};
 use crate::rib::{FibChange, Originator, PeerConfig, PeerSession, Rib, RibConfig, ToPeer};
-use crate::{Family, PeerId, Prefix};
+use crate::{Families, Family, PeerId, Prefix};
 
 /// Messages that may wait for the RIB. Each is one read of a socket at most; a peer with more stops reading.
 const INBOX: usize = 64;
@@ -26,6 +26,9 @@ const DECISION_BUDGET: usize = 1024;
 const INTAKE_BUDGET: usize = 4096;
 /// Prefixes in one batch for a peer: some messages of full length.
 const PEER_BATCH: usize = 4096;
+/// Between two requests to send everything again, because a peer over its limit has made room: each costs the peer a
+/// walk over its table, and where a route comes and goes at the limit there would be one for each time.
+const REFRESH_INTERVAL: Duration = Duration::from_secs(5);
 /// Changes in one batch for the FIB.
 const FIB_BATCH: usize = 4096;
 
@@ -71,6 +74,8 @@ type Question = Box<dyn FnOnce(&Rib) + Send>;
 pub(super) enum ToRib {
     Configure {
         peer: PeerId,
+        /// For logs.
+        name: String,
         config: PeerConfig,
         batches: mpsc::Sender<PeerBatch>,
     },
@@ -166,7 +171,6 @@ impl RibHandle {
                 expected: None,
             },
         };
-        #[expect(clippy::disallowed_methods, reason = "this is the half that has tasks")]
         let join = tokio::spawn(task.run());
         (Self { inbox: sender }, join)
     }
@@ -225,10 +229,15 @@ impl RibHandle {
 
 /// A peer task's end.
 struct PeerLink {
+    name: String,
     batches: mpsc::Sender<PeerBatch>,
     /// It waits for a batch of this session.
     ready: Option<Epoch>,
     epoch: Option<Epoch>,
+    /// When it may be asked for a refresh again, where it was asked lately.
+    next_refresh: Option<Instant>,
+    /// Families of the present session whose excess was logged.
+    warned: Families,
 }
 
 /// Whether the neighbors have said what they had to say at first.
@@ -255,6 +264,7 @@ enum Wake {
     FibReady,
     Turn,
     ConvergenceDeadline,
+    RefreshAllowed,
 }
 
 impl Task {
@@ -263,7 +273,7 @@ impl Task {
             match self.wait().await {
                 Wake::Message(None) => return,
                 Wake::Message(Some(message)) => self.take_in(message),
-                Wake::FibReady | Wake::Turn | Wake::ConvergenceDeadline => {}
+                Wake::FibReady | Wake::Turn | Wake::ConvergenceDeadline | Wake::RefreshAllowed => {}
             }
             self.rib.process(DECISION_BUDGET);
             self.serve_peers();
@@ -281,6 +291,10 @@ impl Task {
             Convergence::Waiting { deadline, .. } => Some(*deadline),
             Convergence::Reached | Convergence::Told => None,
         };
+        // One whose peer takes nothing is past, and comes up again when the peer is ready.
+        let now = Instant::now();
+        let next_refresh =
+            self.peers.values().filter_map(|link| link.next_refresh).filter(|next| *next > now).min();
         tokio::select! {
             biased;
             message = self.inbox.recv() => Wake::Message(message),
@@ -288,6 +302,7 @@ impl Task {
             // The room is taken in the turn that follows: nobody else sends to the FIB.
             _ = self.fib.reserve(), if self.fib_waits() => Wake::FibReady,
             () = sleep_until(deadline) => Wake::ConvergenceDeadline,
+            () = sleep_until(next_refresh) => Wake::RefreshAllowed,
         }
     }
 
@@ -332,9 +347,11 @@ impl Task {
 
     fn handle(&mut self, message: ToRib) {
         match message {
-            ToRib::Configure { peer, config, batches } => {
+            ToRib::Configure { peer, name, config, batches } => {
                 self.rib.configure_peer(peer, config);
-                self.peers.insert(peer, PeerLink { batches, ready: None, epoch: None });
+                let warned = Families::NONE;
+                let link = PeerLink { name, batches, ready: None, epoch: None, next_refresh: None, warned };
+                self.peers.insert(peer, link);
             }
             ToRib::Reconfigure { peer, config } => self.rib.configure_peer(peer, config),
             ToRib::Remove { peer } => {
@@ -346,6 +363,8 @@ impl Task {
                 if let Some(link) = self.peers.get_mut(&peer) {
                     link.epoch = Some(epoch);
                     link.ready = None;
+                    link.next_refresh = None;
+                    link.warned = Families::NONE;
                 }
             }
             ToRib::Down { peer } => {
@@ -353,10 +372,12 @@ impl Task {
                 if let Some(link) = self.peers.get_mut(&peer) {
                     link.epoch = None;
                     link.ready = None;
+                    link.next_refresh = None;
                 }
             }
             ToRib::Updates { peer, updates } => {
                 updates.into_iter().for_each(|update| self.rib.receive(peer, update));
+                self.warn_of_limit(peer);
             }
             ToRib::Refresh { peer, family, kind } => match kind {
                 RefreshKind::Request => self.rib.refresh_requested(peer, family),
@@ -384,12 +405,33 @@ impl Task {
     fn serve_peers(&mut self) {
         for (&peer, link) in &mut self.peers {
             let Some(epoch) = link.ready.filter(|&ready| link.epoch == Some(ready)) else { continue };
-            if !self.rib.has_outgoing(peer) {
+            if link.batches.capacity() == 0 {
                 continue;
             }
-            let Ok(permit) = link.batches.try_reserve() else { continue };
-            permit.send(PeerBatch { epoch, items: self.rib.poll_outgoing(peer, PEER_BATCH) });
-            link.ready = None;
+            let mut items = refresh_requests(&mut self.rib, peer, link, Instant::now());
+            if self.rib.has_outgoing(peer) {
+                items.extend(self.rib.poll_outgoing(peer, PEER_BATCH));
+            }
+            if !items.is_empty() {
+                // There was room, and nobody else sends; a task that has ended needs nothing more.
+                let _ = link.batches.try_send(PeerBatch { epoch, items });
+                link.ready = None;
+            }
+        }
+    }
+
+    /// Says once in a session that routes of a family are left out.
+    fn warn_of_limit(&mut self, peer: PeerId) {
+        let Some(link) = self.peers.get_mut(&peer) else { return };
+        for family in Family::ALL {
+            if !link.warned.contains(family) && self.rib.is_over_limit(peer, family) {
+                link.warned.insert(family);
+                warn!(
+                    neighbor = link.name,
+                    %family,
+                    "the neighbor sends more routes than max-prefixes: what was there first is kept, the rest is refused"
+                );
+            }
         }
     }
 
@@ -409,6 +451,20 @@ impl Task {
         info!(by, "first convergence");
         self.convergence = Convergence::Reached;
     }
+}
+
+/// What a peer is to be asked for again, since there is room now for what was over its limit.
+fn refresh_requests(rib: &mut Rib, peer: PeerId, link: &mut PeerLink, now: Instant) -> Vec<ToPeer> {
+    if link.next_refresh.is_some_and(|next| now < next) {
+        return Vec::new();
+    }
+    let wanted = rib.take_refresh_wanted(peer);
+    link.next_refresh = (!wanted.is_empty()).then(|| now + REFRESH_INTERVAL);
+    if !wanted.is_empty() {
+        info!(neighbor = link.name, "asking for the routes that were over max-prefixes");
+    }
+    let request = |family: Family| RouteRefresh { family: family.into(), kind: RefreshKind::Request };
+    wanted.iter().map(|family| ToPeer::Refresh(request(family))).collect()
 }
 
 async fn sleep_until(deadline: Option<Instant>) {

@@ -125,7 +125,7 @@ impl SessionError {
             // The connection is given up for a better one; nothing is wrong with the peer.
             Self::Collision => Damping::Undamped,
             Self::Received(notification) if is_collision(notification) => Damping::Undamped,
-            // RFC 5492 section 5: the next OPEN is another one.
+            // RFC 5492 section 3: the next OPEN is another one.
             Self::Received(notification) if is_unsupported_parameter(notification) => Damping::Undamped,
             Self::Received(_)
             | Self::ReceivedMalformed

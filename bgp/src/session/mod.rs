@@ -22,7 +22,7 @@
 //! - The hold timer is extended while unread input waits, by one hold time at most ([`Event::Deadline`]).
 //! - The send hold timer of RFC 9687 runs in every state of a connection.
 //!
-//! Memory: a connection buffers less than one message of the longest length that was negotiated, 65535 octets
+//! Memory: a connection buffers less than one message of the longest length that we announced, 65535 octets
 //! at most, between two events; the queue of actions holds what one event brings.
 
 mod collision;

@@ -72,7 +72,12 @@ impl Task {
     pub(super) fn new(settings: PeerSettings, rib: RibHandle, commands: mpsc::Receiver<PeerCommand>) -> Self {
         // One batch at a time is asked for, so there is always room for it.
         let (sender, batches) = mpsc::channel(1);
-        let configure = ToRib::Configure { peer: settings.id, config: settings.rib, batches: sender };
+        let configure = ToRib::Configure {
+            peer: settings.id,
+            name: settings.name,
+            config: settings.rib,
+            batches: sender,
+        };
         Self {
             id: settings.id,
             session: Session::new(settings.session),
@@ -224,6 +229,8 @@ impl Task {
         for family in negotiated.codec.families.iter() {
             let refresh = RouteRefresh { family: family.into(), kind: RefreshKind::Request };
             self.session.send_refresh(refresh, now());
+            // And the other way round, as if the peer had asked.
+            self.backlog.push_back(ToRib::Refresh { peer: self.id, family, kind: RefreshKind::Request });
         }
         RefreshAnswer::Sent
     }

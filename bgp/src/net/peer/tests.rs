@@ -252,11 +252,9 @@ async fn a_notification_reaches_a_peer_that_never_stops_talking() {
     stage.give(epoch, vec![announcements(200_000)]).await;
     stage.ready().await;
     let (mut from, to) = stream.into_split();
-    #[expect(clippy::disallowed_methods, reason = "the peer writes while it reads")]
     let chatter = tokio::spawn(chatter(to));
     let cease = Notification::cease(CeaseSubcode::PeerDeconfigured);
     let Stage { peer, mut rib, .. } = stage;
-    #[expect(clippy::disallowed_methods, reason = "the goodbye takes as long as the peer takes")]
     let goodbye = tokio::spawn(peer.shutdown(Stop::Notify(cease.clone())));
     let seen = loop {
         match message::frame(&mut input, MAX_EXTENDED_LENGTH).unwrap() {
@@ -329,7 +327,6 @@ async fn reading_pauses_while_the_rib_takes_nothing_and_loses_nothing() {
     const UPDATES: usize = 6000;
     let mut stage = Stage::new(1).await;
     let mut script = stage.established().await;
-    #[expect(clippy::disallowed_methods, reason = "the peer writes while the RIB is stuck")]
     let writer = tokio::spawn(async move {
         script.send(&long_update().repeat(UPDATES)).await;
         script

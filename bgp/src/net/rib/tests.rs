@@ -3,7 +3,7 @@
 use super::*;
 use crate::message::Update;
 use crate::policy::Role;
-use crate::rib::fixtures::{config, external, from_peer, gateways, prefix, reach, withdraw};
+use crate::rib::fixtures::{config, external, from_peer, gateways, prefix, reach, rib as fixture, withdraw};
 
 const ONE: PeerId = PeerId(1);
 const TWO: PeerId = PeerId(2);
@@ -30,7 +30,7 @@ impl Played {
     async fn up(&self, peer: PeerId) -> mpsc::Receiver<PeerBatch> {
         let (sender, batches) = mpsc::channel(1);
         let config = PeerConfig { max_prefixes: 1000 };
-        self.send(ToRib::Configure { peer, config, batches: sender }).await;
+        self.send(ToRib::Configure { peer, name: "eth0".to_owned(), config, batches: sender }).await;
         let session = Box::new(external(peer.0));
         self.send(ToRib::Up { peer, epoch: Epoch::default(), session }).await;
         batches
@@ -169,4 +169,30 @@ async fn a_neighbor_that_failed_is_forgotten_with_its_routes() {
     played.rib.forget(ONE).await;
     let batch = played.fib.recv().await.unwrap();
     assert_eq!(batch.changes, [FibChange { prefix: prefix("20.0.0.0/8"), gateways: None }]);
+}
+
+/// A route comes and goes at the limit, over and over.
+#[test]
+fn a_peer_at_its_limit_is_asked_again_at_once_and_then_not_for_a_while() {
+    let mut rib = fixture(Role::Host, 1);
+    rib.configure_peer(ONE, PeerConfig { max_prefixes: 1 });
+    let (batches, _) = mpsc::channel(1);
+    let name = "eth0".to_owned();
+    let mut link =
+        PeerLink { name, batches, ready: None, epoch: None, next_refresh: None, warned: Families::NONE };
+    let flap = |rib: &mut Rib| {
+        rib.receive(ONE, reach(&from_peer(1, &[]), &["20.0.0.0/8", "21.0.0.0/8"]));
+        rib.receive(ONE, withdraw(&["20.0.0.0/8"]));
+    };
+    let start = Instant::now();
+    let mut requests = |rib: &mut Rib, after| refresh_requests(rib, ONE, &mut link, start + after).len();
+
+    assert_eq!(requests(&mut rib, Duration::ZERO), 0, "nothing was refused");
+    flap(&mut rib);
+    assert_eq!(requests(&mut rib, Duration::ZERO), 1);
+    rib.receive(ONE, withdraw(&["21.0.0.0/8"]));
+    flap(&mut rib);
+    assert_eq!(requests(&mut rib, REFRESH_INTERVAL / 2), 0, "too early");
+    assert_eq!(requests(&mut rib, REFRESH_INTERVAL), 1, "put off, not forgotten");
+    assert_eq!(requests(&mut rib, 2 * REFRESH_INTERVAL), 0);
 }
