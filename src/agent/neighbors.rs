@@ -209,3 +209,6 @@ pub(super) fn md5_keys(wanted: &BTreeMap<NeighborName, config::Neighbor>) -> BTr
 pub(super) fn deconfigured() -> Notification {
     Notification::cease(CeaseSubcode::PeerDeconfigured)
 }
+
+#[cfg(test)]
+mod tests;
