@@ -115,6 +115,14 @@ impl Agent {
         self.process.as_ref().ok_or_else(|| self.not_running())?.signal(signal)
     }
 
+    /// Tells the daemon to read its file again, as `systemctl reload` does.
+    ///
+    /// # Errors
+    /// It is not running.
+    pub fn hang_up(&self) -> Result<()> {
+        self.signal(Signal::SIGHUP)
+    }
+
     /// Whether the daemon still runs.
     ///
     /// # Errors
