@@ -117,8 +117,8 @@ fn a_numbered_neighbor_is_where_the_file_says_unless_its_own_link_is_down() {
     };
     let remote = Some("172.17.0.1:179".parse().unwrap());
     assert_eq!(found(&[]), remote, "behind a router");
-    assert_eq!(found(&[up.clone()]), remote);
-    assert_eq!(found(&[down.clone()]), None);
+    assert_eq!(found(std::slice::from_ref(&up)), remote);
+    assert_eq!(found(std::slice::from_ref(&down)), None);
     for index in [1, 3] {
         assert_eq!(found(&[up.clone(), bridge(index)]), remote, "the smaller network decides");
         assert_eq!(found(&[down.clone(), bridge(index)]), None);

@@ -164,6 +164,36 @@ fn a_session_with_gtsm_comes_up_whoever_dials() {
 }
 
 #[test]
+fn a_numbered_session_with_gtsm_comes_up_whoever_dials() {
+    for (test, dialler) in [("gtsm4a", Dialler::Agent), ("gtsm4t", Dialler::Tor)] {
+        let Some(mut link) = Link::lay(test, Requirement::Frr) else { return };
+        number(&link);
+        dialler.alone(&link);
+        link.start_frr(&numbered_conf(NODE_V4, &format!("neighbor {NODE_V4} ttl-security hops 1")));
+        link.start_agent(&format!("[[neighbor]]\naddress = \"{TOR_V4}\"\nttl-security = true\n"));
+        link.await_established(TOR_V4);
+        dialler.assert_dialled(&link, NODE_V4);
+        link.await_route("4.4.4.4/32");
+    }
+}
+
+#[test]
+fn an_ipv6_peer_without_extended_next_hops_is_told_ipv6_alone() {
+    let Some(mut link) = Link::lay("n6no", Requirement::Frr) else { return };
+    number(&link);
+    link.start_frr(&numbered_conf(NODE_V6, ""));
+    link.start_agent(&format!("[[neighbor]]\naddress = \"{TOR_V6}\"\n"));
+    link.await_established(TOR_V6);
+    link.await_route("fd00::4/128");
+    link.await_at_frr(&["fd00:10:1:8::/64"]);
+    let neighbor = link.neighbor(TOR_V6);
+    assert_eq!(neighbor.pointer("/prefixes_by_family/ipv4-unicast/sent"), Some(&0.into()), "{neighbor}");
+    // FRR announces its own with the IPv4 address of the link for a next hop, which is a usable one.
+    let route = link.await_route("4.4.4.4/32");
+    assert_eq!(gateways(&route.action), [TOR_V4.parse::<IpAddr>().unwrap()]);
+}
+
+#[test]
 fn a_peer_that_sends_with_hop_limit_1_gets_no_session_with_gtsm() {
     for (test, dialler) in [("ttla", Dialler::Agent), ("ttlt", Dialler::Tor)] {
         let Some(mut link) = Link::lay(test, Requirement::Frr) else { return };
