@@ -33,6 +33,7 @@ impl Scratch {
     /// # Errors
     /// [`Error::Running`] if a lab of this name is alive, or the system refuses.
     pub fn create(name: &str) -> Result<Self> {
+        let _alone = lock_out_others()?;
         clear_all_leftovers()?;
         let path = Path::new(DIRECTORY).join(name);
         fs::create_dir_all(&path).doing(|| format!("make {}", path.display()))?;
@@ -87,8 +88,17 @@ impl Drop for Scratch {
     }
 }
 
-fn clear_all_leftovers() -> Result<()> {
+/// Until the file is dropped, no other lab starts: a lab that has its lock file and not yet the lock would pass for an
+/// abandoned one.
+fn lock_out_others() -> Result<File> {
     fs::create_dir_all(DIRECTORY).doing(|| format!("make {DIRECTORY} (this needs root)"))?;
+    let path = Path::new(DIRECTORY).join(".starting");
+    let file = File::create(&path).doing(|| format!("make {}", path.display()))?;
+    file.lock().doing(|| format!("lock {}", path.display()))?;
+    Ok(file)
+}
+
+fn clear_all_leftovers() -> Result<()> {
     let labs = fs::read_dir(DIRECTORY).doing(|| format!("list {DIRECTORY}"))?;
     for lab in labs.flatten() {
         clear_if_abandoned(&lab.path())?;
