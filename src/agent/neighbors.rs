@@ -109,7 +109,8 @@ pub(super) fn target(
             Some(Target {
                 remote: SocketAddr::new(*address, BGP_PORT),
                 interface: None,
-                global_address: connected.and_then(global_ipv6),
+                // No next hop of a numbered session needs it, and a target that changes is a session that ends.
+                global_address: None,
                 hop_limit,
                 md5: neighbor.password.as_ref().and_then(|password| Md5Key::new(password.0.clone()).ok()),
             })
@@ -206,4 +207,36 @@ pub(super) fn md5_keys(wanted: &BTreeMap<NeighborName, config::Neighbor>) -> BTr
 /// What a neighbor is told that was taken out of the file, or changed in a way that needs a new session.
 pub(super) fn deconfigured() -> Notification {
     Notification::cease(CeaseSubcode::PeerDeconfigured)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn link(addresses: &[&str]) -> Interfaces {
+        let link = Interface {
+            index: InterfaceIndex(2),
+            name: "eth0".to_owned(),
+            admin_up: true,
+            carrier: true,
+            loopback: false,
+            mac: None,
+            mtu: 1500,
+            link_local: None,
+            addresses: addresses.iter().map(|text| text.parse().unwrap()).collect(),
+        };
+        Interfaces { by_index: [(link.index, link)].into() }
+    }
+
+    #[test]
+    fn a_new_address_on_the_link_does_not_move_a_numbered_neighbor() {
+        let text = "[bgp]\nlocal-as = 65001\n[[neighbor]]\naddress = \"192.0.2.1\"\n";
+        let config = config::parse(text, "test.toml").unwrap();
+        let name = NeighborName::Address([192, 0, 2, 1].into());
+        let at = |addresses: &[&str]| {
+            target(&name, &config.neighbors[0], &config, &link(addresses), &Routers::new()).unwrap()
+        };
+        // As when duplicate address detection ends while the session is up.
+        assert_eq!(at(&["192.0.2.2/24"]), at(&["192.0.2.2/24", "2001:db8::2/64"]));
+    }
 }
