@@ -109,7 +109,8 @@ pub(super) fn target(
             Some(Target {
                 remote: SocketAddr::new(*address, BGP_PORT),
                 interface: None,
-                global_address: connected.and_then(global_ipv6),
+                // No next hop of a numbered session needs it, and a target that changes is a session that ends.
+                global_address: None,
                 hop_limit,
                 md5: neighbor.password.as_ref().and_then(|password| Md5Key::new(password.0.clone()).ok()),
             })

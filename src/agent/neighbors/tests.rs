@@ -158,3 +158,13 @@ fn ipv6_next_hops_for_ipv4_routes_are_offered_over_ipv6_only() {
         assert!(session.restarting);
     }
 }
+
+#[test]
+fn a_new_address_on_the_link_does_not_move_a_numbered_neighbor() {
+    let config = config("[[neighbor]]\naddress = \"192.0.2.1\"\n");
+    let at = |addresses: &[&str]| {
+        target_of(&config, &interfaces([link(2, "ens3", addresses)]), &Routers::new()).unwrap()
+    };
+    // As when duplicate address detection ends while the session is up.
+    assert_eq!(at(&["192.0.2.2/24"]), at(&["192.0.2.2/24", "2001:db8::2/64"]));
+}

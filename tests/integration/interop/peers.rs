@@ -6,8 +6,8 @@ use lab::{Action, Requirement, eventually};
 use serde_json::Value;
 
 use super::fixture::{
-    BLOCKS, Link, PATIENCE, UNNUMBERED, is_established, last_error, received, refuse_dials_to, tor_conf,
-    unnumbered_conf,
+    BLOCKS, Link, PATIENCE, UNNUMBERED, is_established, last_error, received, refuse_dials_to,
+    times_established, tor_conf, unnumbered_conf,
 };
 
 const TOR_V4: &str = "192.0.2.1";
@@ -75,9 +75,15 @@ fn a_numbered_ipv4_peer_carries_ipv4_and_no_ipv6() {
     let ipv6 = link.frr().best_path("fd00:10:1:8::/64".parse().unwrap()).unwrap();
     assert_eq!(ipv6, None);
     // FRR announces its own with a link-local next hop, of which nobody says on which link it is.
-    let refused = received(&link, TOR_V4);
-    let why = refused.iter().find(|(prefix, _)| prefix == "fd00::4/128").map(|(_, why)| why.as_str());
-    assert_eq!(why, Some("the next hop is link-local, but the session has no link"), "{refused:?}");
+    let why = eventually("the IPv6 route of FRR", PATIENCE, || {
+        Ok(received(&link, TOR_V4).into_iter().find(|(prefix, _)| prefix == "fd00::4/128"))
+    });
+    assert_eq!(why.unwrap().1, "the next hop is link-local, but the session has no link");
+    assert_eq!(
+        times_established(&link.neighbor(TOR_V4)),
+        1,
+        "the IPv6 address, still tentative at first, moved nothing"
+    );
 }
 
 #[test]
