@@ -125,6 +125,9 @@ fn a_tor_link_goes_down_and_comes_up() {
 
     tor.netns.set_down("c1").unwrap();
     await_over(node, &["tor2"]);
+    // The other node hears of it from tor1, and may still answer that way until then.
+    let back = |routes: &[Route]| leads_over(routes, prefix("10.1.8.192/26"), &["tor2"]);
+    rack.nodes[1].netns.await_routes("the way back", CONVERGENCE, back).unwrap();
     let outcome = Ping::new(to.addresses[0]).once(&from.netns, CONVERGENCE).unwrap();
     assert!(matches!(outcome, Outcome::Reply(_)), "{outcome:?}");
 
