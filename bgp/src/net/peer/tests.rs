@@ -216,6 +216,7 @@ fn target(listener: &TcpListener) -> Target {
     Target {
         remote: listener.local_addr().unwrap(),
         interface: None,
+        link_local: None,
         global_address: None,
         hop_limit: HopLimit::Link,
         md5: None,
@@ -411,12 +412,13 @@ async fn the_same_target_with_another_address_of_ours_changes_nothing() {
 }
 
 #[tokio::test]
-async fn a_target_with_another_key_is_another_session() {
+async fn a_target_with_another_key_or_address_of_ours_is_another_session() {
     let stage = Stage::new(64).await;
     let same = target(&stage.listener);
     let key = Some(Md5Key::new(b"secret".to_vec()).unwrap());
     assert!(same.reaches_as(&same.clone()));
     assert!(!same.reaches_as(&Target { md5: key, ..same.clone() }));
+    assert!(!same.reaches_as(&Target { link_local: Some("fe80::2".parse().unwrap()), ..same.clone() }));
     assert!(!same.reaches_as(&Target { hop_limit: HopLimit::Gtsm, ..same.clone() }));
 }
 
