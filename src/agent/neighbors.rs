@@ -91,11 +91,12 @@ pub(super) fn target(
     match name {
         NeighborName::Interface(name) => {
             let interface = interfaces.by_name(name).filter(|interface| interface.is_running())?;
-            interface.link_local?;
+            let link_local = interface.link_local?;
             let router = *routers.get(&interface.index)?;
             Some(Target {
                 remote: SocketAddrV6::new(router, BGP_PORT, 0, interface.index.0).into(),
                 interface: Some(BoundInterface { name: name.clone(), index: interface.index }),
+                link_local: Some(link_local),
                 global_address: global_ipv6(interface),
                 hop_limit,
                 md5: None,
@@ -109,7 +110,9 @@ pub(super) fn target(
             Some(Target {
                 remote: SocketAddr::new(*address, BGP_PORT),
                 interface: None,
-                global_address: connected.and_then(global_ipv6),
+                link_local: None,
+                // No next hop of a numbered session needs it, and a target that changes is a session that ends.
+                global_address: None,
                 hop_limit,
                 md5: neighbor.password.as_ref().and_then(|password| Md5Key::new(password.0.clone()).ok()),
             })
@@ -130,13 +133,15 @@ fn hop_limit(neighbor: &config::Neighbor, config: &Config) -> HopLimit {
     }
 }
 
-/// The interface that has the address in one of its networks.
+/// The interface that packets for the address leave by: of the networks that contain it, the smallest one's.
 fn connected(address: IpAddr, interfaces: &Interfaces) -> Option<&Interface> {
-    interfaces
-        .by_index
-        .values()
-        .filter(|interface| !interface.loopback)
-        .find(|interface| interface.addresses.iter().any(|network| network.contains(address)))
+    let interfaces = interfaces.by_index.values().filter(|interface| !interface.loopback);
+    let networks =
+        interfaces.flat_map(|interface| interface.addresses.iter().map(move |network| (interface, network)));
+    let (interface, _) = networks
+        .filter(|(_, network)| network.contains(address))
+        .max_by_key(|(_, network)| network.prefix())?;
+    Some(interface)
 }
 
 fn global_ipv6(interface: &Interface) -> Option<Ipv6Addr> {
@@ -207,3 +212,6 @@ pub(super) fn md5_keys(wanted: &BTreeMap<NeighborName, config::Neighbor>) -> BTr
 pub(super) fn deconfigured() -> Notification {
     Notification::cease(CeaseSubcode::PeerDeconfigured)
 }
+
+#[cfg(test)]
+mod tests;

@@ -238,10 +238,12 @@ fn nexthop_objects(value: &Value<'_>) -> Result<NexthopObjects, Refusal> {
 
 /// Both ends, so that other programs can be given the rest.
 fn nexthop_ids(value: &Value<'_>) -> Result<RangeInclusive<u32>, Refusal> {
-    let allowed = "\"FIRST-LAST\", from 1 to 4294967295, at least 256 of them, such as \"1860000000-1860065535\"";
+    let allowed =
+        "\"FIRST-LAST\", from 1 to 4294967295, at least 256 of them, such as \"1860000000-1860065535\"";
     let text = value.string(allowed)?;
     let ends = text.split_once('-').and_then(|(first, last)| {
-        let number = |text: &str| text.bytes().all(|octet| octet.is_ascii_digit()).then(|| text.parse().ok())?;
+        let number =
+            |text: &str| text.bytes().all(|octet| octet.is_ascii_digit()).then(|| text.parse().ok())?;
         Some((number(first)?, number(last)?))
     });
     match ends {

@@ -6,7 +6,7 @@ use bgp::message::update::LinkLocalForm;
 use bgp::session::RemoteAs;
 
 use super::duration::show;
-use super::{NexthopObjects, Bgp, Config, Neighbor, NeighborPeer};
+use super::{Bgp, Config, Neighbor, NeighborPeer, NexthopObjects};
 
 impl Config {
     /// This configuration as a file that [`parse`](super::parse) reads back as the same one. A password is

@@ -45,11 +45,10 @@ pub(super) const NEIGHBOR: Schema = Schema {
 };
 pub(super) const PODS: Schema = Schema { place: "in [pods]", keys: &["static"] };
 pub(super) const PODS_STATIC: Schema = Schema { place: "in [pods.static]", keys: &["blocks"] };
-pub(super) const FIB: Schema =
-    Schema {
-        place: "in [fib]",
-        keys: &["protocol", "metric", "table", "max-paths", "nexthop-objects", "nexthop-ids"],
-    };
+pub(super) const FIB: Schema = Schema {
+    place: "in [fib]",
+    keys: &["protocol", "metric", "table", "max-paths", "nexthop-objects", "nexthop-ids"],
+};
 pub(super) const SYSCTL: Schema = Schema { place: "in [sysctl]", keys: &["manage"] };
 pub(super) const CONTROL: Schema = Schema { place: "in [control]", keys: &["socket"] };
 

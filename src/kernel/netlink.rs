@@ -323,12 +323,8 @@ impl Socket {
         // `nlmsg_pid` is the last field of `struct nlmsghdr`; the filter reads it as big-endian.
         const PORT_OFFSET: u32 = 12;
         let port = u32::from_be_bytes(port.to_ne_bytes());
-        let step = |code: u32, jt, jf, k| libc::sock_filter {
-            code: u16::try_from(code).unwrap_or(0),
-            jt,
-            jf,
-            k,
-        };
+        let step =
+            |code: u32, jt, jf, k| libc::sock_filter { code: u16::try_from(code).unwrap_or(0), jt, jf, k };
         let mut program = [
             step(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, 0, PORT_OFFSET),
             step(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, 0, 1, port),

@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 
 use bgp::rib::FibChange;
 use fixture::{
-    Fib, OURS, PATIENCE, flush, gateways, in_namespace, in_namespace_with, index, ip, ip_raw, objects, prefix, route,
-    settings, shows, uplink,
+    Fib, OURS, PATIENCE, flush, gateways, in_namespace, in_namespace_with, index, ip, ip_raw, objects,
+    prefix, route, settings, shows, uplink,
 };
 use selvedge::kernel::fib::{NextHops, NexthopObjects, NoObjects, Ownership, RouteState, Settings};
 use selvedge::kernel::interfaces;
@@ -188,7 +188,9 @@ fn a_link_that_goes_and_comes_back_with_another_index_just_works() {
         })
         .await;
         shows("-6 route show proto bgp", |text| {
-            text.contains("via fe80::2 dev ens4") && !text.contains("fe80::1 ") && text.contains("src fd00::1")
+            text.contains("via fe80::2 dev ens4")
+                && !text.contains("fe80::1 ")
+                && text.contains("src fd00::1")
         })
         .await;
         // Takes an index, so that the new link cannot have the old one.
@@ -433,12 +435,16 @@ fn a_foreign_route_that_takes_our_place_is_left_alone() {
 fn both_families_share_objects_and_a_route_shows_its_next_hops() {
     in_namespace_with(NexthopObjects::On, || async {
         let fib = Fib::start().await;
-        fib.want([route("10.1.71.192/26", &ECMP), route("fd00:71::/64", &ECMP), route("2.2.2.2/32", &ECMP)]).await;
+        fib.want([route("10.1.71.192/26", &ECMP), route("fd00:71::/64", &ECMP), route("2.2.2.2/32", &ECMP)])
+            .await;
         fib.installed(3).await;
         let objects = ip_raw("nexthop show");
         let lines: Vec<&str> = objects.lines().map(str::trim).collect();
         assert_eq!(lines.len(), 3, "{objects}");
-        assert!(lines.iter().all(|line| line.starts_with("id 18600000") && line.ends_with("proto bgp")), "{objects}");
+        assert!(
+            lines.iter().all(|line| line.starts_with("id 18600000") && line.ends_with("proto bgp")),
+            "{objects}"
+        );
         let shown = ip_raw("route show 10.1.71.192/26");
         assert!(shown.starts_with("10.1.71.192/26 nhid 18600000"), "{shown}");
         assert!(
@@ -507,7 +513,8 @@ fn a_restart_inherits_objects_and_writes_nothing() {
         fib.want(both.map(|to| route(to, &ECMP))).await;
         fib.installed(2).await;
         fib.stop().await;
-        let table = || (ip_raw("route show proto bgp"), ip_raw("-6 route show proto bgp"), ip_raw("nexthop show"));
+        let table =
+            || (ip_raw("route show proto bgp"), ip_raw("-6 route show proto bgp"), ip_raw("nexthop show"));
         let before = table();
         let fib = Fib::start().await;
         fib.until("inherited", |c| c.stale == 2).await;

@@ -1,7 +1,7 @@
 //! TCP as BGP wants it: bound to the link, with the hop limit of RFC 5082 and the key of RFC 2385 where set.
 
 use std::io;
-use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr, SocketAddrV6};
 use std::os::fd::AsRawFd;
 
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
@@ -14,19 +14,32 @@ const TRAFFIC_CLASS_CS6: u32 = 0xc0;
 /// `TCP_MD5SIG_MAXKEYLEN` (`linux/tcp.h`).
 const MD5_MAX_KEY_LENGTH: usize = 80;
 
-/// Where a peer is and how it is reached. A snapshot: another one means another session.
+/// Where a peer is and how it is reached. A snapshot: another place or way means another session.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Target {
     /// Address and port; a link-local address carries its interface as scope.
     pub remote: SocketAddr,
     /// The link, for an unnumbered neighbor.
     pub interface: Option<BoundInterface>,
+    /// Our own link-local address there, for an unnumbered neighbor: the one that it was told in our Router
+    /// Advertisements, and that it knows us by.
+    pub link_local: Option<Ipv6Addr>,
     /// A global IPv6 address of ours on that link, to be sent beside the link-local next hop (RFC 2545 section 3).
     pub global_address: Option<Ipv6Addr>,
     /// Hop limit sent, and demanded of the peer.
     pub hop_limit: HopLimit,
     /// TCP MD5 key.
     pub md5: Option<Md5Key>,
+}
+
+impl Target {
+    /// Whether a session with one goes on with the other: they differ in nothing but what we say of ourselves. The
+    /// addresses of a link come and go (SLAAC), and that is no reason to lose routes.
+    pub(super) fn reaches_as(&self, other: &Self) -> bool {
+        let Self { remote, interface, link_local, global_address: _, hop_limit, md5 } = self;
+        (remote, interface, link_local) == (&other.remote, &other.interface, &other.link_local)
+            && (hop_limit, md5) == (&other.hop_limit, &other.md5)
+    }
 }
 
 /// An interface to which sockets are bound.
@@ -83,6 +96,9 @@ pub(super) async fn connect(target: Target) -> io::Result<TcpStream> {
     let socket = Socket::new(domain, Type::STREAM.nonblocking().cloexec(), Some(Protocol::TCP))?;
     if let Some(interface) = &target.interface {
         socket.bind_device(Some(interface.name.as_bytes()))?;
+    }
+    if let (Some(address), Some(interface)) = (target.link_local, &target.interface) {
+        socket.bind(&SocketAddr::from(SocketAddrV6::new(address, 0, 0, interface.index.0)).into())?;
     }
     if let Some(key) = &target.md5 {
         set_md5_key(&socket, target.remote.ip(), Some(key))?;

@@ -22,7 +22,7 @@
 //! - The hold timer is extended while unread input waits, by one hold time at most ([`Event::Deadline`]).
 //! - The send hold timer of RFC 9687 runs in every state of a connection.
 //!
-//! Memory: a connection buffers less than one message of the longest length that was negotiated, 65535 octets
+//! Memory: a connection buffers less than one message of the longest length that we announced, 65535 octets
 //! at most, between two events; the queue of actions holds what one event brings.
 
 mod collision;
@@ -38,6 +38,7 @@ mod tests;
 
 use std::borrow::Borrow;
 use std::fmt;
+use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -75,7 +76,8 @@ pub struct SessionConfig {
     pub extended_next_hop: Families,
     /// Restart time to announce (RFC 4724), whole seconds below 4096; `None` leaves the capability out.
     pub graceful_restart: Option<Duration>,
-    /// Whether the OPENs of this process carry the R bit until its first session is established.
+    /// Whether this process started over the routes of a predecessor: its OPENs carry the R bit until its first
+    /// session is established. Otherwise they carry no F bits until then.
     pub restarting: bool,
     /// FQDN capability; empty leaves it out.
     pub hostname: String,
@@ -132,8 +134,8 @@ pub enum Event {
     },
     /// TcpCrAcked: the connection asked for by [`Action::Connect`] is there.
     Connected(ConnectionId),
-    /// TcpConnectionFails before it was there. The connection needs no [`Action::Close`].
-    ConnectFailed(ConnectionId),
+    /// TcpConnectionFails before it was there, and why, for people. The connection needs no [`Action::Close`].
+    ConnectFailed(ConnectionId, io::ErrorKind),
     /// TcpConnectionConfirmed: the peer dialled us. The id comes from [`Session::next_connection`].
     Accepted(ConnectionId),
     /// Bytes from the peer, any cut.
@@ -267,7 +269,7 @@ impl Session {
     #[must_use]
     pub fn new(config: SessionConfig) -> Self {
         let mut jitter = Jitter::new(config.seed);
-        let restart = if config.restarting { RestartState::Restarting } else { RestartState::Running };
+        let restart = if config.restarting { RestartState::Restarting } else { RestartState::Cold };
         Self {
             config,
             administrative: Administrative::Stopped,
@@ -292,7 +294,8 @@ impl Session {
             Event::Stop(stop) => self.stop(stop, now),
             Event::Deadline { input_pending } => self.timers_expired(input_pending.into(), now),
             Event::Connected(id) => self.connected(id, now),
-            Event::ConnectFailed(id) | Event::Closed(id) => self.connection_failed(id, now),
+            Event::ConnectFailed(id, kind) => self.connection_failed(id, kind, now),
+            Event::Closed(id) => self.connection_failed(id, io::ErrorKind::ConnectionAborted, now),
             Event::Accepted(id) => self.accepted(id, now),
             Event::Received(id, bytes) => self.receive(id, &bytes, now),
             Event::Written(id, length) => self.written(id, length, now),

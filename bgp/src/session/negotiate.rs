@@ -47,6 +47,12 @@ impl Negotiated {
             _ => None,
         })
     }
+
+    /// The longest message that the peer may send. RFC 8654 section 4: our announcement alone allows it, whether or
+    /// not the peer made the same one.
+    pub(super) fn longest_received(&self) -> usize {
+        if self.offered.contains(&Capability::ExtendedMessage) { MAX_EXTENDED_LENGTH } else { MAX_LENGTH }
+    }
 }
 
 /// How much an OPEN says.
@@ -55,17 +61,29 @@ pub(super) enum OpenForm {
     /// With capabilities.
     #[default]
     Full,
-    /// Without optional parameters, for a peer that refused them (RFC 5492 section 5).
+    /// Without optional parameters, for a peer that refused them (RFC 5492 section 3).
     Plain,
 }
 
-/// The R bit of RFC 4724 section 3.
+/// What the R and F bits of RFC 4724 section 3 tell.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum RestartState {
-    /// This process has not had a session with the peer yet, and started over its predecessor's routes.
+    /// This process has not had a session with the peer yet, and found no routes of a predecessor: whatever the peer
+    /// still forwards to us by its stale routes is lost, so it must not keep them (RFC 4724 section 4.2).
+    Cold,
+    /// The same, but it started over its predecessor's routes.
     Restarting,
-    /// Otherwise.
+    /// There was a session: the kernel's routes have been there ever since.
     Running,
+}
+
+impl RestartState {
+    fn forwarding(self) -> ForwardingState {
+        match self {
+            Self::Cold => ForwardingState::Lost,
+            Self::Restarting | Self::Running => ForwardingState::Preserved,
+        }
+    }
 }
 
 /// The OPEN to send.
@@ -96,12 +114,7 @@ fn capabilities(config: &SessionConfig, restart: RestartState) -> Vec<Capability
             // RFC 8538: with the N bit a host that hangs would be a black hole for the restart time.
             notification: false,
             restart_time,
-            // The kernel's routes outlive this process, so forwarding state is always preserved.
-            families: config
-                .families
-                .iter()
-                .map(|family| (family.into(), ForwardingState::Preserved))
-                .collect(),
+            families: config.families.iter().map(|family| (family.into(), restart.forwarding())).collect(),
         }));
     }
     if !config.hostname.is_empty() {

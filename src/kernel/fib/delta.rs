@@ -14,6 +14,8 @@
 //! changes for many at once (links, neighbors, objects) changes the plans of sets, and a walk over all keys finds
 //! those that need a write.
 
+#![deny(clippy::disallowed_methods, clippy::disallowed_types)]
+
 mod observe;
 mod plan;
 mod read;

@@ -121,7 +121,9 @@ pub(super) fn parse(payload: &[u8]) -> Option<Nexthop> {
                 Some(ids) => members = Some(ids),
                 None => other = true,
             },
-            NHA_GROUP_TYPE => other |= value.first_chunk().map(|kind| u16::from_ne_bytes(*kind)) != Some(MULTIPATH),
+            NHA_GROUP_TYPE => {
+                other |= value.first_chunk().map(|kind| u16::from_ne_bytes(*kind)) != Some(MULTIPATH)
+            }
             NHA_BLACKHOLE | NHA_ENCAP_TYPE | NHA_ENCAP | NHA_FDB => other = true,
             _ => {}
         }
@@ -171,8 +173,7 @@ mod tests {
     }
 
     fn member(id: u32, address: &str, index: u32) -> Nexthop {
-        let gateway =
-            Gateway { address: address.parse().unwrap(), interface: Some(InterfaceIndex(index)) };
+        let gateway = Gateway { address: address.parse().unwrap(), interface: Some(InterfaceIndex(index)) };
         Nexthop { id: ObjectId(id), protocol: 186, shape: Shape::Member(gateway) }
     }
 

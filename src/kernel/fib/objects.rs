@@ -99,7 +99,10 @@ struct Group {
 enum Growth {
     NotDue,
     /// Loans are coming to an end by themselves.
-    Waiting { since: Instant, loans: usize },
+    Waiting {
+        since: Instant,
+        loans: usize,
+    },
     /// They are ended from here.
     Forced,
 }
@@ -306,10 +309,7 @@ impl Objects {
                 }
             }
         }
-        before
-            .into_iter()
-            .filter(|id| self.groups.get(id).is_none_or(|group| group.has.is_empty()))
-            .collect()
+        before.into_iter().filter(|id| self.groups.get(id).is_none_or(|group| group.has.is_empty())).collect()
     }
 
     /// Another program took an object of ours, or gave it another shape. Gives the groups that went with it.
@@ -408,7 +408,8 @@ impl Objects {
     /// What a group should have and has not; `None` where nothing is to be written.
     fn target(&mut self, id: ObjectId, situation: &Situation<'_>, now: Instant) -> Option<Gateways> {
         let group = self.groups.get_mut(&id)?;
-        let target: Gateways = group.set.iter().filter(|gateway| (situation.is_alive)(gateway)).copied().collect();
+        let target: Gateways =
+            group.set.iter().filter(|gateway| (situation.is_alive)(gateway)).copied().collect();
         let is_there = !group.has.is_empty();
         let grows = target.iter().any(|gateway| !group.has.contains(gateway));
         if !grows {
@@ -518,7 +519,8 @@ impl Objects {
         });
         // A duplicate member may be in a group that is in use: with it the group would lose a next hop.
         let is_free = |gateway: &Option<Gateway>| gateway.is_none_or(|gateway| !in_groups.contains(&gateway));
-        let surplus = self.surplus.iter().filter(|(id, gateway)| is_free(gateway) && !situation.used.contains(id));
+        let surplus =
+            self.surplus.iter().filter(|(id, gateway)| is_free(gateway) && !situation.used.contains(id));
         operations.extend(surplus.map(|(id, _)| ObjectOperation::Delete(*id)));
         operations
     }

@@ -47,7 +47,8 @@ impl Packet {
     pub(super) fn flag_last(&mut self, flags: u16) {
         // `nlmsg_flags` follows the length and the type.
         let at = self.last + 6;
-        let before = self.bytes.get(at..).and_then(<[u8]>::first_chunk).map_or(0, |now| u16::from_ne_bytes(*now));
+        let before =
+            self.bytes.get(at..).and_then(<[u8]>::first_chunk).map_or(0, |now| u16::from_ne_bytes(*now));
         self.put(at, (before | flags).to_ne_bytes());
     }
 

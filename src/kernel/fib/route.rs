@@ -142,7 +142,13 @@ impl Ownership {
     }
 
     /// Appends the body of the request that creates or replaces a route.
-    pub(super) fn append_route(&self, packet: &mut Packet, key: Key, way: RequestWay<'_>, source: Option<IpAddr>) {
+    pub(super) fn append_route(
+        &self,
+        packet: &mut Packet,
+        key: Key,
+        way: RequestWay<'_>,
+        source: Option<IpAddr>,
+    ) {
         let kind = match way {
             RequestWay::InLine(_) | RequestWay::Object(_) => RTN_UNICAST,
             RequestWay::Blackhole => RTN_BLACKHOLE,
@@ -176,7 +182,20 @@ impl Ownership {
     fn append_key(&self, packet: &mut Packet, key: Key, scope: u8, kind: u8) {
         let address = key.prefix.address();
         // No room for the table's number here; RTA_TABLE has it.
-        packet.append(&[family(address), key.prefix.length(), 0, 0, 0, self.protocol, scope, kind, 0, 0, 0, 0]);
+        packet.append(&[
+            family(address),
+            key.prefix.length(),
+            0,
+            0,
+            0,
+            self.protocol,
+            scope,
+            kind,
+            0,
+            0,
+            0,
+            0,
+        ]);
         packet.attribute(RTA_TABLE, &self.table.to_ne_bytes());
         packet.address(RTA_DST, address);
         packet.attribute(RTA_PRIORITY, &key.metric.to_ne_bytes());
@@ -402,7 +421,8 @@ mod tests {
 
     #[test]
     fn an_interface_left_to_the_kernel_matches_any() {
-        let same = |has: &[(&str, u32)], wants: &[(&str, u32)]| same_gateways(&gateways(has), &gateways(wants));
+        let same =
+            |has: &[(&str, u32)], wants: &[(&str, u32)]| same_gateways(&gateways(has), &gateways(wants));
         assert!(same(&[("192.0.2.1", 2)], &[("192.0.2.1", 0)]));
         assert!(!same(&[("192.0.2.1", 2)], &[("192.0.2.1", 3)]));
         assert!(!same(&[("fe80::1", 2), ("fe80::1", 3)], &[("fe80::1", 2)]));

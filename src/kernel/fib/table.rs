@@ -23,9 +23,17 @@ pub(super) struct SetId(u32);
 /// What the kernel has of ours at a key: [`Installed`] in little room.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) enum Image {
-    InLine { set: SetId, source: Option<IpAddr> },
-    Object { id: ObjectId, source: Option<IpAddr> },
-    Blackhole { source: Option<IpAddr> },
+    InLine {
+        set: SetId,
+        source: Option<IpAddr>,
+    },
+    Object {
+        id: ObjectId,
+        source: Option<IpAddr>,
+    },
+    Blackhole {
+        source: Option<IpAddr>,
+    },
     Irregular,
     /// More than one (the kernel takes several with `ip route append`); deleting takes one away.
     Several,
@@ -284,7 +292,9 @@ impl Table {
     pub(super) fn change(&mut self, key: Key, change: impl FnOnce(&mut Case)) -> (Case, Case) {
         let Self { ownership, ipv4, ipv6, strays, cases, .. } = self;
         match key.prefix {
-            _ if key != ownership.key(key.prefix) => change_in(strays, cases, key, key.prefix.family(), change),
+            _ if key != ownership.key(key.prefix) => {
+                change_in(strays, cases, key, key.prefix.family(), change)
+            }
             Prefix::V4(prefix) => change_in(ipv4, cases, prefix, Family::Ipv4Unicast, change),
             Prefix::V6(prefix) => change_in(ipv6, cases, prefix, Family::Ipv6Unicast, change),
         }
@@ -324,14 +334,16 @@ impl Table {
         let own = |prefix| self.ownership.key(prefix);
         let mut cursor = from;
         if let Cursor::Ipv4(after) = cursor {
-            let full = self.ipv4.range(behind(after)).find(|(prefix, id)| visit(own(Prefix::V4(**prefix)), id));
+            let full =
+                self.ipv4.range(behind(after)).find(|(prefix, id)| visit(own(Prefix::V4(**prefix)), id));
             match full {
                 Some((&prefix, _)) => return Some(Cursor::Ipv4(Some(prefix))),
                 None => cursor = Cursor::Ipv6(None),
             }
         }
         if let Cursor::Ipv6(after) = cursor {
-            let full = self.ipv6.range(behind(after)).find(|(prefix, id)| visit(own(Prefix::V6(**prefix)), id));
+            let full =
+                self.ipv6.range(behind(after)).find(|(prefix, id)| visit(own(Prefix::V6(**prefix)), id));
             match full {
                 Some((&prefix, _)) => return Some(Cursor::Ipv6(Some(prefix))),
                 None => cursor = Cursor::Strays(None),

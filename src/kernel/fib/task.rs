@@ -119,7 +119,8 @@ impl Task {
         self.delta.set_local(&inputs.local.borrow_and_update().clone());
         self.delta.set_interfaces(inputs.interfaces.borrow_and_update().clone());
         self.delta.set_dead(inputs.dead.borrow_and_update().clone());
-        let (mut requests_open, mut local_open, mut interfaces_open, mut dead_open) = (true, true, true, true);
+        let (mut requests_open, mut local_open, mut interfaces_open, mut dead_open) =
+            (true, true, true, true);
         loop {
             let due = until(self.deadline());
             // Every branch is cancel safe: channels, watches and a socket that reads whole datagrams.
@@ -518,7 +519,9 @@ async fn dump_objects() -> Result<Vec<Nexthop>, DumpError> {
     let mut objects = Vec::new();
     let mut socket = Socket::open(&[], RECEIVE_BUFFER)?;
     socket
-        .dump_raw(nexthop::READ, &nexthop::dump_request(), |message| objects.extend(nexthop::parse(message.payload)))
+        .dump_raw(nexthop::READ, &nexthop::dump_request(), |message| {
+            objects.extend(nexthop::parse(message.payload))
+        })
         .await?;
     Ok(objects)
 }

@@ -151,9 +151,7 @@ impl Trouble {
             return None;
         }
         let count = match &self.repairs {
-            Some(repairs) if repairs.are_recent(now) => {
-                repairs.count.saturating_add(1)
-            }
+            Some(repairs) if repairs.are_recent(now) => repairs.count.saturating_add(1),
             Some(_) | None => 1,
         };
         self.repairs = Some(Repairs { count, last: now });

@@ -54,7 +54,11 @@ impl Writer {
     }
 
     /// Changes routes, in this order. After an error the writer has to be opened again.
-    pub(super) async fn write(&mut self, operations: &[Operation], sets: &Sets) -> Result<Refusals, WriteError> {
+    pub(super) async fn write(
+        &mut self,
+        operations: &[Operation],
+        sets: &Sets,
+    ) -> Result<Refusals, WriteError> {
         let ownership = self.ownership;
         self.write_all(operations, |packet, operation, sequence| {
             append_route(&ownership, packet, operation, sets, sequence);
@@ -63,7 +67,10 @@ impl Writer {
     }
 
     /// As [`Self::write`], nexthop objects.
-    pub(super) async fn write_objects(&mut self, operations: &[ObjectOperation]) -> Result<Refusals, WriteError> {
+    pub(super) async fn write_objects(
+        &mut self,
+        operations: &[ObjectOperation],
+    ) -> Result<Refusals, WriteError> {
         self.write_all(operations, append_object).await
     }
 
@@ -125,7 +132,13 @@ impl Writer {
     }
 }
 
-fn append_route(ownership: &Ownership, packet: &mut Packet, operation: &Operation, sets: &Sets, sequence: u32) {
+fn append_route(
+    ownership: &Ownership,
+    packet: &mut Packet,
+    operation: &Operation,
+    sets: &Sets,
+    sequence: u32,
+) {
     let key = operation.key;
     let (image, flags) = match operation.action {
         Action::Create(image) => (image, CREATE),

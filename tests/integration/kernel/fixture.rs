@@ -11,7 +11,8 @@ use std::time::{Duration, Instant};
 use bgp::rib::{FibChange, Gateway, Gateways};
 use bgp::{InterfaceIndex, Prefix};
 use selvedge::kernel::fib::{
-    self, Batch, Counters, Inputs, LocalRoutes, NexthopObjects, Ownership, Request, RouteState, RouteStatus, Settings,
+    self, Batch, Counters, Inputs, LocalRoutes, NexthopObjects, Ownership, Request, RouteState, RouteStatus,
+    Settings,
 };
 use selvedge::kernel::interfaces::{self, Interfaces};
 use tokio::sync::{mpsc, oneshot, watch};

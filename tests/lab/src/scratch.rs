@@ -33,6 +33,7 @@ impl Scratch {
     /// # Errors
     /// [`Error::Running`] if a lab of this name is alive, or the system refuses.
     pub fn create(name: &str) -> Result<Self> {
+        let _alone = lock_out_others()?;
         clear_all_leftovers()?;
         let path = Path::new(DIRECTORY).join(name);
         fs::create_dir_all(&path).doing(|| format!("make {}", path.display()))?;
@@ -48,6 +49,15 @@ impl Scratch {
             .open(&list)
             .doing(|| format!("make {}", list.display()))?;
         Ok(Self { name: name.to_owned(), path, namespaces, lock })
+    }
+
+    /// Ends the daemons and removes the namespaces and files of every lab that was killed. One that lives is left alone.
+    ///
+    /// # Errors
+    /// The system refuses.
+    pub fn clear_abandoned() -> Result<()> {
+        let _alone = lock_out_others()?;
+        clear_all_leftovers()
     }
 
     /// Makes a namespace called `LAB-role` that will be found even if this process is killed.
@@ -87,8 +97,17 @@ impl Drop for Scratch {
     }
 }
 
-fn clear_all_leftovers() -> Result<()> {
+/// Until the file is dropped, no other lab starts: a lab that has its lock file and not yet the lock would pass for an
+/// abandoned one.
+fn lock_out_others() -> Result<File> {
     fs::create_dir_all(DIRECTORY).doing(|| format!("make {DIRECTORY} (this needs root)"))?;
+    let path = Path::new(DIRECTORY).join(".starting");
+    let file = File::create(&path).doing(|| format!("make {}", path.display()))?;
+    file.lock().doing(|| format!("lock {}", path.display()))?;
+    Ok(file)
+}
+
+fn clear_all_leftovers() -> Result<()> {
     let labs = fs::read_dir(DIRECTORY).doing(|| format!("list {DIRECTORY}"))?;
     for lab in labs.flatten() {
         clear_if_abandoned(&lab.path())?;

@@ -46,7 +46,7 @@ fn our_open_offers_what_is_configured() {
                 restarting: false,
                 notification: false,
                 restart_time: Duration::from_secs(30),
-                families: vec![(ipv4, ForwardingState::Preserved), (ipv6, ForwardingState::Preserved)],
+                families: vec![(ipv4, ForwardingState::Lost), (ipv6, ForwardingState::Lost)],
             }),
             Capability::Fqdn { hostname: "c1".into(), domain: String::new() },
             Capability::SoftwareVersion("selvedge/test".into()),
@@ -82,25 +82,33 @@ fn a_restart_time_that_does_not_fit_is_cut() {
     assert_eq!(graceful_restart(&open).unwrap().restart_time, Duration::from_secs(4095));
 }
 
+/// RFC 4724 section 3: R once, F where routes were really kept, which after a boot they were not.
 #[test]
-fn the_restart_bit_is_set_until_the_first_session() {
-    let mut driven = Driven::new(SessionConfig { restarting: true, ..config() }, epoch());
-    driven.handle(Event::Start);
-    for _ in 0..2 {
+fn restart_and_forwarding_bits_are_those_of_the_start_until_the_first_session() {
+    use ForwardingState::{Lost, Preserved};
+    for (restarting, at_start) in [(true, Preserved), (false, Lost)] {
+        let mut driven = Driven::new(SessionConfig { restarting, ..config() }, epoch());
+        let bits = |actions: &[Action]| {
+            let GracefulRestart { restarting, families, .. } =
+                graceful_restart(&decode_open(actions)).unwrap().clone();
+            (restarting, families.into_iter().map(|(_, forwarding)| forwarding).collect::<Vec<_>>())
+        };
+        driven.handle(Event::Start);
+        for _ in 0..2 {
+            let id = driven.dialled.unwrap();
+            assert_eq!(bits(&driven.handle(Event::Connected(id))), (restarting, vec![at_start; 2]));
+            driven.handle(Event::Closed(id));
+            driven.next_deadline();
+        }
         let id = driven.dialled.unwrap();
-        let open = decode_open(&driven.handle(Event::Connected(id)));
-        assert!(graceful_restart(&open).unwrap().restarting);
+        driven.handle(Event::Connected(id));
+        driven.receive(open_bytes(&their_open()));
+        driven.receive(keepalive());
         driven.handle(Event::Closed(id));
         driven.next_deadline();
+        let actions = driven.handle(Event::Connected(driven.dialled.unwrap()));
+        assert_eq!(bits(&actions), (false, vec![Preserved; 2]));
     }
-    let id = driven.dialled.unwrap();
-    driven.handle(Event::Connected(id));
-    driven.receive(open_bytes(&their_open()));
-    driven.receive(keepalive());
-    driven.handle(Event::Closed(id));
-    driven.next_deadline();
-    let open = decode_open(&driven.handle(Event::Connected(driven.dialled.unwrap())));
-    assert!(!graceful_restart(&open).unwrap().restarting);
 }
 
 /// What a peer's OPEN is answered with.
@@ -170,7 +178,7 @@ fn unexpected_messages_are_named_in_the_notification() {
     assert_eq!((sent.code, sent.subcode, &sent.data[..]), (5, 3, &[1][..]));
 }
 
-/// RFC 5492 section 5.
+/// RFC 5492 section 3.
 #[test]
 fn a_peer_that_refuses_optional_parameters_is_offered_an_open_without_them_once() {
     let mut driven = Driven::new(config(), epoch());
@@ -201,4 +209,23 @@ fn an_old_speaker_gets_a_plain_session() {
         driven.now,
     );
     assert!(driven.drain().is_empty(), "a ROUTE-REFRESH that the peer could not read");
+}
+
+/// RFC 8654 section 4: who announced that long messages may come gets them, also from a peer that takes none itself.
+#[test]
+fn long_messages_are_read_where_we_announced_it_and_written_where_the_peer_did() {
+    let long = raw_message(2, &[&[0, 0, 0x13, 0x88, 0xd0, 99, 0x13, 0x84], &[0; 5000 - 4][..]].concat());
+    let mut driven = established(config(), &their_open());
+    assert_eq!(driven.session.negotiated().unwrap().codec.max_length, message::MAX_LENGTH);
+    assert_eq!(words(&driven.receive(long.clone())), "update");
+
+    // A peer that refused our capabilities was told nothing of the kind.
+    let mut driven = Driven::new(config(), epoch());
+    driven.dial();
+    driven.receive(notification_bytes(&notification(2, 4)));
+    driven.next_deadline();
+    driven.handle(Event::Connected(driven.dialled.unwrap()));
+    driven.receive(open_bytes(&Open { capabilities: Vec::new(), ..their_open() }));
+    driven.receive(keepalive());
+    assert_eq!(words(&driven.receive(long)), "notify 1/2, close, down sent 1/2");
 }

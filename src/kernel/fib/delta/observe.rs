@@ -45,7 +45,9 @@ impl Delta {
             // Perhaps older than our last write to this key.
             _ if self.unconfirmed.contains(&key) => (before, true),
             Event::Deleted if merges => (before.and_then(|before| self.without_legs(before, told)), false),
-            Event::Deleted => (None, before == Some(Image::Several) || (before.is_some() && before != Some(told))),
+            Event::Deleted => {
+                (None, before == Some(Image::Several) || (before.is_some() && before != Some(told)))
+            }
             // An IPv6 event lists all next hops that are there afterwards.
             Event::Added if merges => (Some(told), beside),
             // A second one beside ours, or an event that is older than the last dump.

@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
 
-use bgp::rib::{Gateway, Gateways};
 use bgp::InterfaceIndex;
+use bgp::rib::{Gateway, Gateways};
 
 use super::super::nexthop::{Nexthop, ObjectId};
 use super::super::objects::{self, Fate, Loans, ObjectOperation, Situation};
@@ -357,4 +357,3 @@ impl Delta {
         }
     }
 }
-

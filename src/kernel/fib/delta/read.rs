@@ -26,7 +26,9 @@ impl Reading {
                 let number = self.number(installed);
                 self.ours.push((key, number));
             }
-            Owner::Foreign(protocol) if key == ownership.key(key.prefix) => self.foreign.push((key, protocol)),
+            Owner::Foreign(protocol) if key == ownership.key(key.prefix) => {
+                self.foreign.push((key, protocol))
+            }
             // With another metric: a route of its own.
             Owner::Foreign(_) => {}
         }

@@ -5,8 +5,8 @@ use bgp::Prefix;
 use super::super::route::Key;
 use super::super::table::{Case, Image, Local, Origin};
 use super::super::{Carrier, Counters, Kind, NextHops, RouteState, RouteStatus};
-use super::plan::Verdict;
 use super::Delta;
+use super::plan::Verdict;
 
 impl Delta {
     /// Routes of the prefixes after `after`, in their order.

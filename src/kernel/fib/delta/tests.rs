@@ -6,10 +6,10 @@ use std::net::IpAddr;
 use bgp::Prefix;
 use proptest::prelude::*;
 
-use super::super::Counters;
 use super::super::nexthop::{Nexthop, ObjectId, Shape};
 use super::super::objects::{Fate, ObjectOperation, RETURN_PATIENCE};
 use super::super::route::{Installed, Observation, Owner, Protocol, Route, Way};
+use super::super::{Counters, RouteState};
 use super::*;
 use crate::kernel::interfaces::Interface;
 use bgp::rib::Gateways;
@@ -104,7 +104,9 @@ impl Kernel {
     fn operate(&mut self, operation: &Operation, sets: &Sets) -> Result<(), KernelError> {
         self.writes += 1;
         let route = |image| match image {
-            Image::InLine { set, source } => Route { way: Way::InLine(sets.get(set).unwrap().clone()), source },
+            Image::InLine { set, source } => {
+                Route { way: Way::InLine(sets.get(set).unwrap().clone()), source }
+            }
             Image::Object { id, source } => Route { way: Way::Object(id), source },
             Image::Blackhole { source } => Route { way: Way::Blackhole, source },
             Image::Irregular | Image::Several => panic!("not for writing"),
@@ -175,9 +177,10 @@ impl Kernel {
         }
         self.objects.retain(|id, _| !empty.contains(id));
         for (&key, routes) in &mut self.routes {
-            for (owner, route) in routes.extract_if(.., |(_, route)| {
-                matches!(route.way, Way::Object(object) if empty.contains(&object))
-            }) {
+            for (owner, route) in routes.extract_if(
+                ..,
+                |(_, route)| matches!(route.way, Way::Object(object) if empty.contains(&object)),
+            ) {
                 if let (Family::Ipv6Unicast, Some(cause)) = (key.prefix.family(), cause) {
                     let installed = Installed::Route(route);
                     let observation = Observation { key, owner, installed };
@@ -194,7 +197,8 @@ impl Kernel {
             if !changed {
                 continue;
             }
-            let is_on = |shape: &Shape| matches!(shape, Shape::Member(gateway) if gateway.interface == Some(index));
+            let is_on =
+                |shape: &Shape| matches!(shape, Shape::Member(gateway) if gateway.interface == Some(index));
             if !carrier {
                 let gone: Vec<ObjectId> =
                     self.objects.iter().filter(|(_, shape)| is_on(shape)).map(|(id, _)| *id).collect();
@@ -299,6 +303,7 @@ impl World {
     fn new(objects: NexthopObjects) -> Self {
         let mut delta = Delta::new(&settings(objects));
         delta.set_interfaces(links([true, true]));
+        #[expect(clippy::disallowed_methods, reason = "virtual time has to begin somewhere")]
         let now = Instant::now();
         delta.resync_after(Duration::ZERO, now);
         Self { delta, kernel: Kernel::default(), now }
@@ -405,6 +410,22 @@ impl World {
     fn texts(&mut self) -> Vec<String> {
         self.delta.take_notices().iter().map(ToString::to_string).collect()
     }
+}
+
+/// The counters by asking every route.
+fn counted(delta: &Delta) -> Counters {
+    let now = delta.counters();
+    let mut counters = Counters { repairs: now.repairs, next_hops: now.next_hops, ..Counters::default() };
+    for status in delta.routes(None, usize::MAX) {
+        match status.state {
+            RouteState::Installed => counters.installed += 1,
+            RouteState::Pending => counters.pending += 1,
+            RouteState::Failed(_) => counters.failed += 1,
+            RouteState::Blocked { .. } => counters.blocked += 1,
+            RouteState::Stale => counters.stale += 1,
+        }
+    }
+    counters
 }
 
 /// Anything that can happen.
@@ -565,6 +586,7 @@ proptest! {
         let mut expected = Expected::default();
         for step in &steps {
             take(&mut world, &mut expected, step);
+            prop_assert_eq!(world.delta.counters(), counted(&world.delta));
         }
         world.rest();
         prop_assert_eq!(foreign_routes(&world.kernel), expected.foreign.clone());
@@ -888,4 +910,32 @@ fn an_identifier_of_somebody_else_is_left_alone() {
     world.rest();
     assert_eq!(world.kernel.objects.len(), 1);
     assert_eq!(world.kernel.objects[&ObjectId(1000)], foreign);
+}
+
+/// Pods come and go with their links, next to a million routes.
+#[test]
+fn a_link_that_no_route_wants_to_go_over_is_no_work() {
+    for objects in [NexthopObjects::Off, NexthopObjects::On] {
+        let mut world = World::started(objects);
+        world.delta.want(change(0, Some(&[2])));
+        world.rest();
+        world.kernel.writes = 0;
+        world.delta.set_interfaces(links([true, false]));
+        assert_eq!(world.delta.poll_operations(world.now, 10), []);
+        assert_eq!((world.delta.walk, world.delta.backlog()), (Walk::Resting, 0));
+    }
+}
+
+/// Events about routes that never were ours to know leave no trace.
+#[test]
+fn a_deletion_of_an_unknown_route_is_forgotten() {
+    let mut world = World::started(NexthopObjects::On);
+    for length in 8..=24 {
+        let key = OURS.key(Prefix::masked("10.0.0.0".parse().unwrap(), length).unwrap());
+        world.kernel.tell(Event::Deleted, key, Owner::Ours, unicast(&[2]));
+        world.kernel.tell(Event::Deleted, key, Owner::Foreign(FOREIGN), unicast(&[2]));
+    }
+    world.rest();
+    assert_eq!(world.delta.table.cases().count(), 0);
+    assert!(world.delta.troubles.is_empty(), "{:?}", world.delta.troubles);
 }
