@@ -536,7 +536,7 @@ fn who_keeps_flushing_objects_gets_next_hops_in_the_routes() {
         let deadline = Instant::now() + PATIENCE;
         while fib.counters().await.next_hops != NextHops::InLine(Some(NoObjects::Fought)) {
             assert!(Instant::now() < deadline, "{:?}", fib.counters().await);
-            ip("nexthop flush proto bgp");
+            ip("nexthop flush protocol 186");
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
         fib.installed(2).await;
