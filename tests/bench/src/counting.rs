@@ -1,0 +1,55 @@
+//! The system's allocator with a count of the octets that are in use, each block with what malloc adds to it.
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+
+pub(crate) struct Counting;
+
+static IN_USE: AtomicUsize = AtomicUsize::new(0);
+static PEAK: AtomicUsize = AtomicUsize::new(0);
+
+/// Octets in use now.
+pub(crate) fn in_use() -> usize {
+    IN_USE.load(Relaxed)
+}
+
+/// The most octets in use since the last call.
+pub(crate) fn take_peak() -> usize {
+    PEAK.swap(in_use(), Relaxed)
+}
+
+/// glibc: eight octets of header, blocks of sixteen.
+fn rounded(size: usize) -> usize {
+    (size + 8).next_multiple_of(16).max(32)
+}
+
+fn add(size: usize) {
+    let now = IN_USE.fetch_add(rounded(size), Relaxed) + rounded(size);
+    PEAK.fetch_max(now, Relaxed);
+}
+
+fn subtract(size: usize) {
+    IN_USE.fetch_sub(rounded(size), Relaxed);
+}
+
+// SAFETY: every call goes to the system's allocator unchanged; the counts do not touch memory.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        add(layout.size());
+        // SAFETY: the caller's promises are those that `System` asks for.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        subtract(layout.size());
+        // SAFETY: as above.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+
+    unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, new_size: usize) -> *mut u8 {
+        subtract(layout.size());
+        add(new_size);
+        // SAFETY: as above.
+        unsafe { System.realloc(pointer, layout, new_size) }
+    }
+}
