@@ -7,6 +7,8 @@
 //!
 //! The other half, [`net`], drives the pure one with tokio: one task per neighbor, one for the RIB.
 
+#![deny(clippy::disallowed_methods, clippy::disallowed_types)]
+
 pub mod message;
 pub mod net;
 pub mod policy;

@@ -130,13 +130,15 @@ fn hop_limit(neighbor: &config::Neighbor, config: &Config) -> HopLimit {
     }
 }
 
-/// The interface that has the address in one of its networks.
+/// The interface that packets for the address leave by: of the networks that contain it, the smallest one's.
 fn connected(address: IpAddr, interfaces: &Interfaces) -> Option<&Interface> {
-    interfaces
-        .by_index
-        .values()
-        .filter(|interface| !interface.loopback)
-        .find(|interface| interface.addresses.iter().any(|network| network.contains(address)))
+    let interfaces = interfaces.by_index.values().filter(|interface| !interface.loopback);
+    let networks =
+        interfaces.flat_map(|interface| interface.addresses.iter().map(move |network| (interface, network)));
+    let (interface, _) = networks
+        .filter(|(_, network)| network.contains(address))
+        .max_by_key(|(_, network)| network.prefix())?;
+    Some(interface)
 }
 
 fn global_ipv6(interface: &Interface) -> Option<Ipv6Addr> {

@@ -25,6 +25,10 @@ impl Agent {
             return Err(ReloadError::NeedsRestart(fixed));
         }
         let details = changes(&self.config, &new);
+        if self.config.sysctl != new.sysctl {
+            // Every uplink is looked at again.
+            self.sysctls_seen.clear();
+        }
         self.config = new.into();
         self.reconcile().await;
         for change in &details {

@@ -110,7 +110,7 @@ pub struct Neighbor {
     pub max_prefixes: u32,
     /// `password-file`: an absolute path, for a neighbor with an address only.
     pub password_file: Option<PathBuf>,
-    /// What [`load`] found in `password-file`: the TCP MD5 key, 1 to 80 octets. Always there when
+    /// What [`load()`] found in `password-file`: the TCP MD5 key, 1 to 80 octets. Always there when
     /// `password_file` is; only [`parse`], which reads no file, leaves it out.
     pub password: Option<Password>,
     /// `ttl-security`: GTSM (RFC 5082), default false.

@@ -17,6 +17,8 @@
 //! does neither, and the BGP session is the better proof of life. It is forgotten when the link goes down,
 //! when the interface is made again with another index, and on [`Discovery::forget`].
 
+#![deny(clippy::disallowed_methods, clippy::disallowed_types)]
+
 mod link;
 
 use std::collections::{BTreeMap, VecDeque};

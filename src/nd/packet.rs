@@ -8,6 +8,8 @@
 //! Only what tells two routers of each other is kept. Timers, flags, prefixes, MTU and whatever else a router
 //! advises to hosts is skipped: this node is a router, and it takes its routes from BGP alone.
 
+#![deny(clippy::disallowed_methods, clippy::disallowed_types)]
+
 use std::net::Ipv6Addr;
 use std::time::Duration;
 

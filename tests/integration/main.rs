@@ -6,6 +6,8 @@ mod bgpctl;
 #[cfg(test)]
 mod config;
 #[cfg(test)]
+mod interop;
+#[cfg(test)]
 mod kernel;
 #[cfg(test)]
 mod nd;

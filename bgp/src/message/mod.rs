@@ -15,6 +15,8 @@ mod route_refresh;
 pub mod update;
 mod wire;
 
+pub(crate) use attribute::DEFAULT_LOCAL_PREF;
+pub(crate) use attribute::rule::flag as attribute_flag;
 pub use attribute::{
     Aggregator, AsPath, Attributes, Community, ExtendedCommunity, LargeCommunity, Origin, Segment,
     SegmentKind, UnknownAttribute,

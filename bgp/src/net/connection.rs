@@ -46,7 +46,16 @@ pub(super) struct Connection {
     stream: TcpStream,
     output: VecDeque<Bytes>,
     output_length: usize,
+    writing: Writing,
     closing: Option<Closing>,
+}
+
+/// Whether the socket still takes output.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Writing {
+    Open,
+    /// A write failed. What the peer said before, perhaps a NOTIFICATION, may still be there to be read.
+    Broken,
 }
 
 /// How far the end of a connection has come.
@@ -58,7 +67,7 @@ struct Closing {
 
 impl Connection {
     pub(super) fn new(id: ConnectionId, stream: TcpStream) -> Self {
-        Self { id, stream, output: VecDeque::new(), output_length: 0, closing: None }
+        Self { id, stream, output: VecDeque::new(), output_length: 0, writing: Writing::Open, closing: None }
     }
 
     /// Our own end.
@@ -66,10 +75,15 @@ impl Connection {
         self.stream.local_addr()
     }
 
-    /// Queues bytes.
+    /// Queues bytes. Those for a socket that takes no more are dropped: its end is about to be read.
     pub(super) fn transmit(&mut self, bytes: Bytes) {
-        self.output_length += bytes.len();
-        self.output.push_back(bytes);
+        match self.writing {
+            Writing::Open => {
+                self.output_length += bytes.len();
+                self.output.push_back(bytes);
+            }
+            Writing::Broken => {}
+        }
     }
 
     /// Octets that the socket has not taken yet.
@@ -77,8 +91,11 @@ impl Connection {
         self.output_length
     }
 
-    /// Whether the socket holds input that was not read.
+    /// Whether the socket holds input that somebody still wants.
     pub(super) fn has_input(&self) -> bool {
+        if self.closing.is_some() {
+            return false;
+        }
         let mut octet = [std::mem::MaybeUninit::uninit()];
         matches!(socket2::SockRef::from(&self.stream).peek(&mut octet), Ok(length) if length > 0)
     }
@@ -98,8 +115,10 @@ impl Connection {
         if self.closing.is_some() {
             return self.poll_closing(cx);
         }
-        if let Poll::Ready(result) = self.poll_write(cx) {
-            return Poll::Ready(result.map_or(Io::Ended, Io::Written));
+        match self.poll_write(cx) {
+            Poll::Ready(Ok(written)) => return Poll::Ready(Io::Written(written)),
+            Poll::Ready(Err(_)) => self.give_up_writing(),
+            Poll::Pending => {}
         }
         match reading {
             Reading::Open => self.poll_read(cx).map(|result| match result {
@@ -109,6 +128,12 @@ impl Connection {
             }),
             Reading::Paused => Poll::Pending,
         }
+    }
+
+    fn give_up_writing(&mut self) {
+        self.writing = Writing::Broken;
+        self.output.clear();
+        self.output_length = 0;
     }
 
     fn poll_closing(&mut self, cx: &mut Context<'_>) -> Poll<Io> {
@@ -161,5 +186,69 @@ impl Connection {
                 Err(error) => return Poll::Ready(Err(error)),
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+
+    use tokio::io::AsyncWriteExt;
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    async fn pair() -> (Connection, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let ours = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (theirs, _) = listener.accept().await.unwrap();
+        (Connection::new(ConnectionId(1), ours), theirs)
+    }
+
+    async fn next(connection: &mut Connection) -> Io {
+        poll_fn(|cx| connection.poll(cx, Reading::Open)).await
+    }
+
+    /// A peer that sends a NOTIFICATION and closes while our output is on its way answers that output with a RST.
+    #[tokio::test]
+    async fn the_last_words_of_a_peer_are_read_though_it_takes_nothing_more() {
+        let (mut connection, mut peer) = pair().await;
+        connection.transmit(Bytes::from_static(b"unread"));
+        assert!(matches!(next(&mut connection).await, Io::Written(6)));
+        peer.write_all(b"last words").await.unwrap();
+        peer.readable().await.unwrap();
+        // With unread input, this is a RST behind the words.
+        drop(peer);
+        connection.transmit(Bytes::from_static(b"to nobody"));
+        assert!(matches!(next(&mut connection).await, Io::Read(words) if words == "last words"[..]));
+        assert!(matches!(next(&mut connection).await, Io::Ended));
+        assert_eq!(connection.unsent(), 0);
+    }
+
+    #[tokio::test]
+    async fn input_of_a_closing_connection_is_nobodys_sign_of_life() {
+        let (mut connection, mut peer) = pair().await;
+        assert!(!connection.has_input());
+        peer.write_all(b"alive").await.unwrap();
+        connection.stream.readable().await.unwrap();
+        assert!(connection.has_input());
+        connection.close(tokio::time::Instant::now().into_std());
+        assert!(!connection.has_input());
+    }
+
+    #[tokio::test]
+    async fn a_closing_connection_says_everything_and_ends_with_its_peer() {
+        use tokio::io::AsyncReadExt;
+        let (mut connection, mut peer) = pair().await;
+        connection.transmit(Bytes::from_static(b"goodbye"));
+        connection.close(tokio::time::Instant::now().into_std());
+        let farewell = async move {
+            let mut heard = Vec::new();
+            peer.read_to_end(&mut heard).await.unwrap();
+            heard
+        };
+        let (ended, heard) = tokio::join!(next(&mut connection), farewell);
+        assert!(matches!(ended, Io::Ended));
+        assert_eq!(heard, b"goodbye");
     }
 }

@@ -10,6 +10,12 @@
 //! in a bounded backlog while reading stops, and the RIB hands out routes only to a peer that said it can take
 //! some. So a walk over the whole table costs nobody a KEEPALIVE, and bytes exist only when they can leave.
 
+#![allow(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    reason = "this is the half that has clocks, sockets and tasks"
+)]
+
 mod connection;
 mod listener;
 mod peer;

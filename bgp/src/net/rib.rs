@@ -8,21 +8,27 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::future::{pending, ready};
 use std::time::Duration;
 
+use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
-use tracing::info;
+use tracing::{info, warn};
 
-use crate::message::{RefreshKind, Update};
+use crate::message::{RefreshKind, RouteRefresh, Update};
 use crate::rib::{FibChange, Originator, PeerConfig, PeerSession, Rib, RibConfig, ToPeer};
-use crate::{Family, PeerId, Prefix};
+use crate::{Families, Family, PeerId, Prefix};
 
 /// Messages that may wait for the RIB. Each is one read of a socket at most; a peer with more stops reading.
 const INBOX: usize = 64;
 /// Prefixes decided in one turn: well below 5 ms.
 const DECISION_BUDGET: usize = 1024;
+/// Prefixes taken in before the next turn, give or take one message: the same.
+const INTAKE_BUDGET: usize = 4096;
 /// Prefixes in one batch for a peer: some messages of full length.
 const PEER_BATCH: usize = 4096;
+/// Between two requests to send everything again, because a peer over its limit has made room: each costs the peer a
+/// walk over its table, and where a route comes and goes at the limit there would be one for each time.
+const REFRESH_INTERVAL: Duration = Duration::from_secs(5);
 /// Changes in one batch for the FIB.
 const FIB_BATCH: usize = 4096;
 
@@ -68,6 +74,8 @@ type Question = Box<dyn FnOnce(&Rib) + Send>;
 pub(super) enum ToRib {
     Configure {
         peer: PeerId,
+        /// For logs.
+        name: String,
         config: PeerConfig,
         batches: mpsc::Sender<PeerBatch>,
     },
@@ -106,6 +114,31 @@ pub(super) enum ToRib {
     Question(Question),
 }
 
+impl ToRib {
+    /// The work it makes, in prefixes.
+    fn cost(&self) -> usize {
+        match self {
+            Self::Updates { updates, .. } => updates
+                .iter()
+                .map(|update| {
+                    let announced: usize = update.reach.iter().map(|reach| reach.prefixes.len()).sum();
+                    1 + update.withdrawn.len() + announced
+                })
+                .sum(),
+            Self::Originated(routes) => 1 + routes.len(),
+            Self::Configure { .. }
+            | Self::Reconfigure { .. }
+            | Self::Remove { .. }
+            | Self::Up { .. }
+            | Self::Down { .. }
+            | Self::Refresh { .. }
+            | Self::Ready { .. }
+            | Self::Expected(_)
+            | Self::Question(_) => 1,
+        }
+    }
+}
+
 /// The RIB task has ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the RIB has been shut down")]
@@ -138,9 +171,14 @@ impl RibHandle {
                 expected: None,
             },
         };
-        #[expect(clippy::disallowed_methods, reason = "this is the half that has tasks")]
         let join = tokio::spawn(task.run());
         (Self { inbox: sender }, join)
+    }
+
+    /// A handle to a RIB that a test plays.
+    #[cfg(test)]
+    pub(super) fn played(inbox: mpsc::Sender<ToRib>) -> Self {
+        Self { inbox }
     }
 
     /// Replaces the set of routes that originate here.
@@ -177,6 +215,12 @@ impl RibHandle {
         answer.await.map_err(|_| RibStopped)
     }
 
+    /// Forgets a neighbor whose task has failed.
+    pub(super) async fn forget(&self, peer: PeerId) {
+        // A RIB that has ended knows nobody.
+        let _ = self.inbox.send(ToRib::Remove { peer }).await;
+    }
+
     /// Room for one message. Cancel-safe.
     pub(super) async fn reserve(&self) -> Option<mpsc::Permit<'_, ToRib>> {
         self.inbox.reserve().await.ok()
@@ -185,10 +229,15 @@ impl RibHandle {
 
 /// A peer task's end.
 struct PeerLink {
+    name: String,
     batches: mpsc::Sender<PeerBatch>,
     /// It waits for a batch of this session.
     ready: Option<Epoch>,
     epoch: Option<Epoch>,
+    /// When it may be asked for a refresh again, where it was asked lately.
+    next_refresh: Option<Instant>,
+    /// Families of the present session whose excess was logged.
+    warned: Families,
 }
 
 /// Whether the neighbors have said what they had to say at first.
@@ -212,9 +261,10 @@ struct Task {
 
 enum Wake {
     Message(Option<ToRib>),
-    FibSent,
+    FibReady,
     Turn,
     ConvergenceDeadline,
+    RefreshAllowed,
 }
 
 impl Task {
@@ -222,60 +272,86 @@ impl Task {
         loop {
             match self.wait().await {
                 Wake::Message(None) => return,
-                Wake::Message(Some(message)) => {
-                    self.handle(message);
-                    // What is already there belongs into the same turn: it may supersede itself.
-                    for _ in 0..INBOX {
-                        let Ok(message) = self.inbox.try_recv() else { break };
-                        self.handle(message);
-                    }
-                }
-                Wake::FibSent => {}
-                Wake::Turn => tokio::task::yield_now().await,
-                Wake::ConvergenceDeadline => self.converged("deadline"),
+                Wake::Message(Some(message)) => self.take_in(message),
+                Wake::FibReady | Wake::Turn | Wake::ConvergenceDeadline | Wake::RefreshAllowed => {}
             }
             self.rib.process(DECISION_BUDGET);
             self.serve_peers();
             self.check_convergence();
+            self.serve_fib();
+            // A turn is short, and then it is the others': a peer task that waits on this thread has a KEEPALIVE to send.
+            tokio::task::yield_now().await;
         }
     }
 
-    /// Every branch is cancel-safe. Messages come first, so that sessions are heard while there is work.
+    /// Every branch is cancel-safe. Messages come first, so that sessions are heard while there is work; nobody is
+    /// kept waiting by that, since each turn serves everybody.
     async fn wait(&mut self) -> Wake {
-        let fib_waits = self.rib.has_fib_changes()
-            || (matches!(self.convergence, Convergence::Reached) && !self.rib.is_dirty());
         let deadline = match &self.convergence {
             Convergence::Waiting { deadline, .. } => Some(*deadline),
             Convergence::Reached | Convergence::Told => None,
         };
+        // One whose peer takes nothing is past, and comes up again when the peer is ready.
+        let now = Instant::now();
+        let next_refresh =
+            self.peers.values().filter_map(|link| link.next_refresh).filter(|next| *next > now).min();
         tokio::select! {
             biased;
             message = self.inbox.recv() => Wake::Message(message),
-            permit = self.fib.reserve(), if fib_waits => {
-                // Without a FIB (library use) changes go nowhere.
-                let changes = self.rib.poll_fib(FIB_BATCH);
-                if let Ok(permit) = permit {
-                    let last = !self.rib.has_fib_changes() && !self.rib.is_dirty();
-                    let converged = last && matches!(self.convergence, Convergence::Reached);
-                    if converged {
-                        self.convergence = Convergence::Told;
-                    }
-                    permit.send(FibBatch { changes, converged });
-                } else if matches!(self.convergence, Convergence::Reached) {
-                    self.convergence = Convergence::Told;
-                }
-                Wake::FibSent
-            }
             () = ready(()), if self.rib.is_dirty() => Wake::Turn,
+            // The room is taken in the turn that follows: nobody else sends to the FIB.
+            _ = self.fib.reserve(), if self.fib_waits() => Wake::FibReady,
             () = sleep_until(deadline) => Wake::ConvergenceDeadline,
+            () = sleep_until(next_refresh) => Wake::RefreshAllowed,
+        }
+    }
+
+    /// One message, and what is already there behind it: it belongs into the same turn, since it may supersede what
+    /// came before.
+    fn take_in(&mut self, message: ToRib) {
+        let mut taken = message.cost();
+        self.handle(message);
+        while taken < INTAKE_BUDGET {
+            let Ok(message) = self.inbox.try_recv() else { break };
+            taken += message.cost();
+            self.handle(message);
+        }
+    }
+
+    fn fib_waits(&self) -> bool {
+        let to_tell = matches!(self.convergence, Convergence::Reached) && !self.rib.is_dirty();
+        self.rib.has_fib_changes() || to_tell
+    }
+
+    /// Gives the FIB a batch if it has room for one. What is superseded until then is never written.
+    fn serve_fib(&mut self) {
+        if !self.fib_waits() {
+            return;
+        }
+        let permit = match self.fib.try_reserve() {
+            Ok(permit) => Some(permit),
+            Err(TrySendError::Full(())) => return,
+            // Without a FIB (library use, or a stop) changes go nowhere.
+            Err(TrySendError::Closed(())) => None,
+        };
+        let changes = self.rib.poll_fib(FIB_BATCH);
+        let last = !self.rib.has_fib_changes() && !self.rib.is_dirty();
+        let converged = last && matches!(self.convergence, Convergence::Reached);
+        if converged {
+            self.convergence = Convergence::Told;
+        }
+        if let Some(permit) = permit {
+            permit.send(FibBatch { changes, converged });
         }
     }
 
     fn handle(&mut self, message: ToRib) {
         match message {
-            ToRib::Configure { peer, config, batches } => {
+            ToRib::Configure { peer, name, config, batches } => {
                 self.rib.configure_peer(peer, config);
-                self.peers.insert(peer, PeerLink { batches, ready: None, epoch: None });
+                let warned = Families::NONE;
+                let link = PeerLink { name, batches, ready: None, epoch: None, next_refresh: None, warned };
+                self.peers.insert(peer, link);
             }
             ToRib::Reconfigure { peer, config } => self.rib.configure_peer(peer, config),
             ToRib::Remove { peer } => {
@@ -287,6 +363,8 @@ impl Task {
                 if let Some(link) = self.peers.get_mut(&peer) {
                     link.epoch = Some(epoch);
                     link.ready = None;
+                    link.next_refresh = None;
+                    link.warned = Families::NONE;
                 }
             }
             ToRib::Down { peer } => {
@@ -294,10 +372,12 @@ impl Task {
                 if let Some(link) = self.peers.get_mut(&peer) {
                     link.epoch = None;
                     link.ready = None;
+                    link.next_refresh = None;
                 }
             }
             ToRib::Updates { peer, updates } => {
                 updates.into_iter().for_each(|update| self.rib.receive(peer, update));
+                self.warn_of_limit(peer);
             }
             ToRib::Refresh { peer, family, kind } => match kind {
                 RefreshKind::Request => self.rib.refresh_requested(peer, family),
@@ -325,22 +405,45 @@ impl Task {
     fn serve_peers(&mut self) {
         for (&peer, link) in &mut self.peers {
             let Some(epoch) = link.ready.filter(|&ready| link.epoch == Some(ready)) else { continue };
-            if !self.rib.has_outgoing(peer) {
+            if link.batches.capacity() == 0 {
                 continue;
             }
-            let Ok(permit) = link.batches.try_reserve() else { continue };
-            permit.send(PeerBatch { epoch, items: self.rib.poll_outgoing(peer, PEER_BATCH) });
-            link.ready = None;
+            let mut items = refresh_requests(&mut self.rib, peer, link, Instant::now());
+            if self.rib.has_outgoing(peer) {
+                items.extend(self.rib.poll_outgoing(peer, PEER_BATCH));
+            }
+            if !items.is_empty() {
+                // There was room, and nobody else sends; a task that has ended needs nothing more.
+                let _ = link.batches.try_send(PeerBatch { epoch, items });
+                link.ready = None;
+            }
+        }
+    }
+
+    /// Says once in a session that routes of a family are left out.
+    fn warn_of_limit(&mut self, peer: PeerId) {
+        let Some(link) = self.peers.get_mut(&peer) else { return };
+        for family in Family::ALL {
+            if !link.warned.contains(family) && self.rib.is_over_limit(peer, family) {
+                link.warned.insert(family);
+                warn!(
+                    neighbor = link.name,
+                    %family,
+                    "the neighbor sends more routes than max-prefixes: what was there first is kept, the rest is refused"
+                );
+            }
         }
     }
 
     fn check_convergence(&mut self) {
-        if let Convergence::Waiting { expected: Some(expected), .. } = &self.convergence
-            && !expected.is_empty()
-            && !self.rib.is_dirty()
-            && expected.iter().all(|&peer| self.rib.end_of_rib_received(peer))
-        {
+        let Convergence::Waiting { deadline, expected } = &self.convergence else { return };
+        let all_heard = expected.as_ref().is_some_and(|expected| {
+            !expected.is_empty() && expected.iter().all(|&peer| self.rib.end_of_rib_received(peer))
+        });
+        if all_heard && !self.rib.is_dirty() {
             self.converged("End-of-RIB from all neighbors");
+        } else if *deadline <= Instant::now() {
+            self.converged("deadline");
         }
     }
 
@@ -350,9 +453,26 @@ impl Task {
     }
 }
 
+/// What a peer is to be asked for again, since there is room now for what was over its limit.
+fn refresh_requests(rib: &mut Rib, peer: PeerId, link: &mut PeerLink, now: Instant) -> Vec<ToPeer> {
+    if link.next_refresh.is_some_and(|next| now < next) {
+        return Vec::new();
+    }
+    let wanted = rib.take_refresh_wanted(peer);
+    link.next_refresh = (!wanted.is_empty()).then(|| now + REFRESH_INTERVAL);
+    if !wanted.is_empty() {
+        info!(neighbor = link.name, "asking for the routes that were over max-prefixes");
+    }
+    let request = |family: Family| RouteRefresh { family: family.into(), kind: RefreshKind::Request };
+    wanted.iter().map(|family| ToPeer::Refresh(request(family))).collect()
+}
+
 async fn sleep_until(deadline: Option<Instant>) {
     match deadline {
         Some(deadline) => tokio::time::sleep_until(deadline).await,
         None => pending().await,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -14,7 +14,7 @@ const TRAFFIC_CLASS_CS6: u32 = 0xc0;
 /// `TCP_MD5SIG_MAXKEYLEN` (`linux/tcp.h`).
 const MD5_MAX_KEY_LENGTH: usize = 80;
 
-/// Where a peer is and how it is reached. A snapshot: another one means another session.
+/// Where a peer is and how it is reached. A snapshot: another place or way means another session.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Target {
     /// Address and port; a link-local address carries its interface as scope.
@@ -27,6 +27,15 @@ pub struct Target {
     pub hop_limit: HopLimit,
     /// TCP MD5 key.
     pub md5: Option<Md5Key>,
+}
+
+impl Target {
+    /// Whether a session with one goes on with the other: they differ in nothing but what we say of ourselves. The
+    /// addresses of a link come and go (SLAAC), and that is no reason to lose routes.
+    pub(super) fn reaches_as(&self, other: &Self) -> bool {
+        let Self { remote, interface, global_address: _, hop_limit, md5 } = self;
+        (remote, interface, hop_limit, md5) == (&other.remote, &other.interface, &other.hop_limit, &other.md5)
+    }
 }
 
 /// An interface to which sockets are bound.

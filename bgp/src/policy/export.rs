@@ -3,20 +3,13 @@
 //! RFC 4271 sections 5.1 and 9.1.3, RFC 1997, RFC 4360 section 6, RFC 4456 section 8.
 
 use super::Role;
-use crate::message::{Attributes, Community, ExtendedCommunity, UnknownAttribute};
+use crate::message::{
+    Attributes, Community, DEFAULT_LOCAL_PREF, ExtendedCommunity, UnknownAttribute, attribute_flag,
+};
 use crate::{Asn, NextHop, PeerId, PeerKind};
 
-/// LOCAL_PREF of a path that carries none (RFC 4271 leaves the number open; every vendor has this one).
-pub(crate) const DEFAULT_LOCAL_PREF: u32 = 100;
-
-/// Attribute flag: passed on by speakers that do not know the attribute (RFC 4271 section 4.3).
-const FLAG_TRANSITIVE: u8 = 0x40;
-/// Attribute flag: a speaker on the way did not know the attribute.
-const FLAG_PARTIAL: u8 = 0x20;
 /// Extended community type bit: stays within the AS (RFC 4360 section 2).
 const EXTENDED_NON_TRANSITIVE: u8 = 0x40;
-/// NO_EXPORT_SUBCONFED (RFC 1997): with no confederation, the same as NO_EXPORT.
-const NO_EXPORT_SUBCONFED: Community = Community(0xffff_ff03);
 
 /// Where the best path of a prefix comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -76,7 +69,8 @@ pub fn permits(role: Role, route: Route, attributes: &Attributes, target: Target
     } else if carries(Community::NO_ADVERTISE) {
         Err(Withheld::NoAdvertise)
     } else if target.kind == PeerKind::External
-        && (carries(Community::NO_EXPORT) || carries(NO_EXPORT_SUBCONFED))
+        // RFC 1997: with no confederation, both mean the same.
+        && (carries(Community::NO_EXPORT) || carries(Community::NO_EXPORT_SUBCONFED))
     {
         Err(Withheld::NoExport)
     } else {
@@ -90,10 +84,12 @@ pub fn permits(role: Role, route: Route, attributes: &Attributes, target: Target
 /// link-local and mean nothing on another link.
 #[must_use]
 pub fn rewrite(attributes: &Attributes, local_as: Asn, kind: PeerKind, next_hop: NextHop) -> Attributes {
-    let unknown = attributes.unknown.iter().filter(|unknown| unknown.flags & FLAG_TRANSITIVE != 0);
+    let unknown = attributes.unknown.iter().filter(|unknown| unknown.flags & attribute_flag::TRANSITIVE != 0);
     // RFC 4271 section 5: what is not understood and passed on is marked as partial.
-    let unknown =
-        unknown.map(|unknown| UnknownAttribute { flags: unknown.flags | FLAG_PARTIAL, ..unknown.clone() });
+    let unknown = unknown.map(|unknown| UnknownAttribute {
+        flags: unknown.flags | attribute_flag::PARTIAL,
+        ..unknown.clone()
+    });
     let common = Attributes { next_hop, unknown: unknown.collect(), ..attributes.clone() };
     match kind {
         PeerKind::Internal => Attributes {

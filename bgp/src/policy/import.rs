@@ -69,45 +69,90 @@ pub struct Guard<'a> {
     pub session: &'a PeerSession,
 }
 
+/// What the guard says of attributes, whatever prefix they come with. It is worked out once for all prefixes of an
+/// UPDATE, since the peer decides how long the lists in them are.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Assessment {
+    has_our_as: bool,
+    loops: Option<Refusal>,
+    implausible: Option<Refusal>,
+    next_hop_is_ours: bool,
+    /// LOCAL_PREF with which the path takes part.
+    local_pref: Option<u32>,
+}
+
+/// What the guard says of a prefix with attributes that have been assessed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Admission {
+    /// It takes part, with the attributes that [`Assessment::imported`] gives.
+    Admitted,
+    Refused(Refusal),
+    Echo,
+}
+
 impl Guard<'_> {
     /// Judges one path.
     #[must_use]
     pub fn judge(&self, prefix: Prefix, attributes: &Attributes) -> Judgement {
-        if attributes.as_path.contains(self.config.local_as) && self.originated.contains(prefix) {
-            return Judgement::Echo;
-        }
-        let refusal = self
-            .loops(attributes)
-            .or_else(|| self.originated.covers(prefix).then_some(Refusal::OwnPrefix))
-            .or_else(|| self.implausible(prefix, attributes))
-            .or_else(|| usable_gateway(prefix, attributes.next_hop, self.session).err());
-        match refusal {
-            Some(refusal) => Judgement::Refused(refusal),
-            None => self.import(attributes),
+        let assessment = self.assess(attributes);
+        match self.admit(prefix, attributes.next_hop, assessment) {
+            Admission::Admitted => match assessment.imported(attributes) {
+                Some(changed) => Judgement::Changed(Box::new(changed)),
+                None => Judgement::AsReceived,
+            },
+            Admission::Refused(refusal) => Judgement::Refused(refusal),
+            Admission::Echo => Judgement::Echo,
         }
     }
 
-    fn loops(&self, attributes: &Attributes) -> Option<Refusal> {
-        if attributes.as_path.contains(self.config.local_as) {
-            Some(Refusal::AsLoop)
-        } else if self.session.kind == PeerKind::Internal
-            && attributes.originator_id == Some(self.config.router_id)
-        {
-            Some(Refusal::OriginatorLoop)
-        } else {
-            None
+    /// The part of the judgement that is the same for every prefix.
+    pub(crate) fn assess(&self, attributes: &Attributes) -> Assessment {
+        let has_our_as = attributes.as_path.contains(self.config.local_as);
+        Assessment {
+            has_our_as,
+            loops: if has_our_as { Some(Refusal::AsLoop) } else { self.originator_loop(attributes) },
+            implausible: self.implausible(attributes),
+            next_hop_is_ours: self.originates(attributes.next_hop),
+            local_pref: self.local_pref(attributes),
         }
+    }
+
+    /// The part that is about one prefix.
+    pub(crate) fn admit(&self, prefix: Prefix, next_hop: NextHop, assessment: Assessment) -> Admission {
+        if assessment.has_our_as && self.originated.contains(prefix) {
+            return Admission::Echo;
+        }
+        let refusal = assessment
+            .loops
+            .or_else(|| self.originated.covers(prefix).then_some(Refusal::OwnPrefix))
+            .or_else(|| self.martian(prefix))
+            .or(assessment.implausible)
+            .or_else(|| usable_gateway(prefix, next_hop, self.session).err())
+            .or_else(|| assessment.next_hop_is_ours.then_some(Refusal::NextHopOurs));
+        refusal.map_or(Admission::Admitted, Admission::Refused)
+    }
+
+    fn originator_loop(&self, attributes: &Attributes) -> Option<Refusal> {
+        let is_ours = self.session.kind == PeerKind::Internal
+            && attributes.originator_id == Some(self.config.router_id);
+        is_ours.then_some(Refusal::OriginatorLoop)
     }
 
     /// What a host does not believe. A ToR has to carry what its fabric uses.
-    fn implausible(&self, prefix: Prefix, attributes: &Attributes) -> Option<Refusal> {
+    fn martian(&self, prefix: Prefix) -> Option<Refusal> {
+        match self.config.role {
+            Role::Transit => None,
+            Role::Host => is_martian(prefix).then_some(Refusal::Martian),
+        }
+    }
+
+    /// The same of attributes.
+    fn implausible(&self, attributes: &Attributes) -> Option<Refusal> {
         match self.config.role {
             Role::Transit => return None,
             Role::Host => {}
         }
-        if is_martian(prefix) {
-            Some(Refusal::Martian)
-        } else if attributes.as_path.length() > MAX_PATH_LENGTH {
+        if attributes.as_path.length() > MAX_PATH_LENGTH {
             Some(Refusal::PathTooLong)
         } else if self.session.kind == PeerKind::External
             && attributes.as_path.neighbor_as() != Some(self.session.asn)
@@ -118,19 +163,35 @@ impl Guard<'_> {
         }
     }
 
-    fn import(&self, attributes: &Attributes) -> Judgement {
-        let local_pref = match self.session.kind {
-            PeerKind::Internal => return Judgement::AsReceived,
+    /// A next hop that originates here as a host is this speaker by another name, a loopback address as a rule.
+    fn originates(&self, next_hop: NextHop) -> bool {
+        let is_ours = |address: IpAddr| self.originated.contains(Prefix::host(address));
+        match next_hop {
+            NextHop::Itself => false,
+            NextHop::Ipv4(address) => is_ours(address.into()),
+            NextHop::Ipv6(address) | NextHop::LinkLocal(address) => is_ours(address.into()),
+            NextHop::Ipv6WithLinkLocal { global, link_local } => {
+                is_ours(global.into()) || is_ours(link_local.into())
+            }
+        }
+    }
+
+    fn local_pref(&self, attributes: &Attributes) -> Option<u32> {
+        match self.session.kind {
+            PeerKind::Internal => attributes.local_pref,
             // RFC 8326 section 4: 0 is the lowest there is, so any other path wins.
             PeerKind::External if attributes.communities.contains(&Community::GRACEFUL_SHUTDOWN) => Some(0),
             // RFC 4271 section 5.1.5: not to be sent by an external peer, and ignored.
             PeerKind::External => None,
-        };
-        if attributes.local_pref == local_pref {
-            Judgement::AsReceived
-        } else {
-            Judgement::Changed(Box::new(Attributes { local_pref, ..attributes.clone() }))
         }
+    }
+}
+
+impl Assessment {
+    /// The attributes with which an admitted path takes part; `None` where that is as it was received.
+    pub(crate) fn imported(&self, attributes: &Attributes) -> Option<Attributes> {
+        let local_pref = self.local_pref;
+        (attributes.local_pref != local_pref).then(|| Attributes { local_pref, ..attributes.clone() })
     }
 }
 

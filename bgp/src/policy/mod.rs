@@ -11,8 +11,8 @@ mod martian;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use export::DEFAULT_LOCAL_PREF;
 pub use export::{Route, Target, Withheld, permits, rewrite};
+pub(crate) use import::{Admission, Assessment};
 pub use import::{Guard, Judgement, MAX_PATH_LENGTH, Refusal, usable_gateway};
 pub use martian::is_martian;
 

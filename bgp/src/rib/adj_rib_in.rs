@@ -13,7 +13,7 @@ use super::per_family::PerFamily;
 use super::table::{Path, Table, Verdict};
 use super::{Originated, PeerSession, RibConfig};
 use crate::message::Attributes;
-use crate::policy::{Guard, Judgement, Refusal};
+use crate::policy::{Admission, Assessment, Guard, Refusal};
 use crate::{PeerId, Prefix};
 
 /// One family of one neighbor.
@@ -34,6 +34,9 @@ pub(crate) struct AdjRibIn {
     pub(crate) refused: BTreeMap<Refusal, u32>,
     /// How often a path came to be refused, since the neighbor was configured.
     pub(crate) refused_total: BTreeMap<Refusal, u64>,
+    /// Announcements refused for the limit since the neighbor last began to send everything. They are not
+    /// remembered: one that comes twice counts twice.
+    pub(crate) over_limit: u32,
     /// Something was refused for the limit, and not asked for again since.
     pub(crate) lacking: bool,
     pub(crate) end_of_rib: bool,
@@ -78,6 +81,7 @@ impl AdjRibIn {
             self.current = self.current.wrapping_add(1);
         }
         self.refreshing = Refreshing::Yes;
+        self.over_limit = 0;
     }
 
     /// EoRR: what is stale is dead. True when a refresh was under way; without BoRR it means nothing
@@ -147,6 +151,16 @@ pub(crate) struct Intake<'a> {
     pub(crate) table: &'a mut Table,
     pub(crate) attributes: &'a mut Interner<Attributes>,
     pub(crate) dirty: &'a mut Pending<()>,
+    /// The attributes that were judged last: the prefixes of an UPDATE share them.
+    pub(crate) assessed: Option<Assessed>,
+}
+
+/// Attributes that the guard has looked at.
+pub(crate) struct Assessed {
+    received: Arc<Attributes>,
+    assessment: Assessment,
+    /// What becomes of them where a path is admitted; made with the first one.
+    imported: Option<Arc<Attributes>>,
 }
 
 impl Intake<'_> {
@@ -173,6 +187,7 @@ impl Intake<'_> {
         let adj_rib_in = self.adj_rib_in.of_mut(prefix.family());
         if adj_rib_in.kept >= self.limit {
             adj_rib_in.count_refusal(Refusal::Limit);
+            adj_rib_in.over_limit = adj_rib_in.over_limit.saturating_add(1);
             adj_rib_in.lacking = true;
             return;
         }
@@ -189,11 +204,15 @@ impl Intake<'_> {
 
     /// The neighbor cannot reach this prefix any more.
     pub(crate) fn withdraw(&mut self, prefix: Prefix) {
+        let adj_rib_in = self.adj_rib_in.of_mut(prefix.family());
         if let Some(path) = self.table.take_path(prefix, self.peer) {
-            self.adj_rib_in.of_mut(prefix.family()).forget(&path);
+            adj_rib_in.forget(&path);
             self.attributes.note_release();
             // Also where it was refused: deciding is what removes an empty destination.
             self.dirty.insert(prefix, ());
+        } else {
+            // What is not remembered was refused for the limit.
+            adj_rib_in.over_limit = adj_rib_in.over_limit.saturating_sub(1);
         }
     }
 
@@ -222,6 +241,7 @@ impl Intake<'_> {
 
     /// To be called after announcing with these: where every prefix was over the limit, nobody kept them.
     pub(crate) fn release_unused(&mut self, attributes: &Arc<Attributes>) {
+        self.assessed = None;
         // One is the interner's, one the caller's.
         if Arc::strong_count(attributes) <= 2 {
             self.attributes.note_release();
@@ -230,11 +250,26 @@ impl Intake<'_> {
 
     fn verdict(&mut self, prefix: Prefix, received: &Arc<Attributes>) -> Verdict {
         let guard = Guard { config: self.config, originated: self.originated, session: self.session };
-        match guard.judge(prefix, received) {
-            Judgement::AsReceived => Verdict::Accepted(Arc::clone(received)),
-            Judgement::Changed(attributes) => Verdict::Accepted(self.attributes.intern(*attributes)),
-            Judgement::Refused(refusal) => Verdict::Refused(refusal),
-            Judgement::Echo => Verdict::Echo,
+        let assessed = match self.assessed.take().filter(|last| Arc::ptr_eq(&last.received, received)) {
+            Some(same) => same,
+            None => Assessed {
+                received: Arc::clone(received),
+                assessment: guard.assess(received),
+                imported: None,
+            },
+        };
+        let Assessed { assessment, imported, .. } = self.assessed.insert(assessed);
+        match guard.admit(prefix, received.next_hop, *assessment) {
+            Admission::Admitted => {
+                let interner = &mut *self.attributes;
+                let import = || match assessment.imported(received) {
+                    Some(changed) => interner.intern(changed),
+                    None => Arc::clone(received),
+                };
+                Verdict::Accepted(Arc::clone(imported.get_or_insert_with(import)))
+            }
+            Admission::Refused(refusal) => Verdict::Refused(refusal),
+            Admission::Echo => Verdict::Echo,
         }
     }
 

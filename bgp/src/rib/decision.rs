@@ -12,8 +12,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
 
-use crate::message::Attributes;
-use crate::policy::DEFAULT_LOCAL_PREF;
+use crate::message::{Attributes, DEFAULT_LOCAL_PREF};
 use crate::{InterfaceIndex, PeerId, PeerKind, RouterId};
 
 /// A path that takes part.

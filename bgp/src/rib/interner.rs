@@ -21,6 +21,8 @@ pub(crate) struct Interner<T> {
     hasher: RandomState,
     // Two values rarely have one hash, so a bucket is nearly always inline.
     buckets: BTreeMap<u64, SmallVec<[Arc<T>; 1]>>,
+    /// In all buckets.
+    values: usize,
     released: usize,
     sweep: Sweep,
 }
@@ -36,7 +38,13 @@ enum Sweep {
 
 impl<T: Hash + Eq> Interner<T> {
     pub(crate) fn new() -> Self {
-        Self { hasher: RandomState::new(), buckets: BTreeMap::new(), released: 0, sweep: Sweep::Resting }
+        Self {
+            hasher: RandomState::new(),
+            buckets: BTreeMap::new(),
+            values: 0,
+            released: 0,
+            sweep: Sweep::Resting,
+        }
     }
 
     /// The one [`Arc`] of this value.
@@ -47,6 +55,7 @@ impl<T: Hash + Eq> Interner<T> {
         }
         let new = Arc::new(value);
         bucket.push(Arc::clone(&new));
+        self.values += 1;
         new
     }
 
@@ -58,12 +67,12 @@ impl<T: Hash + Eq> Interner<T> {
 
     /// To be called where many handles are let go at once.
     pub(crate) fn note_mass_release(&mut self) {
-        self.released = self.released.saturating_add(self.buckets.len());
+        self.released = self.released.saturating_add(self.values);
         self.start_if_due();
     }
 
     fn start_if_due(&mut self) {
-        let due = self.released > 0 && self.released.saturating_mul(GARBAGE_FRACTION) >= self.buckets.len();
+        let due = self.released > 0 && self.released.saturating_mul(GARBAGE_FRACTION) >= self.values;
         if due && !self.is_sweeping() {
             self.released = 0;
             self.sweep = Sweep::Running { after: None };
@@ -84,7 +93,9 @@ impl<T: Hash + Eq> Interner<T> {
         let mut emptied: SmallVec<[u64; STEP]> = SmallVec::new();
         for (&hash, bucket) in self.buckets.range_mut((from, Bound::Unbounded)).take(STEP) {
             // Handles are only ever made from the one here, so a count of one cannot rise behind our back.
+            let before = bucket.len();
             bucket.retain(|value| Arc::strong_count(value) > 1);
+            self.values -= before - bucket.len();
             if bucket.is_empty() {
                 emptied.push(hash);
             }
@@ -103,7 +114,7 @@ impl<T: Hash + Eq> Interner<T> {
 
     /// Distinct values, garbage included.
     pub(crate) fn len(&self) -> usize {
-        self.buckets.values().map(SmallVec::len).sum()
+        self.values
     }
 }
 
@@ -136,6 +147,7 @@ mod tests {
         }
         drain(&mut interner);
         assert!(interner.len() < 5, "{} left", interner.len());
+        assert_eq!(interner.len(), interner.buckets.values().map(SmallVec::len).sum::<usize>());
         assert!(Arc::ptr_eq(&held[0], &interner.intern(0)));
     }
 

@@ -273,6 +273,12 @@ impl Rib {
         }
     }
 
+    /// Whether the neighbor has announced more of a family than it may have.
+    #[must_use]
+    pub fn is_over_limit(&self, peer: PeerId, family: Family) -> bool {
+        self.peers.get(&peer).is_some_and(|known| known.adj_rib_in.of(family).over_limit > 0)
+    }
+
     /// Families of which something was refused for the limit while there is room now: a refresh brings it back.
     /// Each is given once; what the answer brings over the limit is marked again.
     pub fn take_refresh_wanted(&mut self, peer: PeerId) -> Families {
@@ -296,7 +302,7 @@ impl Rib {
             self.dirty.insert(prefix, ());
         }
         let concerned: BTreeSet<Prefix> =
-            changed.into_iter().flat_map(|network| self.table.inside(network)).collect();
+            changed.into_iter().flat_map(|network| self.concerned_by(network)).collect();
         let peers: Vec<PeerId> = self.peers.keys().copied().collect();
         for peer in peers {
             if let Some(mut intake) = self.intake(peer) {
@@ -406,6 +412,13 @@ impl Rib {
         })
     }
 
+    /// The prefixes whose paths are judged by whether a network originates here, itself first: those that
+    /// [`Originated::covers`] speaks of, which for a default route is no other.
+    fn concerned_by(&self, network: Prefix) -> impl Iterator<Item = Prefix> {
+        let most = if network.is_default() { 1 } else { usize::MAX };
+        self.table.inside(network).take(most)
+    }
+
     /// What takes in what a peer says; `None` while it has no session.
     fn intake(&mut self, id: PeerId) -> Option<Intake<'_>> {
         let Peer { config, session, adj_rib_in, adj_rib_out: _ } = self.peers.get_mut(&id)?;
@@ -419,6 +432,7 @@ impl Rib {
             table: &mut self.table,
             attributes: &mut self.attributes,
             dirty: &mut self.dirty,
+            assessed: None,
         })
     }
 

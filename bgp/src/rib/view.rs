@@ -99,6 +99,9 @@ pub struct FamilyCounts {
     pub echoes: u32,
     /// Remembered paths that import policy refuses. [`Refusal::Limit`] is never among them.
     pub refused: BTreeMap<Refusal, u32>,
+    /// Announcements that were refused for [`PeerConfig::max_prefixes`](super::PeerConfig) since the neighbor last
+    /// began to send everything; without those that it withdrew. An announcement that came twice counts twice.
+    pub over_limit: u32,
     /// How often a path came to be refused, since the neighbor was configured.
     pub refused_total: BTreeMap<Refusal, u64>,
     /// Routes that the neighbor was told.
@@ -129,6 +132,7 @@ impl Rib {
             accepted: adj_rib_in.accepted,
             echoes: adj_rib_in.echoes,
             refused: adj_rib_in.refused.clone(),
+            over_limit: adj_rib_in.over_limit,
             refused_total: adj_rib_in.refused_total.clone(),
             advertised: peer.adj_rib_out.advertised(family).len(),
             pending: peer.adj_rib_out.pending(family),

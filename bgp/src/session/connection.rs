@@ -189,7 +189,7 @@ impl Connection {
 
     /// The next whole message.
     pub(super) fn next_frame(&mut self) -> Result<Option<Frame>, Notification> {
-        let max_length = self.negotiated().map_or(MAX_LENGTH, |negotiated| negotiated.codec.max_length);
+        let max_length = self.negotiated().map_or(MAX_LENGTH, |negotiated| negotiated.longest_received());
         message::frame(&mut self.input, max_length)
     }
 

@@ -1,5 +1,6 @@
 //! What ends a session or an attempt to get one, what the peer is told about it, and what people are told.
 
+use std::io;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -13,8 +14,8 @@ use crate::{AfiSafi, Asn, Families, RouterId};
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SessionError {
     /// TCP refused, unreachable, reset.
-    #[error("could not connect to the peer")]
-    ConnectFailed,
+    #[error("cannot connect to the peer: {0}")]
+    ConnectFailed(io::ErrorKind),
     /// TCP did not answer in time.
     #[error("the peer did not answer within {} s", .0.as_secs())]
     ConnectTimeout(Duration),
@@ -95,7 +96,7 @@ impl SessionError {
             Self::Unexpected { message, state } => Some(Notification::fsm(fsm_subcode(*state), *message)),
             Self::HoldTimerExpired => Some(Notification::hold_timer_expired()),
             Self::Collision => Some(Notification::cease(CeaseSubcode::ConnectionCollision)),
-            Self::ConnectFailed
+            Self::ConnectFailed(_)
             | Self::ConnectTimeout(_)
             | Self::ConnectionClosed(_)
             | Self::Received(_)
@@ -124,7 +125,7 @@ impl SessionError {
             // The connection is given up for a better one; nothing is wrong with the peer.
             Self::Collision => Damping::Undamped,
             Self::Received(notification) if is_collision(notification) => Damping::Undamped,
-            // RFC 5492 section 5: the next OPEN is another one.
+            // RFC 5492 section 3: the next OPEN is another one.
             Self::Received(notification) if is_unsupported_parameter(notification) => Damping::Undamped,
             Self::Received(_)
             | Self::ReceivedMalformed
@@ -135,7 +136,7 @@ impl SessionError {
             | Self::Unexpected { .. }
             | Self::HoldTimerExpired
             | Self::SendHoldTimerExpired => Damping::Damped,
-            Self::ConnectFailed
+            Self::ConnectFailed(_)
             | Self::ConnectTimeout(_)
             | Self::ConnectionClosed(_)
             | Self::Replaced

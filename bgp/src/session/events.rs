@@ -1,5 +1,6 @@
 //! Start, stop, timers and what happens to TCP: the events of RFC 4271 sections 8.1.2 to 8.1.4.
 
+use std::io;
 use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
@@ -27,10 +28,8 @@ pub(super) enum Dialler {
     /// TCP is on its way.
     Dialling {
         id: ConnectionId,
-        /// When it has taken too long.
-        timeout: Instant,
-        /// When to dial again if it fails.
-        again: Instant,
+        /// When it began: the interval to the next dial counts from here.
+        since: Instant,
     },
 }
 
@@ -39,7 +38,7 @@ impl Dialler {
         match self {
             Self::Resting => None,
             Self::Waiting { until } => Some(*until),
-            Self::Dialling { timeout, .. } => Some(*timeout),
+            Self::Dialling { since, .. } => Some(*since + CONNECT_TIMEOUT),
         }
     }
 }
@@ -104,10 +103,10 @@ impl Session {
             self.connection_timers_expired(id, input, now);
         }
         match self.dialler {
-            Dialler::Dialling { id, timeout, again } if timeout <= now => {
+            Dialler::Dialling { id, since } if since + CONNECT_TIMEOUT <= now => {
                 self.out.push(Action::Close(id));
                 self.last_error = Some(SessionError::ConnectTimeout(CONNECT_TIMEOUT));
-                self.dialler = Dialler::Waiting { until: again };
+                self.dialler = Dialler::Waiting { until: since + self.retry.next_interval() };
             }
             Dialler::Resting | Dialler::Waiting { .. } | Dialler::Dialling { .. } => {}
         }
@@ -155,11 +154,11 @@ impl Session {
     }
 
     /// TcpConnectionFails (event 18), before or after TCP was there.
-    pub(super) fn connection_failed(&mut self, id: ConnectionId, now: Instant) {
+    pub(super) fn connection_failed(&mut self, id: ConnectionId, kind: io::ErrorKind, now: Instant) {
         match self.dialler {
-            Dialler::Dialling { id: dialled, again, .. } if dialled == id => {
-                self.last_error = Some(SessionError::ConnectFailed);
-                self.dialler = Dialler::Waiting { until: again };
+            Dialler::Dialling { id: dialled, since } if dialled == id => {
+                self.last_error = Some(SessionError::ConnectFailed(kind));
+                self.dialler = Dialler::Waiting { until: since + self.retry.next_interval() };
                 self.dial_if_due(now);
             }
             Dialler::Resting | Dialler::Waiting { .. } | Dialler::Dialling { .. } => {}
@@ -249,7 +248,7 @@ impl Session {
         self.rearm(now);
     }
 
-    /// RFC 5492 section 5: a peer that refused an OPEN with optional parameters is offered one without, once.
+    /// RFC 5492 section 3: a peer that refused an OPEN with optional parameters is offered one without, once.
     fn try_without_parameters(&mut self, refused: &Connection) {
         match (&refused.stage, refused.form) {
             (Stage::OpenSent(_) | Stage::OpenConfirm(_), OpenForm::Full) => self.next_open = OpenForm::Plain,
@@ -302,8 +301,7 @@ impl Session {
 
     fn dial(&mut self, now: Instant) {
         let id = self.next_connection();
-        let again = now + self.retry.next_interval();
-        self.dialler = Dialler::Dialling { id, timeout: now + CONNECT_TIMEOUT, again };
+        self.dialler = Dialler::Dialling { id, since: now };
         self.out.push(Action::Connect(id));
     }
 

@@ -22,7 +22,7 @@
 //! - The hold timer is extended while unread input waits, by one hold time at most ([`Event::Deadline`]).
 //! - The send hold timer of RFC 9687 runs in every state of a connection.
 //!
-//! Memory: a connection buffers less than one message of the longest length that was negotiated, 65535 octets
+//! Memory: a connection buffers less than one message of the longest length that we announced, 65535 octets
 //! at most, between two events; the queue of actions holds what one event brings.
 
 mod collision;
@@ -38,6 +38,7 @@ mod tests;
 
 use std::borrow::Borrow;
 use std::fmt;
+use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -132,8 +133,8 @@ pub enum Event {
     },
     /// TcpCrAcked: the connection asked for by [`Action::Connect`] is there.
     Connected(ConnectionId),
-    /// TcpConnectionFails before it was there. The connection needs no [`Action::Close`].
-    ConnectFailed(ConnectionId),
+    /// TcpConnectionFails before it was there, and why, for people. The connection needs no [`Action::Close`].
+    ConnectFailed(ConnectionId, io::ErrorKind),
     /// TcpConnectionConfirmed: the peer dialled us. The id comes from [`Session::next_connection`].
     Accepted(ConnectionId),
     /// Bytes from the peer, any cut.
@@ -292,7 +293,8 @@ impl Session {
             Event::Stop(stop) => self.stop(stop, now),
             Event::Deadline { input_pending } => self.timers_expired(input_pending.into(), now),
             Event::Connected(id) => self.connected(id, now),
-            Event::ConnectFailed(id) | Event::Closed(id) => self.connection_failed(id, now),
+            Event::ConnectFailed(id, kind) => self.connection_failed(id, kind, now),
+            Event::Closed(id) => self.connection_failed(id, io::ErrorKind::ConnectionAborted, now),
             Event::Accepted(id) => self.accepted(id, now),
             Event::Received(id, bytes) => self.receive(id, &bytes, now),
             Event::Written(id, length) => self.written(id, length, now),

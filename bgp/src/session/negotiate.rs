@@ -47,6 +47,12 @@ impl Negotiated {
             _ => None,
         })
     }
+
+    /// The longest message that the peer may send. RFC 8654 section 4: our announcement alone allows it, whether or
+    /// not the peer made the same one.
+    pub(super) fn longest_received(&self) -> usize {
+        if self.offered.contains(&Capability::ExtendedMessage) { MAX_EXTENDED_LENGTH } else { MAX_LENGTH }
+    }
 }
 
 /// How much an OPEN says.
@@ -55,7 +61,7 @@ pub(super) enum OpenForm {
     /// With capabilities.
     #[default]
     Full,
-    /// Without optional parameters, for a peer that refused them (RFC 5492 section 5).
+    /// Without optional parameters, for a peer that refused them (RFC 5492 section 3).
     Plain,
 }
 

@@ -6,10 +6,12 @@ use std::time::Instant;
 
 use bgp::message::Capability;
 use bgp::net::PeerStatus;
+use bgp::policy::Refusal;
 use bgp::rib::FamilyCounts;
-use bgp::session::RemoteAs;
+use bgp::session::{RemoteAs, SessionError, State};
 use bgp::{Family, PeerId};
 
+use crate::config;
 use crate::control::api;
 
 use super::super::neighbors::NeighborName;
@@ -57,6 +59,10 @@ impl View {
         let mut refused = BTreeMap::new();
         for (reason, count) in families.clone().flat_map(|counts| &counts.refused) {
             *refused.entry(words::refusal(*reason).to_owned()).or_default() += u64::from(*count);
+        }
+        let over_limit: u64 = families.clone().map(|counts| u64::from(counts.over_limit)).sum();
+        if over_limit > 0 {
+            refused.insert(words::refusal(Refusal::Limit).to_owned(), over_limit);
         }
         api::Neighbor {
             summary: summary(neighbor, status, counts),
@@ -110,7 +116,7 @@ impl View {
     /// What has to happen before a session can start.
     fn waiting_for(&self, neighbor: &Neighbor, status: &PeerStatus) -> Option<String> {
         if status.target.is_some() {
-            return None;
+            return silence(&neighbor.settings, status.state);
         }
         let NeighborName::Interface(name) = &neighbor.name else {
             return Some("carrier on the interface that its network is on".to_owned());
@@ -162,9 +168,33 @@ pub(super) fn summary(
         }),
         prefixes_by_family: by_family,
         last_error: match (is_established(status), &status.last_error) {
-            (false, Some(error)) => Some(error.to_string()),
+            (false, Some(error)) => Some(format!("{error}{}", suspicion(&neighbor.settings, error))),
             (true, _) | (_, None) => None,
         },
+    }
+}
+
+/// What is missing where the TCP connection is there. A peer that lacks `ttl-security` can get that far: some set the
+/// hop limit of their connections only after the handshake.
+fn silence(settings: &config::Neighbor, state: State) -> Option<String> {
+    match (state, settings.ttl_security) {
+        (State::OpenSent, false) => Some("the peer's OPEN".to_owned()),
+        (State::OpenSent, true) => Some("the peer's OPEN (has it ttl-security too?)".to_owned()),
+        (State::Idle | State::Connect | State::Active | State::OpenConfirm | State::Established, _) => None,
+    }
+}
+
+/// What the silence of a peer may mean: packets without our key, or from too far, are dropped by a kernel that tells
+/// neither side (RFC 2385 section 4.1, RFC 5082 section 3).
+fn suspicion(settings: &config::Neighbor, error: &SessionError) -> &'static str {
+    match error {
+        SessionError::ConnectTimeout(_) => match (&settings.password, settings.ttl_security) {
+            (Some(_), false) => ": has it the same TCP MD5 key?",
+            (Some(_), true) => ": has it the same TCP MD5 key, and ttl-security too?",
+            (None, true) => ": has it ttl-security too?",
+            (None, false) => "",
+        },
+        _ => "",
     }
 }
 
@@ -192,4 +222,33 @@ fn timers(status: &PeerStatus) -> Vec<api::Timer> {
         remaining_ms: words::milliseconds(deadline.saturating_duration_since(now)),
     };
     status.timers.iter().map(timer).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    fn settings(more: &str) -> config::Neighbor {
+        let text = format!("[bgp]\nlocal-as = 65001\n[[neighbor]]\naddress = \"192.0.2.1\"\n{more}");
+        config::parse(&text, "test.toml").unwrap().neighbors.remove(0)
+    }
+
+    #[test]
+    fn silence_makes_a_key_and_gtsm_suspects_and_nothing_else_does() {
+        let timeout = SessionError::ConnectTimeout(Duration::from_secs(3));
+        let plain = settings("");
+        let gtsm = settings("ttl-security = true\n");
+        let key = config::Neighbor { password: Some(config::Password(b"k".to_vec())), ..plain.clone() };
+        let both = config::Neighbor { ttl_security: true, ..key.clone() };
+        assert_eq!(suspicion(&plain, &timeout), "");
+        assert!(suspicion(&gtsm, &timeout).contains("ttl-security"));
+        assert!(suspicion(&key, &timeout).contains("MD5 key"));
+        assert!(["ttl-security", "MD5 key"].iter().all(|word| suspicion(&both, &timeout).contains(word)));
+        assert_eq!(suspicion(&both, &SessionError::ConnectFailed(std::io::ErrorKind::ConnectionRefused)), "");
+        assert_eq!(silence(&plain, State::OpenSent).as_deref(), Some("the peer's OPEN"));
+        assert!(silence(&gtsm, State::OpenSent).unwrap().contains("ttl-security"));
+        assert_eq!(silence(&gtsm, State::Established), None);
+    }
 }

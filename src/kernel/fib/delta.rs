@@ -9,6 +9,8 @@
 //! where anything has the same destination and metric; NLM_F_REPLACE is used only over our own route. And a
 //! deletion names our protocol.
 
+#![deny(clippy::disallowed_methods, clippy::disallowed_types)]
+
 mod observe;
 mod status;
 
@@ -22,9 +24,12 @@ use bgp::{Family, InterfaceIndex};
 
 use super::entry::{Disturbance, Entry, Retry};
 use super::route::{Installed, Key, Kind, Observation, Owner, Ownership, Protocol, Route};
-use super::{LocalRoutes, Notice};
+use super::{Counters, LocalRoutes, Notice};
 use crate::kernel::interfaces::{Interface, Interfaces};
 use crate::kernel::netlink::KernelError;
+
+pub(super) use self::status::Counted;
+use self::status::recount;
 
 /// The kernel takes routes with a link before we hear that the link went; what we hear meanwhile is waited for.
 const KERNEL_SETTLES: Duration = Duration::from_millis(20);
@@ -99,8 +104,12 @@ pub(super) struct Delta {
     /// Preferred sources that the node has at present.
     source_ipv4: Option<Ipv4Addr>,
     source_ipv6: Option<Ipv6Addr>,
-    /// To be looked at.
+    /// To be looked at. Whatever changes the state of a route comes by here.
     dirty: BTreeSet<Key>,
+    /// Refused since the links last changed.
+    refused: BTreeSet<Key>,
+    /// How many wanted routes have a next hop on each link.
+    over: BTreeMap<InterfaceIndex, usize>,
     /// To be looked at later.
     timers: BTreeSet<(Instant, Key)>,
     picture: Picture,
@@ -111,6 +120,8 @@ pub(super) struct Delta {
     confirmed: u32,
     notices: Vec<Notice>,
     repairs: u64,
+    /// By [`Entry::counted_as`].
+    counters: Counters,
 }
 
 impl Delta {
@@ -123,6 +134,8 @@ impl Delta {
             source_ipv4: None,
             source_ipv6: None,
             dirty: BTreeSet::new(),
+            refused: BTreeSet::new(),
+            over: BTreeMap::new(),
             timers: BTreeSet::new(),
             picture: Picture::Blank,
             converged: false,
@@ -130,6 +143,7 @@ impl Delta {
             confirmed: 0,
             notices: Vec::new(),
             repairs: 0,
+            counters: Counters::default(),
         }
     }
 
@@ -139,7 +153,16 @@ impl Delta {
         let entry = self.entries.entry(key).or_default();
         // A prefix that the RIB has spoken of is no longer waiting for it.
         entry.inherited = false;
-        entry.learned = change.gateways;
+        let before = std::mem::replace(&mut entry.learned, change.gateways);
+        for index in before.iter().flatten().filter_map(|gateway| gateway.interface) {
+            match self.over.get_mut(&index) {
+                Some(routes) if *routes > 1 => *routes -= 1,
+                Some(_) | None => drop(self.over.remove(&index)),
+            }
+        }
+        for index in entry.learned.iter().flatten().filter_map(|gateway| gateway.interface) {
+            *self.over.entry(index).or_default() += 1;
+        }
         entry.retry = None;
         self.dirty.insert(key);
     }
@@ -179,11 +202,16 @@ impl Delta {
         let indices = before.by_index.keys().chain(self.interfaces.by_index.keys());
         let changed: BTreeSet<InterfaceIndex> = indices
             .copied()
+            .filter(|index| self.over.contains_key(index))
             .filter(|&index| state(&before, index) != state(&self.interfaces, index))
             .collect();
-        for (&key, entry) in &mut self.entries {
-            // What failed may have failed for want of the link or of its address.
-            if entry.retry.take().is_some() || entry.wants_over(&changed) {
+        if !changed.is_empty() {
+            let concerned = self.entries.iter().filter(|(_, entry)| entry.wants_over(&changed));
+            self.dirty.extend(concerned.map(|(key, _)| key));
+        }
+        // What failed may have failed for want of the link or of its address.
+        for key in std::mem::take(&mut self.refused) {
+            if self.entries.get_mut(&key).is_some_and(|entry| entry.retry.take().is_some()) {
                 self.dirty.insert(key);
             }
         }
@@ -295,6 +323,8 @@ impl Delta {
     fn decide(&mut self, key: Key, now: Instant) -> Option<Action> {
         let wanted = self.wanted(key);
         let entry = self.entries.get_mut(&key)?;
+        let counted_as = Counted::of(&wanted, entry);
+        recount(&mut self.counters, std::mem::replace(&mut entry.counted_as, counted_as), counted_as);
         if entry.in_doubt {
             return None;
         }
@@ -370,6 +400,7 @@ impl Delta {
                     self.notices.push(Notice::Failed { prefix: key.prefix, error: error.clone() });
                 }
                 entry.retry = Some(Retry::after(entry.retry.take(), error, now));
+                self.refused.insert(key);
                 if unknown {
                     self.resync_after(Duration::ZERO, now);
                 }

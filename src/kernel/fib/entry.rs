@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use bgp::rib::{Gateway, Gateways};
 use bgp::{InterfaceIndex, Prefix};
 
-use super::delta::{Cause, Event};
+use super::delta::{Cause, Counted, Event};
 use super::route::{Installed, Kind, Protocol, Route};
 use super::{Notice, RouteState};
 use crate::kernel::netlink::KernelError;
@@ -41,6 +41,8 @@ pub(super) struct Entry {
     pub(super) retry: Option<Retry>,
     /// Somebody changed it, and it is not repaired yet.
     pub(super) disturbance: Option<Disturbance>,
+    /// At the last decision.
+    pub(super) counted_as: Option<Counted>,
     hold_until: Option<Instant>,
     repairs: Option<Repairs>,
     blocked: bool,

@@ -77,7 +77,7 @@ impl Agent {
     pub fn start_again(&mut self, netns: &Netns) -> Result<()> {
         self.kill()?;
         let socket = self.socket();
-        let mut command = netns.command(&self.programs.daemon);
+        let mut command = netns.command_on(&self.name, &self.programs.daemon);
         command.args(&self.programs.arguments).arg("--config").arg(self.config_path());
         let mut process = Process::start(&self.name, command, &self.directory.join("log"))?;
         process.await_ready(START_LIMIT, || Ok(UnixStream::connect(&socket).is_ok()))?;
@@ -113,6 +113,14 @@ impl Agent {
     /// It is not running.
     pub fn signal(&self, signal: Signal) -> Result<()> {
         self.process.as_ref().ok_or_else(|| self.not_running())?.signal(signal)
+    }
+
+    /// Tells the daemon to read its file again, as `systemctl reload` does.
+    ///
+    /// # Errors
+    /// It is not running.
+    pub fn hang_up(&self) -> Result<()> {
+        self.signal(Signal::SIGHUP)
     }
 
     /// Whether the daemon still runs.

@@ -22,6 +22,36 @@ pub struct Times {
     pub update_to_kernel: Duration,
 }
 
+/// One of the promises.
+#[derive(Debug, Clone, Copy)]
+pub struct Target {
+    /// What is timed, for people.
+    pub what: &'static str,
+    /// What it should stay below.
+    pub limit: Duration,
+    /// The time that one start took for it.
+    pub time: fn(&Times) -> Duration,
+}
+
+/// All of them, in the order in which they happen.
+pub const TARGETS: [Target; 3] = [
+    Target {
+        what: "process start to our first UPDATE on the wire",
+        limit: Duration::from_millis(300),
+        time: |times| times.first_update,
+    },
+    Target {
+        what: "process start to our first route in FRR's table, seen when FRR has put it into its kernel",
+        limit: Duration::from_millis(1500),
+        time: |times| times.first_route_at_tor,
+    },
+    Target {
+        what: "last UPDATE received to all routes of the rack in the kernel",
+        limit: Duration::from_millis(20),
+        time: |times| times.update_to_kernel,
+    },
+];
+
 /// Builds a rack in which everything runs but c1, then starts c1 and takes the times.
 ///
 /// # Errors

@@ -10,6 +10,7 @@ use crate::error::Result;
 use crate::ping::{Outcome, Ping};
 use crate::rack::{Daemon, Host, Pod, Rack};
 use crate::route::{Action, PROTOCOL_BGP, Route};
+use crate::wait::check_interrupt;
 
 /// An echo inside one machine takes well below a millisecond; the rest is for a loaded one.
 const REPLY_LIMIT: Duration = Duration::from_secs(2);
@@ -67,6 +68,7 @@ pub fn pods_reach_pods(rack: &Rack) -> Result<Verdict> {
     for from in pods(rack) {
         for to in pods(rack).filter(|to| to.name != from.name) {
             for address in &to.addresses {
+                check_interrupt()?;
                 let outcome = Ping::new(*address).whole_packet(1500).once(&from.netns, REPLY_LIMIT)?;
                 verdict.count(matches!(outcome, Outcome::Reply(_)), || {
                     format!("{} to {} {address}: {outcome:?}", from.name, to.name)
@@ -86,6 +88,7 @@ pub fn nodes_reach_nodes(rack: &Rack) -> Result<Verdict> {
     for from in &rack.nodes {
         for to in rack.nodes.iter().chain(&rack.tors).filter(|to| to.router != from.router) {
             for (source, address) in from.router.loopbacks().into_iter().zip(to.router.loopbacks()) {
+                check_interrupt()?;
                 let outcome = Ping::new(address).from(source).once(&from.netns, REPLY_LIMIT)?;
                 verdict.count(matches!(outcome, Outcome::Reply(_)), || {
                     format!("{} to {} {address}: {outcome:?}", from.router.name, to.router.name)
@@ -106,6 +109,7 @@ pub fn absent_pods_do_not_loop(rack: &Rack) -> Result<Verdict> {
     for from in rack.nodes.iter().filter_map(|node| node.pods.first()) {
         for to in &rack.nodes {
             for address in to.router.pod_addresses(ABSENT) {
+                check_interrupt()?;
                 let outcome = Ping::new(address).once(&from.netns, SILENCE_LIMIT)?;
                 verdict.count(matches!(outcome, Outcome::Timeout | Outcome::Unreachable), || {
                     format!("{} to {address}: {outcome:?}", from.name)

@@ -70,13 +70,21 @@ impl Frr {
     /// # Errors
     /// FRR is not installed, or a daemon does not start.
     pub fn start(netns: &Netns, directory: &Path, config: &FrrConfig) -> Result<Self> {
+        Self::start_with(netns, directory, &zebra_conf(config), &bgpd_conf(config))
+    }
+
+    /// The same with the files of the daemons as they are to be.
+    ///
+    /// # Errors
+    /// As [`Frr::start`], or bgpd does not understand its file.
+    pub fn start_with(netns: &Netns, directory: &Path, zebra: &str, bgpd: &str) -> Result<Self> {
         if !Self::is_installed() {
             return Err(Error::Missing(format!("FRR is not installed: there is no {DAEMONS}/bgpd")));
         }
         let files = [
-            ("zebra.conf", zebra_conf(config)),
-            ("bgpd.conf", bgpd_conf(config)),
-            ("vtysh.conf", "no service integrated-vtysh-config\n".to_owned()),
+            ("zebra.conf", zebra),
+            ("bgpd.conf", bgpd),
+            ("vtysh.conf", "no service integrated-vtysh-config\n"),
         ];
         for (name, text) in files {
             let path = directory.join(name);
@@ -85,7 +93,11 @@ impl Frr {
         give_to_frr(directory)?;
         let mut frr = Self { directory: directory.to_owned(), zebra: None, bgpd: None };
         frr.start_daemons(netns)?;
-        Ok(frr)
+        // It goes on without the line, and nobody would know what a test is about.
+        match frr.log().lines().find(|line| line.contains("on config line")) {
+            Some(line) => Err(Error::Missing(line.to_owned())),
+            None => Ok(frr),
+        }
     }
 
     /// Kills bgpd as a crash does: its TCP connections are reset, zebra lives on.
@@ -116,6 +128,12 @@ impl Frr {
         self.start_daemons(netns)
     }
 
+    /// All that bgpd logged, over all its starts.
+    #[must_use]
+    pub fn log(&self) -> String {
+        fs::read_to_string(self.directory.join("bgpd.log")).unwrap_or_default()
+    }
+
     /// Runs a command in bgpd's or zebra's command line and gives what it prints.
     ///
     /// # Errors
@@ -125,6 +143,18 @@ impl Frr {
         vtysh.arg("--vty_socket").arg(&self.directory);
         vtysh.arg("--config_dir").arg(&self.directory).args(["-c", command]);
         output_of(vtysh)
+    }
+
+    /// Changes the running configuration of bgpd: lines as in its file.
+    ///
+    /// # Errors
+    /// As [`Frr::vtysh`].
+    pub fn configure(&self, lines: &str) -> Result<()> {
+        let mut vtysh = Command::new("vtysh");
+        vtysh.arg("--vty_socket").arg(&self.directory).arg("--config_dir").arg(&self.directory);
+        vtysh.args(["-d", "bgpd", "-c", "configure terminal"]);
+        vtysh.args(lines.lines().flat_map(|line| ["-c", line]));
+        output_of(vtysh).map(drop)
     }
 
     /// Runs a command that ends in `json`.

@@ -2,6 +2,7 @@
 
 pub mod agent;
 pub mod bench;
+mod bird;
 pub mod capture;
 pub mod check;
 mod echo;
@@ -19,6 +20,7 @@ pub mod topology;
 mod wait;
 
 pub use agent::{Agent, Programs};
+pub use bird::Bird;
 pub use capture::{Capture, Frame};
 pub use echo::Fragmentation;
 pub use error::{Error, Result};

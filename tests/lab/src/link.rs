@@ -8,7 +8,7 @@ use std::time::Duration;
 use futures_util::{StreamExt, TryStreamExt};
 use netlink_packet_route::address::{AddressAttribute, AddressHeaderFlags};
 use netlink_packet_route::link::{InfoData, InfoKind, InfoVeth, LinkAttribute, LinkMessage};
-use rtnetlink::{Handle, LinkMessageBuilder, LinkUnspec, LinkVeth, MulticastGroup};
+use rtnetlink::{Handle, LinkBridge, LinkMessageBuilder, LinkUnspec, LinkVeth, MulticastGroup};
 
 use crate::error::{Doing, Error, Result};
 use crate::netns::Netns;
@@ -71,6 +71,21 @@ impl Netns {
     /// As [`Netns::set_up`].
     pub fn set_mac(&self, interface: &str, mac: Mac) -> Result<()> {
         self.change_link(interface, "set the address of", |link| link.address(mac.to_vec()))
+    }
+
+    /// Makes a switch: a bridge with these interfaces for ports, everything up.
+    ///
+    /// # Errors
+    /// As [`Netns::set_up`], or the name is taken.
+    pub fn add_bridge(&self, name: &str, ports: &[&str]) -> Result<()> {
+        let doing = || format!("make bridge {name} in {}", self.name());
+        let message = LinkMessageBuilder::<LinkBridge>::new(name).up().build();
+        self.netlink(async |handle| handle.link().add(message).execute().await.doing(doing))?;
+        let bridge = self.index(name)?;
+        for port in ports {
+            self.change_link(port, "plug in", |link| link.controller(bridge).up())?;
+        }
+        Ok(())
     }
 
     /// Deletes an interface, and with it the other end of the cable.

@@ -17,7 +17,7 @@ use futures_util::Stream;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, setns, unshare};
 use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
+use nix::unistd::{Pid, sethostname};
 use rtnetlink::{Handle, MulticastGroup};
 
 use crate::error::{Doing, Error, Result};
@@ -106,6 +106,22 @@ impl Netns {
         unsafe {
             command.pre_exec(move || {
                 setns(file.as_fd(), CloneFlags::CLONE_NEWNET).map_err(std::io::Error::from)
+            });
+        }
+        command
+    }
+
+    /// The same for a program that is to find itself on a host of this name: with the name of the machine, all routers
+    /// of a rack would introduce themselves alike (`vm(tor1)`, `vm(tor2)`).
+    pub fn command_on(&self, hostname: &str, program: impl AsRef<OsStr>) -> Command {
+        let mut command = self.command(program);
+        let hostname = hostname.to_owned();
+        // SAFETY: between fork and exec the closure makes two system calls, unshare and sethostname, and allocates
+        // nothing; it owns the name.
+        unsafe {
+            command.pre_exec(move || {
+                unshare(CloneFlags::CLONE_NEWUTS)?;
+                sethostname(&hostname).map_err(std::io::Error::from)
             });
         }
         command

@@ -5,6 +5,7 @@ use std::fs::File;
 use std::io::Write;
 use std::thread;
 
+use crate::bird::Bird;
 use crate::frr::Frr;
 
 /// Something that not every machine has.
@@ -14,6 +15,8 @@ pub enum Requirement {
     Root,
     /// FRR's zebra and bgpd.
     Frr,
+    /// BIRD.
+    Bird,
 }
 
 impl Requirement {
@@ -23,6 +26,7 @@ impl Requirement {
         match self {
             Self::Root => nix::unistd::geteuid().is_root(),
             Self::Frr => Frr::is_installed(),
+            Self::Bird => Bird::is_installed(),
         }
     }
 
@@ -30,6 +34,7 @@ impl Requirement {
         match self {
             Self::Root => "this needs root",
             Self::Frr => "this needs FRR: apt-get install frr",
+            Self::Bird => "this needs BIRD: apt-get install bird2",
         }
     }
 }

@@ -33,7 +33,7 @@ impl Scratch {
     /// # Errors
     /// [`Error::Running`] if a lab of this name is alive, or the system refuses.
     pub fn create(name: &str) -> Result<Self> {
-        clear_all_leftovers()?;
+        Self::clear_abandoned()?;
         let path = Path::new(DIRECTORY).join(name);
         fs::create_dir_all(&path).doing(|| format!("make {}", path.display()))?;
         let lock_path = path.join("lock");
@@ -48,6 +48,16 @@ impl Scratch {
             .open(&list)
             .doing(|| format!("make {}", list.display()))?;
         Ok(Self { name: name.to_owned(), path, namespaces, lock })
+    }
+
+    /// Ends the daemons and removes the namespaces and files of every lab that was killed. One that lives is left alone.
+    ///
+    /// # Errors
+    /// The system refuses.
+    pub fn clear_abandoned() -> Result<()> {
+        fs::create_dir_all(DIRECTORY).doing(|| format!("make {DIRECTORY} (this needs root)"))?;
+        let labs = fs::read_dir(DIRECTORY).doing(|| format!("list {DIRECTORY}"))?;
+        labs.flatten().try_for_each(|lab| clear_if_abandoned(&lab.path()))
     }
 
     /// Makes a namespace called `LAB-role` that will be found even if this process is killed.
@@ -85,15 +95,6 @@ impl Drop for Scratch {
         // What cannot be removed now is removed by the next lab.
         let _ = fs::remove_dir_all(&self.path);
     }
-}
-
-fn clear_all_leftovers() -> Result<()> {
-    fs::create_dir_all(DIRECTORY).doing(|| format!("make {DIRECTORY} (this needs root)"))?;
-    let labs = fs::read_dir(DIRECTORY).doing(|| format!("list {DIRECTORY}"))?;
-    for lab in labs.flatten() {
-        clear_if_abandoned(&lab.path())?;
-    }
-    Ok(())
 }
 
 fn clear_if_abandoned(lab: &Path) -> Result<()> {

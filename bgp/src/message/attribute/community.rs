@@ -72,7 +72,7 @@ pub struct LargeCommunity {
     pub local2: u32,
 }
 
-/// `64496:1:2` (RFC 8092 section 4).
+/// `64496:1:2` (RFC 8092 section 5).
 impl fmt::Display for LargeCommunity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}:{}:{}", self.global, self.local1, self.local2)

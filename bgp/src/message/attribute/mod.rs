@@ -24,6 +24,10 @@ pub(super) mod write;
 pub use as_path::{AsPath, Segment, SegmentKind};
 pub use community::{Community, ExtendedCommunity, LargeCommunity};
 
+/// What LOCAL_PREF is where a path carries none. It has to be there on iBGP (RFC 4271 section 5.1.5), which leaves the
+/// number open; every implementation takes this one for "no preference".
+pub(crate) const DEFAULT_LOCAL_PREF: u32 = 100;
+
 /// Everything a path carries besides its prefix. AS4_PATH and AS4_AGGREGATOR are merged into their
 /// four-octet meaning when they come in (RFC 6793 section 4.2.3) and do not appear.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]

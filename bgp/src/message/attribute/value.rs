@@ -97,7 +97,7 @@ pub(super) fn decode_aggregator(value: &[u8], width: AsWidth) -> Result<Aggregat
     Ok(Aggregator { asn: Asn(asn), router_id: router_id.into() })
 }
 
-/// RFC 8092 section 5: a value that is there twice is there once. Their order has no meaning.
+/// RFC 8092 section 3: a value that is there twice is there once. Their order has no meaning.
 pub(super) fn decode_large_communities(value: &[u8]) -> Box<[LargeCommunity]> {
     let mut communities: Vec<_> = items(value, |item: [u8; 12]| {
         let [a0, a1, a2, a3, b0, b1, b2, b3, c0, c1, c2, c3] = item;

@@ -9,12 +9,8 @@ use bytes::{BufMut, BytesMut};
 use super::super::update::{AsWidth, UpdateCodec};
 use super::super::wire::with_u16_length;
 use super::rule::{code, flag, rule};
-use super::{Aggregator, Attributes, Origin, UnknownAttribute, as4};
+use super::{Aggregator, Attributes, DEFAULT_LOCAL_PREF, Origin, UnknownAttribute, as4};
 use crate::{Asn, NextHop, PeerKind};
-
-/// What LOCAL_PREF says on iBGP where nothing was set: it has to be there (RFC 4271 section 5.1.5), and this is
-/// the value that every implementation takes for "no preference".
-const DEFAULT_LOCAL_PREF: u32 = 100;
 
 /// Whether NEXT_HOP is written, which is so where the prefixes go into the NLRI field.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

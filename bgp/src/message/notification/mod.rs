@@ -195,7 +195,7 @@ impl Notification {
         Self { code: 7, subcode: 1, data: message }
     }
 
-    /// Send Hold Timer Expired (RFC 9687 section 4.4).
+    /// Send Hold Timer Expired (RFC 9687).
     #[must_use]
     pub fn send_hold_timer_expired() -> Self {
         Self { code: 8, subcode: 0, data: Bytes::new() }
@@ -231,8 +231,7 @@ impl Notification {
     }
 
     /// The NOTIFICATION that a Hard Reset stands for (RFC 8538 section 3.1).
-    #[must_use]
-    pub fn hard_reset_cause(&self) -> Option<Self> {
+    fn hard_reset_cause(&self) -> Option<Self> {
         let hard_reset = self.code == 6 && self.subcode == CeaseSubcode::HardReset as u8;
         hard_reset.then(|| Self::decode(&self.data)).flatten()
     }

@@ -88,7 +88,7 @@ pub struct UpdateCodec {
     pub extended_next_hop: Families,
     /// Width of AS numbers in AS_PATH and AGGREGATOR.
     pub as_width: AsWidth,
-    /// Longest message that may be sent and received: 4096 or 65535.
+    /// Longest message that may be sent: 4096, or 65535 where both sides announced RFC 8654.
     pub max_length: usize,
     /// Decides which attributes are legal (LOCAL_PREF, ORIGINATOR_ID, CLUSTER_LIST).
     pub peer_kind: PeerKind,

@@ -116,6 +116,28 @@ fn our_own_route_that_comes_back_is_an_echo() {
     assert_eq!(rib.echoes(prefix("10.1.8.192/26")), []);
 }
 
+/// A path is judged anew when a network around it begins or ceases to originate here; a default route is around
+/// nothing.
+#[test]
+fn what_originates_here_decides_anew_over_what_is_inside() {
+    let refused = |rib: &Rib| counts(rib, ONE).refused.get(&Refusal::OwnPrefix).copied().unwrap_or(0);
+    let mut rib = rib(Role::Host, 1);
+    rib.receive(ONE, reach(&from_peer(1, &[]), &["0.0.0.0/0", "20.0.0.0/8", "20.1.0.0/16", "30.0.0.0/8"]));
+    settle(&mut rib);
+    for (own, expected) in [
+        (&["20.0.0.0/8"][..], 2),
+        (&["20.1.0.0/16"], 1),
+        (&["0.0.0.0/0"], 1),
+        (&["0.0.0.0/0", "20.0.0.0/8", "30.0.0.0/8"], 4),
+        (&[], 0),
+    ] {
+        originate(&mut rib, own);
+        assert_eq!(refused(&rib), expected, "{own:?}");
+        settle(&mut rib);
+        assert_eq!(counts(&rib, ONE).accepted, 4 - expected, "{own:?}");
+    }
+}
+
 #[test]
 fn a_drained_path_loses_against_any_other() {
     let mut rib = rib(Role::Host, 2);
@@ -128,6 +150,22 @@ fn a_drained_path_loses_against_any_other() {
 }
 
 #[test]
+fn what_is_over_the_limit_is_counted_until_it_is_withdrawn_or_sent_again() {
+    let mut rib = rib(Role::Host, 1);
+    rib.configure_peer(ONE, PeerConfig { max_prefixes: 1 });
+    rib.receive(ONE, reach(&from_peer(1, &[]), &["20.0.0.0/8", "21.0.0.0/8", "22.0.0.0/8", "23.0.0.0/8"]));
+    assert_eq!(counts(&rib, ONE).over_limit, 3);
+    rib.receive(ONE, withdraw(&["23.0.0.0/8", "20.0.0.0/8"]));
+    assert_eq!((counts(&rib, ONE).over_limit, counts(&rib, ONE).received), (2, 0));
+    rib.refresh_began(ONE, V4);
+    rib.receive(ONE, reach(&from_peer(1, &[]), &["21.0.0.0/8", "22.0.0.0/8"]));
+    rib.refresh_ended(ONE, V4);
+    assert_eq!((counts(&rib, ONE).over_limit, counts(&rib, ONE).received), (1, 1));
+    rib.session_down(ONE);
+    assert_eq!(counts(&rib, ONE).over_limit, 0);
+}
+
+#[test]
 fn over_the_limit_what_is_there_stays_and_a_refresh_is_wanted_when_there_is_room() {
     let mut rib = rib(Role::Host, 1);
     rib.configure_peer(ONE, PeerConfig { max_prefixes: 2 });
@@ -137,6 +175,7 @@ fn over_the_limit_what_is_there_stays_and_a_refresh_is_wanted_when_there_is_room
     let expected = FamilyCounts {
         received: 2,
         accepted: 2,
+        over_limit: 1,
         refused_total: BTreeMap::from([(Refusal::Limit, 1)]),
         ..FamilyCounts::default()
     };

@@ -221,6 +221,22 @@ fn a_refresh_asked_for_during_the_first_announcement_comes_after_end_of_rib() {
     assert_eq!(held.fresh.len(), 2);
 }
 
+/// Requests are not queued: however many come while one is answered, one more answer covers them all.
+#[test]
+fn a_storm_of_refreshes_is_answered_twice() {
+    let mut rib = fresh(external(1));
+    let mut held = Held::default();
+    drain(&mut rib, ONE, &mut held);
+    held.fresh.clear();
+    for _ in 0..1000 {
+        rib.refresh_requested(ONE, V4);
+    }
+    drain(&mut rib, ONE, &mut held);
+    assert_eq!(held.fresh, [prefix("1.1.1.1/32"), prefix("10.1.8.192/26")]);
+    assert_eq!(held.refreshes, [(V4, RefreshKind::Begin), (V4, RefreshKind::End)].repeat(2));
+    assert!(!rib.has_outgoing(ONE) && !rib.is_dirty());
+}
+
 #[test]
 fn a_route_that_goes_while_a_refresh_is_answered_is_withdrawn() {
     let mut rib = fresh(external(1));

@@ -32,9 +32,12 @@ fn the_peers_last_notification_is_remembered() {
     assert_eq!(driven.session.last_error(), None);
     driven.receive(notification_bytes(&notification(6, 2)));
     driven.advance(Duration::from_secs(1));
-    driven.handle(Event::ConnectFailed(driven.dialled.unwrap()));
+    driven.handle(Event::ConnectFailed(driven.dialled.unwrap(), REFUSED));
     assert_eq!(driven.session.last_notification().map(|(_, sent)| sent), Some(&notification(6, 2)));
-    assert_eq!(driven.session.last_error().unwrap().to_string(), "could not connect to the peer");
+    assert_eq!(
+        driven.session.last_error().unwrap().to_string(),
+        "cannot connect to the peer: connection refused"
+    );
 }
 
 #[test]
@@ -140,7 +143,7 @@ fn events_of_closed_connections_are_ignored() {
         Event::Closed(id),
         Event::Written(id, 10),
         Event::Connected(id),
-        Event::ConnectFailed(id),
+        Event::ConnectFailed(id, REFUSED),
     ] {
         assert!(driven.handle(event).is_empty());
     }

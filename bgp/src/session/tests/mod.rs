@@ -99,6 +99,9 @@ fn notification(code: u8, subcode: u8) -> Notification {
     Notification { code, subcode, data: Bytes::new() }
 }
 
+/// How most dials fail.
+const REFUSED: std::io::ErrorKind = std::io::ErrorKind::ConnectionRefused;
+
 fn notification_bytes(notification: &Notification) -> Bytes {
     encoded(|out| notification.encode(out))
 }
@@ -144,7 +147,7 @@ impl Driven {
             Event::Accepted(id) => {
                 self.alive.insert(*id);
             }
-            Event::ConnectFailed(id) | Event::Closed(id) => {
+            Event::ConnectFailed(id, _) | Event::Closed(id) => {
                 self.alive.remove(id);
             }
             _ => {}

@@ -170,7 +170,7 @@ fn unexpected_messages_are_named_in_the_notification() {
     assert_eq!((sent.code, sent.subcode, &sent.data[..]), (5, 3, &[1][..]));
 }
 
-/// RFC 5492 section 5.
+/// RFC 5492 section 3.
 #[test]
 fn a_peer_that_refuses_optional_parameters_is_offered_an_open_without_them_once() {
     let mut driven = Driven::new(config(), epoch());
@@ -201,4 +201,23 @@ fn an_old_speaker_gets_a_plain_session() {
         driven.now,
     );
     assert!(driven.drain().is_empty(), "a ROUTE-REFRESH that the peer could not read");
+}
+
+/// RFC 8654 section 4: who announced that long messages may come gets them, also from a peer that takes none itself.
+#[test]
+fn long_messages_are_read_where_we_announced_it_and_written_where_the_peer_did() {
+    let long = raw_message(2, &[&[0, 0, 0x13, 0x88, 0xd0, 99, 0x13, 0x84], &[0; 5000 - 4][..]].concat());
+    let mut driven = established(config(), &their_open());
+    assert_eq!(driven.session.negotiated().unwrap().codec.max_length, message::MAX_LENGTH);
+    assert_eq!(words(&driven.receive(long.clone())), "update");
+
+    // A peer that refused our capabilities was told nothing of the kind.
+    let mut driven = Driven::new(config(), epoch());
+    driven.dial();
+    driven.receive(notification_bytes(&notification(2, 4)));
+    driven.next_deadline();
+    driven.handle(Event::Connected(driven.dialled.unwrap()));
+    driven.receive(open_bytes(&Open { capabilities: Vec::new(), ..their_open() }));
+    driven.receive(keepalive());
+    assert_eq!(words(&driven.receive(long)), "notify 1/2, close, down sent 1/2");
 }

@@ -110,7 +110,7 @@ fn run(driven: &mut Driven, step: Step) {
             return;
         }
         Step::Connected(of) => Event::Connected(pick(driven, of)),
-        Step::ConnectFailed(of) => Event::ConnectFailed(pick(driven, of)),
+        Step::ConnectFailed(of) => Event::ConnectFailed(pick(driven, of), REFUSED),
         Step::Accept => Event::Accepted(driven.session.next_connection()),
         Step::Receive(of, message) => Event::Received(pick(driven, of), bytes_of(message)),
         Step::Garbage(of, bytes) => Event::Received(pick(driven, of), bytes.into()),

@@ -116,7 +116,7 @@ fn apply(driven: &mut Driven, input: Input) -> Vec<Action> {
             Event::Deadline { input_pending: input == Input::HoldTimeOverInputPending }
         }
         Input::Connected => Event::Connected(id),
-        Input::ConnectFailed => Event::ConnectFailed(id),
+        Input::ConnectFailed => Event::ConnectFailed(id, REFUSED),
         Input::Accepted => Event::Accepted(driven.session.next_connection()),
         Input::Closed => Event::Closed(id),
         Input::Written => Event::Written(id, 1),
@@ -164,7 +164,7 @@ fn dialled_to(state: State) -> Driven {
         driven.handle(event);
     }
     if state == State::Active {
-        driven.handle(Event::ConnectFailed(id));
+        driven.handle(Event::ConnectFailed(id, REFUSED));
     }
     driven.flush();
     assert_eq!(driven.session.state(), state);

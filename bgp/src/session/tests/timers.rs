@@ -51,7 +51,7 @@ fn refused_dials_back_off_from_under_100_ms_to_at_most_5_s() {
         let mut intervals = Vec::new();
         let mut last = driven.now;
         for _ in 0..40 {
-            driven.handle(Event::ConnectFailed(driven.dialled.unwrap()));
+            driven.handle(Event::ConnectFailed(driven.dialled.unwrap(), REFUSED));
             assert_eq!(words(&driven.next_deadline()), "connect");
             intervals.push(driven.now - last);
             last = driven.now;
@@ -63,6 +63,69 @@ fn refused_dials_back_off_from_under_100_ms_to_at_most_5_s() {
             assert_between(interval, Duration::from_millis(3750), Duration::from_secs(5));
         }
     }
+}
+
+/// A ToR that has not heard our Router Advertisement takes our TCP and closes it: each dial is one attempt, however
+/// far it got.
+#[test]
+fn a_peer_that_closes_what_it_accepted_is_dialled_as_often_as_one_that_refuses() {
+    for seed in 0..50 {
+        let mut driven = Driven::new(SessionConfig { seed, ..config() }, epoch());
+        driven.handle(Event::Start);
+        for attempt in 0..30 {
+            let id = driven.dialled.unwrap();
+            driven.handle(Event::Connected(id));
+            driven.handle(Event::Closed(id));
+            match attempt {
+                0..=10 => assert_between(due(&driven), Duration::from_millis(75), Duration::from_millis(100)),
+                11 => assert_between(due(&driven), Duration::from_millis(150), Duration::from_millis(200)),
+                16.. => assert_between(due(&driven), Duration::from_millis(3750), Duration::from_secs(5)),
+                _ => {}
+            }
+            assert_eq!(words(&driven.next_deadline()), "connect");
+        }
+    }
+}
+
+/// A peer that comes up and goes down every second is followed ever more slowly, but never given up.
+#[test]
+fn a_session_that_flaps_every_second_is_damped_within_bounds() {
+    let mut driven = Driven::new(config(), epoch());
+    driven.handle(Event::Start);
+    for flap in 0..40 {
+        let id = driven.dialled.unwrap();
+        driven.handle(Event::Connected(id));
+        driven.receive(open_bytes(&their_open()));
+        driven.receive(keepalive());
+        driven.advance(Duration::from_millis(999));
+        assert_eq!(words(&driven.handle(Event::Closed(id))), "down ConnectionLost");
+        if flap >= 16 {
+            assert_between(due(&driven), Duration::from_millis(3750), Duration::from_secs(5));
+        }
+        assert_eq!(words(&driven.next_deadline()), "connect");
+    }
+    assert_eq!(driven.ups, 40);
+}
+
+/// A peer that answers every OPEN with a NOTIFICATION, or sends one over every connection that it opens, costs a
+/// bounded number of dials.
+#[test]
+fn a_storm_of_notifications_does_not_make_us_dial_faster() {
+    let mut driven = Driven::new(config(), epoch());
+    driven.handle(Event::Start);
+    let mut dials = 0;
+    for _ in 0..1000 {
+        if driven.session.state() == State::Connect {
+            driven.handle(Event::Connected(driven.dialled.unwrap()));
+            driven.receive(notification_bytes(&notification(6, 5)));
+        }
+        let inbound = driven.accept();
+        driven.handle(Event::Received(inbound, notification_bytes(&notification(6, 5))));
+        let actions = driven.advance(Duration::from_millis(10));
+        dials += actions.iter().filter(|action| matches!(action, Action::Connect(_))).count();
+    }
+    // Ten seconds: 0.8, 1.6, 3.2 and 5 s apart at most, 0.75 of that at least.
+    assert!((3..=5).contains(&dials), "{dials} dials in ten seconds");
 }
 
 #[test]
@@ -236,7 +299,7 @@ fn progress_restarts_the_send_hold_timer_and_the_last_byte_stops_it() {
 fn an_inbound_connection_holds_our_dial_back_for_a_while() {
     let mut driven = Driven::new(config(), epoch());
     driven.handle(Event::Start);
-    driven.handle(Event::ConnectFailed(driven.dialled.unwrap()));
+    driven.handle(Event::ConnectFailed(driven.dialled.unwrap(), REFUSED));
     driven.accept();
     driven.flush();
     let accepted = driven.now;
@@ -252,7 +315,7 @@ fn an_inbound_connection_holds_our_dial_back_for_a_while() {
 fn an_inbound_connection_that_progresses_holds_our_dial_back_altogether() {
     let mut driven = Driven::new(config(), epoch());
     driven.handle(Event::Start);
-    driven.handle(Event::ConnectFailed(driven.dialled.unwrap()));
+    driven.handle(Event::ConnectFailed(driven.dialled.unwrap(), REFUSED));
     let id = driven.accept();
     driven.handle(Event::Received(id, open_bytes(&their_open())));
     let actions = driven.advance(Duration::from_millis(8900));
@@ -277,7 +340,7 @@ fn a_session_that_lasted_starts_over_with_short_intervals() {
         let mut driven = Driven::new(config(), epoch());
         driven.handle(Event::Start);
         for _ in 0..30 {
-            driven.handle(Event::ConnectFailed(driven.dialled.unwrap()));
+            driven.handle(Event::ConnectFailed(driven.dialled.unwrap(), REFUSED));
             driven.next_deadline();
         }
         let id = driven.dialled.unwrap();

@@ -33,6 +33,8 @@ impl Delta {
     }
 
     fn observe_ours(&mut self, event: Event, cause: Cause, key: Key, told: Installed, now: Instant) {
+        // Also where nothing changes: an entry that was made for this alone is to go again.
+        self.dirty.insert(key);
         let entry = self.entries.entry(key).or_default();
         let before = entry.installed.clone();
         let doubtful = match (event, key.prefix.family()) {

@@ -26,17 +26,11 @@ impl Delta {
         self.entries.range(range).filter_map(|(&key, entry)| self.status(key, entry)).collect()
     }
 
-    /// How many routes there are in which state.
+    /// How many routes there are in which state: as of the last decision at each key, and anew where another one waits.
     pub(in crate::kernel::fib) fn counters(&self) -> Counters {
-        let mut counters = Counters { repairs: self.repairs, ..Counters::default() };
-        for status in self.entries.iter().filter_map(|(&key, entry)| self.status(key, entry)) {
-            match status.state {
-                RouteState::Installed => counters.installed += 1,
-                RouteState::Pending => counters.pending += 1,
-                RouteState::Failed(_) => counters.failed += 1,
-                RouteState::Blocked { .. } => counters.blocked += 1,
-                RouteState::Stale => counters.stale += 1,
-            }
+        let mut counters = Counters { repairs: self.repairs, ..self.counters };
+        for (&key, entry) in self.dirty.iter().filter_map(|key| self.entries.get_key_value(key)) {
+            recount(&mut counters, entry.counted_as, Counted::of(&self.wanted(key), entry));
         }
         counters
     }
@@ -44,23 +38,67 @@ impl Delta {
     /// `None` for a key that holds only somebody else's route.
     fn status(&self, key: Key, entry: &Entry) -> Option<RouteStatus> {
         let wanted = self.wanted(key);
-        let (kind, source, state) = match (wanted, &entry.installed) {
-            (Wanted::Route(wanted), Some(installed)) if installed.is(&wanted) => {
-                (Some(wanted.kind), wanted.source, RouteState::Installed)
-            }
-            (Wanted::Route(wanted), installed) => {
-                (Some(wanted.kind), wanted.source, entry.waiting_state(installed.is_some()))
-            }
-            (Wanted::Unusable, _) => (entry.learned.clone().map(Kind::Unicast), None, RouteState::Pending),
-            (Wanted::Nothing, Some(installed)) => {
-                let (kind, source) = match installed {
-                    Installed::Route(route) => (Some(route.kind.clone()), route.source),
-                    Installed::Irregular | Installed::Several => (None, None),
-                };
-                (kind, source, if entry.inherited { RouteState::Stale } else { RouteState::Pending })
-            }
-            (Wanted::Nothing, None) => return None,
+        let state = state(&wanted, entry)?;
+        let (kind, source) = match (wanted, &entry.installed) {
+            (Wanted::Route(wanted), _) => (Some(wanted.kind), wanted.source),
+            (Wanted::Unusable, _) => (entry.learned.clone().map(Kind::Unicast), None),
+            (Wanted::Nothing, Some(Installed::Route(route))) => (Some(route.kind.clone()), route.source),
+            (Wanted::Nothing, Some(Installed::Irregular | Installed::Several) | None) => (None, None),
         };
         Some(RouteStatus { prefix: key.prefix, metric: key.metric, kind, source, state })
+    }
+}
+
+/// How far the route of a key is; `None` where there is nothing of ours and nothing wanted.
+fn state(wanted: &Wanted, entry: &Entry) -> Option<RouteState> {
+    match (wanted, &entry.installed) {
+        (Wanted::Route(wanted), Some(installed)) if installed.is(wanted) => Some(RouteState::Installed),
+        (Wanted::Route(_), installed) => Some(entry.waiting_state(installed.is_some())),
+        (Wanted::Unusable, _) => Some(RouteState::Pending),
+        (Wanted::Nothing, Some(_)) if entry.inherited => Some(RouteState::Stale),
+        (Wanted::Nothing, Some(_)) => Some(RouteState::Pending),
+        (Wanted::Nothing, None) => None,
+    }
+}
+
+/// The counter that a route is in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::kernel::fib) enum Counted {
+    Installed,
+    Pending,
+    Failed,
+    Blocked,
+    Stale,
+}
+
+impl Counted {
+    pub(super) fn of(wanted: &Wanted, entry: &Entry) -> Option<Self> {
+        Some(match state(wanted, entry)? {
+            RouteState::Installed => Self::Installed,
+            RouteState::Pending => Self::Pending,
+            RouteState::Failed(_) => Self::Failed,
+            RouteState::Blocked { .. } => Self::Blocked,
+            RouteState::Stale => Self::Stale,
+        })
+    }
+
+    fn counter(self, counters: &mut Counters) -> &mut usize {
+        match self {
+            Self::Installed => &mut counters.installed,
+            Self::Pending => &mut counters.pending,
+            Self::Failed => &mut counters.failed,
+            Self::Blocked => &mut counters.blocked,
+            Self::Stale => &mut counters.stale,
+        }
+    }
+}
+
+/// A route goes from one counter to another.
+pub(super) fn recount(counters: &mut Counters, before: Option<Counted>, after: Option<Counted>) {
+    if let Some(before) = before.map(|before| before.counter(counters)) {
+        *before = before.saturating_sub(1);
+    }
+    if let Some(after) = after.map(|after| after.counter(counters)) {
+        *after = after.saturating_add(1);
     }
 }

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use bgp::Prefix;
 use proptest::prelude::*;
 
-use super::super::Counters;
+use super::super::RouteState;
 use super::*;
 use crate::kernel::interfaces::Interface;
 
@@ -166,6 +166,7 @@ impl World {
     fn new() -> Self {
         let mut delta = Delta::new(OURS);
         delta.set_interfaces(links([true, true]));
+        #[expect(clippy::disallowed_methods, reason = "virtual time has to begin somewhere")]
         let now = Instant::now();
         delta.resync_after(Duration::ZERO, now);
         Self { delta, kernel: Kernel::default(), now }
@@ -216,6 +217,21 @@ impl World {
     fn texts(&mut self) -> Vec<String> {
         self.delta.take_notices().iter().map(ToString::to_string).collect()
     }
+}
+
+/// The counters by asking every route.
+fn counted(delta: &Delta) -> Counters {
+    let mut counters = Counters { repairs: delta.counters().repairs, ..Counters::default() };
+    for status in delta.routes(None, usize::MAX) {
+        match status.state {
+            RouteState::Installed => counters.installed += 1,
+            RouteState::Pending => counters.pending += 1,
+            RouteState::Failed(_) => counters.failed += 1,
+            RouteState::Blocked { .. } => counters.blocked += 1,
+            RouteState::Stale => counters.stale += 1,
+        }
+    }
+    counters
 }
 
 /// Anything that can happen.
@@ -352,8 +368,10 @@ proptest! {
         let mut expected = Expected::default();
         for step in &steps {
             take(&mut world, &mut expected, step);
+            prop_assert_eq!(world.delta.counters(), counted(&world.delta));
         }
         world.rest();
+        prop_assert_eq!(world.delta.counters(), counted(&world.delta));
         prop_assert_eq!(foreign_routes(&world.kernel), expected.foreign.clone());
         for (which, prefix) in PREFIXES.into_iter().enumerate() {
             let has: Vec<Route> = world.kernel.of(key(which), Owner::Ours).into_iter().cloned().collect();
@@ -496,4 +514,36 @@ fn a_deletion_that_is_older_than_our_write_is_no_deletion() {
     world.deliver();
     assert_eq!(world.delta.poll_operations(world.now, 1), []);
     assert_eq!(world.delta.counters().installed, 1);
+}
+
+/// Pods come and go with their links, next to a million routes.
+#[test]
+fn only_a_link_that_a_route_wants_to_go_over_is_work() {
+    let mut world = World::started();
+    for legs in [&[2, 3][..], &[3], &[2]] {
+        world.delta.want(change(0, Some(legs)));
+        world.delta.want(change(1, Some(&[2])));
+        world.rest();
+    }
+    world.delta.set_interfaces(links([true, false]));
+    assert_eq!(world.delta.backlog(), 0);
+    world.delta.set_interfaces(links([false, false]));
+    assert_eq!(world.delta.backlog(), 2);
+    world.delta.want(change(0, None));
+    world.delta.want(change(1, None));
+    world.rest();
+    world.delta.set_interfaces(links([true, true]));
+    assert_eq!(world.delta.backlog(), 0);
+}
+
+/// Events about routes that never were ours to know leave no trace.
+#[test]
+fn a_deletion_of_an_unknown_route_is_forgotten() {
+    let mut world = World::started();
+    for length in 8..=24 {
+        let key = OURS.key(Prefix::masked("10.0.0.0".parse().unwrap(), length).unwrap());
+        world.kernel.tell(Event::Deleted, key, Owner::Ours, unicast(&[2]));
+    }
+    world.rest();
+    assert!(world.delta.entries.is_empty(), "{:?}", world.delta.entries);
 }

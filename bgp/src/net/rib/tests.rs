@@ -1,0 +1,195 @@
+//! The task around the RIB: what it hands out when, with its peers and its FIB played by the test.
+
+use super::*;
+use crate::message::Update;
+use crate::policy::Role;
+use crate::rib::fixtures::{config, external, from_peer, gateways, prefix, reach, rib as fixture, withdraw};
+
+const ONE: PeerId = PeerId(1);
+const TWO: PeerId = PeerId(2);
+const DEADLINE: Duration = Duration::from_secs(30);
+
+struct Played {
+    rib: RibHandle,
+    fib: mpsc::Receiver<FibBatch>,
+}
+
+impl Played {
+    fn new() -> Self {
+        let (batches, fib) = mpsc::channel(1);
+        let settings = RibSettings { config: config(Role::Host), convergence_deadline: DEADLINE };
+        let (rib, _task) = RibHandle::spawn(settings, batches);
+        Self { rib, fib }
+    }
+
+    async fn send(&self, message: ToRib) {
+        self.rib.reserve().await.unwrap().send(message);
+    }
+
+    /// A neighbor whose session is up.
+    async fn up(&self, peer: PeerId) -> mpsc::Receiver<PeerBatch> {
+        let (sender, batches) = mpsc::channel(1);
+        let config = PeerConfig { max_prefixes: 1000 };
+        self.send(ToRib::Configure { peer, name: "eth0".to_owned(), config, batches: sender }).await;
+        let session = Box::new(external(peer.0));
+        self.send(ToRib::Up { peer, epoch: Epoch::default(), session }).await;
+        batches
+    }
+
+    async fn update(&self, peer: PeerId, update: Update) {
+        self.send(ToRib::Updates { peer, updates: vec![update] }).await;
+    }
+
+    async fn end_of_rib(&self, peer: PeerId) {
+        for family in Family::ALL {
+            self.update(peer, Update { end_of_rib: Some(family), ..Update::default() }).await;
+        }
+    }
+
+    /// Everything sent so far was taken in, and nothing is left to decide.
+    async fn settled(&self) {
+        while self.rib.ask(Rib::is_dirty).await.unwrap() {}
+    }
+}
+
+fn originated(number: u32) -> BTreeMap<Prefix, Originator> {
+    let host = |number: u32| Prefix::host(std::net::Ipv4Addr::from(0x1400_0000 + number).into());
+    (0..number).map(|number| (host(number), Originator::StaticBlock)).collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_last_end_of_rib_completes_the_convergence_with_the_last_change() {
+    let mut played = Played::new();
+    let started = Instant::now();
+    let _batches = (played.up(ONE).await, played.up(TWO).await);
+    played.rib.expect([ONE, TWO].into()).await.unwrap();
+    played.end_of_rib(ONE).await;
+    played.update(ONE, reach(&from_peer(1, &[]), &["20.0.0.0/8"])).await;
+    let first = played.fib.recv().await.unwrap();
+    assert!(!first.converged, "the second neighbor has said nothing");
+    played.update(TWO, reach(&from_peer(2, &[]), &["20.0.0.0/8"])).await;
+    played.end_of_rib(TWO).await;
+    let mut last = played.fib.recv().await.unwrap();
+    let changes = last.changes.clone();
+    while !last.converged {
+        last = played.fib.recv().await.unwrap();
+    }
+    assert_eq!(changes, [FibChange { prefix: prefix("20.0.0.0/8"), gateways: gateways(&[1, 2]) }]);
+    assert!(started.elapsed() < DEADLINE);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_neighbor_that_is_never_heard_delays_the_convergence_to_the_deadline() {
+    let mut played = Played::new();
+    let started = Instant::now();
+    let _batches = played.up(ONE).await;
+    played.rib.expect([ONE, TWO].into()).await.unwrap();
+    played.end_of_rib(ONE).await;
+    let batch = played.fib.recv().await.unwrap();
+    assert!(batch.converged && batch.changes.is_empty());
+    assert!(started.elapsed() >= DEADLINE);
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_neighbors_only_the_deadline_counts() {
+    let mut played = Played::new();
+    let started = Instant::now();
+    played.rib.expect(BTreeSet::new()).await.unwrap();
+    assert!(played.fib.recv().await.unwrap().converged);
+    assert!(started.elapsed() >= DEADLINE);
+}
+
+#[tokio::test]
+async fn what_is_superseded_while_the_fib_is_busy_is_never_given() {
+    let mut played = Played::new();
+    let _batches = played.up(ONE).await;
+    played.update(ONE, reach(&from_peer(1, &[]), &["20.0.0.0/8"])).await;
+    played.settled().await;
+    // The queue of the FIB is full now; what follows waits as a set.
+    played.update(ONE, reach(&from_peer(1, &[]), &["21.0.0.0/8", "22.0.0.0/8"])).await;
+    played.settled().await;
+    played.update(ONE, withdraw(&["21.0.0.0/8"])).await;
+    played.settled().await;
+    let first = played.fib.recv().await.unwrap();
+    assert_eq!(first.changes, [FibChange { prefix: prefix("20.0.0.0/8"), gateways: gateways(&[1]) }]);
+    let second = played.fib.recv().await.unwrap();
+    assert_eq!(second.changes, [FibChange { prefix: prefix("22.0.0.0/8"), gateways: gateways(&[1]) }]);
+}
+
+#[tokio::test]
+async fn the_fib_is_served_while_messages_never_cease() {
+    let mut played = Played::new();
+    let _batches = played.up(ONE).await;
+    let rib = played.rib.clone();
+    let chatter = tokio::spawn(async move {
+        while let Some(permit) = rib.reserve().await {
+            permit.send(ToRib::Ready { peer: TWO, epoch: Epoch::default() });
+        }
+    });
+    played.update(ONE, reach(&from_peer(1, &[]), &["20.0.0.0/8"])).await;
+    let batch = tokio::time::timeout(Duration::from_secs(10), played.fib.recv()).await;
+    assert_eq!(batch.unwrap().unwrap().changes.len(), 1);
+    chatter.abort();
+}
+
+#[tokio::test]
+async fn a_question_is_answered_while_there_is_work() {
+    let played = Played::new();
+    played.rib.originate(originated(100_000)).await.unwrap();
+    assert!(played.rib.ask(Rib::is_dirty).await.unwrap());
+}
+
+#[tokio::test]
+async fn a_peer_gets_a_batch_only_when_it_asked_and_only_of_its_present_session() {
+    let played = Played::new();
+    played.rib.originate(originated(1)).await.unwrap();
+    let mut batches = played.up(ONE).await;
+    played.settled().await;
+    assert!(batches.try_recv().is_err(), "it has not asked");
+    let present = Epoch::default().next();
+    played.send(ToRib::Ready { peer: ONE, epoch: present }).await;
+    played.settled().await;
+    assert!(batches.try_recv().is_err(), "that session is not up yet");
+    played.send(ToRib::Up { peer: ONE, epoch: present, session: Box::new(external(1)) }).await;
+    played.send(ToRib::Ready { peer: ONE, epoch: present }).await;
+    let batch = batches.recv().await.unwrap();
+    assert_eq!(batch.epoch, present);
+    assert!(!batch.items.is_empty());
+}
+
+#[tokio::test]
+async fn a_neighbor_that_failed_is_forgotten_with_its_routes() {
+    let mut played = Played::new();
+    let _batches = played.up(ONE).await;
+    played.update(ONE, reach(&from_peer(1, &[]), &["20.0.0.0/8"])).await;
+    assert_eq!(played.fib.recv().await.unwrap().changes.len(), 1);
+    played.rib.forget(ONE).await;
+    let batch = played.fib.recv().await.unwrap();
+    assert_eq!(batch.changes, [FibChange { prefix: prefix("20.0.0.0/8"), gateways: None }]);
+}
+
+/// A route comes and goes at the limit, over and over.
+#[test]
+fn a_peer_at_its_limit_is_asked_again_at_once_and_then_not_for_a_while() {
+    let mut rib = fixture(Role::Host, 1);
+    rib.configure_peer(ONE, PeerConfig { max_prefixes: 1 });
+    let (batches, _) = mpsc::channel(1);
+    let name = "eth0".to_owned();
+    let mut link =
+        PeerLink { name, batches, ready: None, epoch: None, next_refresh: None, warned: Families::NONE };
+    let flap = |rib: &mut Rib| {
+        rib.receive(ONE, reach(&from_peer(1, &[]), &["20.0.0.0/8", "21.0.0.0/8"]));
+        rib.receive(ONE, withdraw(&["20.0.0.0/8"]));
+    };
+    let start = Instant::now();
+    let mut requests = |rib: &mut Rib, after| refresh_requests(rib, ONE, &mut link, start + after).len();
+
+    assert_eq!(requests(&mut rib, Duration::ZERO), 0, "nothing was refused");
+    flap(&mut rib);
+    assert_eq!(requests(&mut rib, Duration::ZERO), 1);
+    rib.receive(ONE, withdraw(&["21.0.0.0/8"]));
+    flap(&mut rib);
+    assert_eq!(requests(&mut rib, REFRESH_INTERVAL / 2), 0, "too early");
+    assert_eq!(requests(&mut rib, REFRESH_INTERVAL), 1, "put off, not forgotten");
+    assert_eq!(requests(&mut rib, 2 * REFRESH_INTERVAL), 0);
+}

@@ -1,0 +1,142 @@
+//! How the tasks follow the snapshots: what is originated, which neighbors there are, and where each can be reached.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::sync::Arc;
+
+use bgp::PeerId;
+use bgp::net::{Peer, PeerCommand, PeerSettings};
+use bgp::rib::PeerConfig;
+use bgp::session::Stop;
+use tracing::{debug, info, warn};
+
+use super::neighbors::{self, NeighborName, Start};
+use super::{Agent, Neighbor, origin};
+use crate::config;
+use crate::kernel::interfaces::Interfaces;
+use crate::kernel::sysctl;
+use crate::nd::Uplinks;
+
+impl Agent {
+    /// Makes every task follow the present snapshots. Doing it twice changes nothing.
+    pub(super) async fn reconcile(&mut self) {
+        let interfaces = self.interfaces.borrow_and_update().clone();
+        self.originate(&interfaces).await;
+
+        let wanted = neighbors::wanted(&self.config, &interfaces);
+        self.remove_unwanted(&wanted);
+        for (name, settings) in &wanted {
+            if !self.neighbors.contains_key(name) {
+                self.add(name, settings);
+            }
+        }
+        self.expect_neighbors().await;
+
+        let uplinks = Arc::new(neighbors::uplinks(&wanted, &interfaces));
+        self.look_at_sysctls(&uplinks);
+        // What was learnt on a link that went away is not true of the one that comes back.
+        self.routers.retain(|index, _| uplinks.get(index).is_some_and(|uplink| uplink.running));
+        self.uplinks.send_if_modified(|now| replace_if_changed(now, uplinks));
+        let keys = neighbors::md5_keys(&wanted);
+        self.keys.send_if_modified(|now| replace_if_changed(now, keys));
+        self.retarget(&interfaces).await;
+    }
+
+    /// Tells the RIB whose End-of-RIB completes the first convergence, where that has changed.
+    async fn expect_neighbors(&mut self) {
+        let peers: BTreeSet<PeerId> = self.neighbors.values().map(|neighbor| neighbor.peer.id).collect();
+        if peers == self.expected {
+            return;
+        }
+        if self.rib.expect(peers.clone()).await.is_err() {
+            debug!("the RIB is gone: the agent is about to end");
+        }
+        self.expected = peers;
+    }
+
+    async fn originate(&mut self, interfaces: &Interfaces) {
+        let origin = origin::origin(&self.config, interfaces);
+        if origin == self.origin {
+            return;
+        }
+        self.local_routes.send_replace(Arc::new(origin.local.clone()));
+        if self.rib.originate(origin.announced.clone()).await.is_err() {
+            debug!("the RIB is gone: the agent is about to end");
+        }
+        self.origin = origin;
+    }
+
+    fn add(&mut self, name: &NeighborName, settings: &config::Neighbor) {
+        let id = PeerId(self.next_peer);
+        self.next_peer += 1;
+        let start = self.start_for_a_new_neighbor();
+        let peer_settings = PeerSettings {
+            name: name.to_string(),
+            id,
+            session: neighbors::session_config(name, settings, &self.config, self.router_id, start),
+            rib: PeerConfig { max_prefixes: settings.max_prefixes },
+            events: self.session_events.clone(),
+        };
+        let peer = Peer::spawn(peer_settings, self.rib.clone());
+        self.neighbors.insert(name.clone(), Neighbor { settings: settings.clone(), peer, target: None });
+    }
+
+    /// A neighbor that is made long after the start, by a reload or since its interface came, is not told of a
+    /// restart: R bit and its consequences (RFC 4724 section 4) are over with the restart time.
+    fn start_for_a_new_neighbor(&self) -> Start {
+        match self.config.bgp.graceful_restart {
+            Some(restart_time) if self.started.elapsed() < restart_time => self.start,
+            Some(_) | None => Start::Cold,
+        }
+    }
+
+    /// Ends what is no longer configured, or is configured in another way: with a NOTIFICATION, in a task of its
+    /// own, since a peer may be slow to take it.
+    fn remove_unwanted(&mut self, wanted: &BTreeMap<NeighborName, config::Neighbor>) {
+        let gone =
+            self.neighbors.extract_if(.., |name, neighbor| wanted.get(name) != Some(&neighbor.settings));
+        for (name, neighbor) in gone {
+            info!(neighbor = %name, "no longer configured, or differently");
+            self.leaving.spawn(neighbor.peer.shutdown(Stop::Notify(neighbors::deconfigured())));
+        }
+    }
+
+    /// Looks at the sysctls that the job depends on, whenever an uplink appears that was not there before: sets
+    /// them where the file says so, else says what is wrong.
+    fn look_at_sysctls(&mut self, uplinks: &Uplinks) {
+        self.sysctls_seen.retain(|index| uplinks.contains_key(index));
+        let new: Vec<&str> = uplinks
+            .iter()
+            .filter(|(index, _)| self.sysctls_seen.insert(**index))
+            .map(|(_, uplink)| uplink.name.as_str())
+            .collect();
+        if new.is_empty() {
+            return;
+        }
+        let root = Path::new(sysctl::ROOT);
+        let manage = self.config.sysctl.manage;
+        let findings = if manage { sysctl::apply(&new, root) } else { sysctl::check(&new, root) };
+        for finding in findings {
+            warn!("{finding}");
+        }
+    }
+
+    /// Tells each neighbor's task where its peer is now.
+    pub(super) async fn retarget(&mut self, interfaces: &Interfaces) {
+        for (name, neighbor) in &mut self.neighbors {
+            let target = neighbors::target(name, &neighbor.settings, &self.config, interfaces, &self.routers);
+            if target != neighbor.target {
+                neighbor.target.clone_from(&target);
+                neighbor.peer.send(PeerCommand::Target(target)).await;
+            }
+        }
+    }
+}
+
+fn replace_if_changed<T: PartialEq>(now: &mut T, new: T) -> bool {
+    let changed = *now != new;
+    if changed {
+        *now = new;
+    }
+    changed
+}

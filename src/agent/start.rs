@@ -1,0 +1,138 @@
+//! The start: every task that lives as long as the agent, in the order in which they need each other.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bgp::RouterId;
+use bgp::net::{RibHandle, RibSettings};
+use bgp::policy::Role;
+use bgp::rib::RibConfig;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::JoinSet;
+use tracing::{info, warn};
+
+use super::neighbors::{Routers, Start};
+use super::{Agent, AgentError, Inputs, Tasks, ended, listen, origin};
+use crate::config::Config;
+use crate::control;
+use crate::kernel::fib;
+use crate::kernel::interfaces::{self, Interfaces};
+use crate::nd::{self, Uplinks};
+
+/// Connections, routers and requests that may wait for the agent's loop.
+const QUEUE: usize = 64;
+/// Batches that may wait for the FIB: one is written while the next is made; everything else waits in the RIB.
+const FIB_QUEUE: usize = 1;
+/// Routes that nobody announced again are swept after this time when graceful restart is off.
+const SWEEP_DEADLINE: Duration = Duration::from_secs(30);
+
+/// Starts everything but the neighbors. Dropping the future leaves the tasks that run already to their set.
+pub(super) async fn start(
+    path: PathBuf,
+    config: Config,
+    role: Role,
+    started: Instant,
+    requests: mpsc::Receiver<control::Request>,
+    tasks: &mut Tasks,
+) -> Result<(Agent, Inputs), AgentError> {
+    let (monitor, mut interfaces) = interfaces::start().await.map_err(AgentError::Interfaces)?;
+    tasks.spawn(async move {
+        monitor.run().await;
+        "interface"
+    });
+    let router_id = wait_for_router_id(&config, &mut interfaces).await?;
+    let snapshot = interfaces.borrow().clone();
+    let origin = origin::origin(&config, &snapshot);
+
+    let (local_routes, local) = watch::channel(Arc::new(origin.local.clone()));
+    let (batches, from_rib) = mpsc::channel(FIB_QUEUE);
+    let (fib, fib_requests) = mpsc::channel(QUEUE);
+    let inputs =
+        fib::Inputs { batches: from_rib, local, interfaces: interfaces.clone(), requests: fib_requests };
+    let kernel = fib::run(fib::Settings::from(&config.fib), inputs);
+    tasks.spawn(async move { ended("FIB", kernel.await) });
+    // The sessions' first OPENs depend on it.
+    let (reply, inherited) = oneshot::channel();
+    let asked = fib.send(fib::Request::Inherited { reply }).await;
+    let inherited = match asked {
+        Ok(()) => inherited.await.map_err(|_| AgentError::TaskEnded("FIB"))?,
+        Err(_) => return Err(AgentError::TaskEnded("FIB")),
+    };
+    let start = if inherited > 0 { Start::Restart } else { Start::Cold };
+    info!(inherited, "kernel routes of an earlier run");
+
+    let (uplinks, to_discovery) = watch::channel(Arc::new(Uplinks::new()));
+    let (router_events, routers) = mpsc::channel(QUEUE);
+    let (discovery, commands) = mpsc::channel(QUEUE);
+    let discoverer = nd::run(nd::Settings::default(), to_discovery, router_events, commands);
+    tasks.spawn(async move { ended("Router Discovery", discoverer.await) });
+
+    let (keys, listener_keys) = watch::channel(listen::Keys::new());
+    let (connections, accepted) = mpsc::channel(QUEUE);
+    let (session_events, sessions) = mpsc::channel(QUEUE);
+    tasks.spawn(async move {
+        listen::listen(listener_keys, connections).await;
+        "listener"
+    });
+
+    let settings = RibSettings {
+        config: RibConfig { local_as: config.bgp.local_as, router_id, max_paths: config.fib.max_paths, role },
+        convergence_deadline: config.bgp.graceful_restart.unwrap_or(SWEEP_DEADLINE),
+    };
+    let (rib, rib_task) = RibHandle::spawn(settings, batches);
+    tasks.spawn(async move {
+        // Ends with its last handle, or by a panic: either way the agent cannot go on.
+        let _ = rib_task.await;
+        "RIB"
+    });
+    // Before any session: the first full announcement has to be full.
+    let _ = rib.originate(origin.announced.clone()).await;
+
+    let agent = Agent {
+        path,
+        config: Arc::new(config),
+        router_id,
+        start,
+        started,
+        interfaces,
+        routers: Routers::new(),
+        neighbors: BTreeMap::new(),
+        leaving: JoinSet::new(),
+        answers: JoinSet::new(),
+        next_peer: 0,
+        expected: BTreeSet::new(),
+        origin,
+        sysctls_seen: BTreeSet::new(),
+        session_events,
+        rib,
+        fib,
+        local_routes,
+        uplinks,
+        discovery,
+        keys,
+    };
+    Ok((agent, Inputs { routers, sessions, accepted, requests }))
+}
+
+async fn wait_for_router_id(
+    config: &Config,
+    interfaces: &mut watch::Receiver<Arc<Interfaces>>,
+) -> Result<RouterId, AgentError> {
+    let mut warned = false;
+    loop {
+        let now = interfaces.borrow_and_update().clone();
+        if let Some(id) = origin::router_id(config, &now).and_then(RouterId::new) {
+            return Ok(id);
+        }
+        if !warned {
+            warned = true;
+            warn!(
+                interface = config.loopback.interface,
+                "no router-id: set bgp.router-id, or give the loopback interface a global IPv4 address; waiting for one"
+            );
+        }
+        interfaces.changed().await.map_err(|_| AgentError::TaskEnded("interface"))?;
+    }
+}

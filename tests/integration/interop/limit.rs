@@ -1,0 +1,72 @@
+//! A ToR that sends more than `max-prefixes`.
+
+use std::fmt::Write as _;
+
+use serde_json::Value;
+
+use super::fixture::{Link, UNNUMBERED, times_established, tor_conf_with};
+
+const LIMIT: usize = 20;
+const ANNOUNCED: usize = 50;
+
+fn networks() -> Vec<String> {
+    (0..ANNOUNCED).map(|number| format!("100.64.{number}.0/24")).collect()
+}
+
+fn pointer(neighbor: &Value, pointer: &str) -> Option<u64> {
+    neighbor.pointer(pointer).and_then(Value::as_u64)
+}
+
+fn accepted(neighbor: &Value) -> Option<u64> {
+    pointer(neighbor, "/prefixes_by_family/ipv4-unicast/accepted")
+}
+
+fn over(neighbor: &Value) -> Option<u64> {
+    pointer(neighbor, "/refused/over max-prefixes")
+}
+
+#[test]
+fn what_is_over_the_limit_is_refused_and_asked_for_when_there_is_room() {
+    let networks = networks();
+    let names: Vec<_> = networks.iter().map(String::as_str).collect();
+    let conf = tor_conf_with("c1", " neighbor c1 interface remote-as external", &names);
+    let Some(mut link) = Link::lay("limit", lab::Requirement::Frr) else { return };
+    link.start_frr(&conf);
+    link.start_agent(&format!("{UNNUMBERED}max-prefixes = {LIMIT}\n"));
+    // FRR sends the node's own two routes of the family back to it: what is kept of those counts too.
+    let neighbor = link.await_neighbor("tor1", "20 routes kept and 32 refused", |neighbor| {
+        let kept = pointer(neighbor, "/prefixes_by_family/ipv4-unicast/received");
+        (kept, over(neighbor)) == (Some(20), Some(32))
+    });
+    let taken = accepted(&neighbor).unwrap();
+    assert!((18..=20).contains(&taken), "{neighbor}");
+    assert_eq!(times_established(&neighbor), 1, "the session stays");
+    let text = link.agent().bgpctl(&["show", "neighbor", "tor1"]).unwrap();
+    assert!(text.contains("32 over max-prefixes"), "{text}");
+    link.await_routes("what was taken in the kernel", |routes| {
+        let have = routes.iter().filter(|route| names.contains(&route.prefix.to_string().as_str()));
+        u64::try_from(have.count()).ok() == Some(taken)
+    });
+    let warnings =
+        |log: &str| log.lines().filter(|line| line.contains("more routes than max-prefixes")).count();
+    assert_eq!(warnings(&link.agent().log()), 1, "{}", link.agent().log());
+
+    // Forty of the fifty go: ten are left, whichever those are, and all of them fit.
+    let mut lines = "router bgp 65004\naddress-family ipv4 unicast\n".to_owned();
+    for network in &networks[..40] {
+        writeln!(lines, "no network {network}").unwrap();
+    }
+    link.frr().configure(&lines).unwrap();
+    let neighbor = link.await_neighbor("tor1", "the ten that are left", |neighbor| {
+        accepted(neighbor) == Some(10) && over(neighbor).is_none()
+    });
+    assert_eq!(times_established(&neighbor), 1, "the session stays");
+    assert!(pointer(&neighbor, "/messages/sent/route_refresh") >= Some(1), "{neighbor}");
+    link.await_routes("ten routes in the kernel", |routes| {
+        let left = &names[40..];
+        let have = routes.iter().filter(|route| names.contains(&route.prefix.to_string().as_str()));
+        let have: Vec<_> = have.map(|route| route.prefix.to_string()).collect();
+        have.len() == left.len() && left.iter().all(|name| have.iter().any(|one| one == name))
+    });
+    assert_eq!(warnings(&link.agent().log()), 1, "{}", link.agent().log());
+}

@@ -1,0 +1,11 @@
+//! The agent beside real peers, one link at a time: what FRR and BIRD do with it, and it with them, in the ways that
+//! the rack does not show.
+
+mod bird;
+mod fixture;
+mod hostile;
+mod limit;
+mod links;
+mod operator;
+mod peers;
+mod reload;
