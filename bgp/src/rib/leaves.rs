@@ -15,7 +15,7 @@ use std::ops::Range;
 const LEAF_KEYS: usize = 128;
 /// Items in a leaf with more than one key, at most.
 const LEAF_ITEMS: usize = 1024;
-/// A leaf with fewer keys is put together with the one behind it, if both fit into half a leaf.
+/// A leaf with fewer keys is put together with one beside it, if both fit into half a leaf.
 const SPARSE: usize = LEAF_KEYS / 4;
 /// Room that a full column gets at once, as a fraction of what it has.
 const GROWTH_FRACTION: usize = 8;
@@ -67,7 +67,6 @@ impl Tally {
 #[derive(Debug)]
 pub(crate) struct Entry<'a, S, I> {
     pub(crate) state: &'a S,
-    pub(crate) tally: Tally,
     pub(crate) items: &'a [I],
 }
 
@@ -249,29 +248,45 @@ impl<K: Ord + Copy, S: Copy + Default, I> Leaves<K, S, I> {
 
     /// Gives back what a leaf that lost a key does not need.
     fn shrink(&mut self, at: usize) {
-        let keys_of = |leaves: &[Box<Leaf<K, S, I>>], at: usize| leaves.get(at).map(|leaf| leaf.keys.len());
-        let Some(left) = keys_of(&self.leaves, at) else {
+        let Some(left) = self.leaves.get(at).map(|leaf| leaf.keys.len()) else {
             return;
         };
         if left == 0 {
             self.leaves.remove(at);
             self.firsts.remove(at);
-            if self.leaves.capacity() > 4 * (self.leaves.len() + 16) {
-                self.leaves.shrink_to(2 * self.leaves.len());
-                self.firsts.shrink_to(2 * self.firsts.len());
-            }
+            self.give_back();
             return;
         }
-        let mergeable = keys_of(&self.leaves, at + 1).is_some_and(|next| left + next <= LEAF_KEYS / 2);
-        if left < SPARSE && mergeable {
+        if let Some(leaf) = self.leaves.get_mut(at) {
+            leaf.shrink();
+        }
+        if left < SPARSE {
+            // The one behind first, so that the number of this one stays right.
+            self.join(at);
+            if let Some(before) = at.checked_sub(1) {
+                self.join(before);
+            }
+        }
+    }
+
+    /// Puts a leaf and the one behind it together, if both fit into half a leaf.
+    fn join(&mut self, at: usize) {
+        let keys_of = |at: usize| self.leaves.get(at).map(|leaf| leaf.keys.len());
+        if keys_of(at).zip(keys_of(at + 1)).is_some_and(|(one, next)| one + next <= LEAF_KEYS / 2) {
             let mut next = self.leaves.remove(at + 1);
             self.firsts.remove(at + 1);
             if let Some(leaf) = self.leaves.get_mut(at) {
                 leaf.append(&mut next);
             }
+            self.give_back();
         }
-        if let Some(leaf) = self.leaves.get_mut(at) {
-            leaf.shrink();
+    }
+
+    /// Room in the list of leaves.
+    fn give_back(&mut self) {
+        if self.leaves.capacity() > 4 * (self.leaves.len() + 16) {
+            self.leaves.shrink_to(2 * self.leaves.len());
+            self.firsts.shrink_to(2 * self.firsts.len());
         }
     }
 }
@@ -299,8 +314,7 @@ impl<K: Ord + Copy, S: Copy + Default, I> Leaf<K, S, I> {
 
     fn entry(&self, slot: usize) -> Option<Entry<'_, S, I>> {
         let range = self.items_of(slot)?;
-        let (state, tally) = (self.states.get(slot)?, *self.tallies.get(slot)?);
-        Some(Entry { state, tally, items: self.items.get(range)? })
+        Some(Entry { state: self.states.get(slot)?, items: self.items.get(range)? })
     }
 
     fn entry_mut(&mut self, slot: usize) -> Option<EntryMut<'_, S, I>> {
@@ -315,7 +329,7 @@ impl<K: Ord + Copy, S: Copy + Default, I> Leaf<K, S, I> {
         heads.map_while(move |((&key, &tally), state)| {
             let (items, behind) = rest.split_at_checked(tally.items())?;
             rest = behind;
-            Some((key, Entry { state, tally, items }))
+            Some((key, Entry { state, items }))
         })
     }
 
@@ -404,3 +418,6 @@ fn shrink<T>(column: &mut Vec<T>) {
         column.shrink_to_fit();
     }
 }
+
+#[cfg(test)]
+mod tests;

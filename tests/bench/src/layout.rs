@@ -306,7 +306,9 @@ fn print<C: Candidate>(prefixes: &[Ipv4Prefix], paths: u16) {
 }
 
 pub(crate) fn run(sizes: &[usize]) {
-    println!("| prefixes | paths | layout | octets/prefix | peak | add, ns | look up, ns | walk, ns | withdraw, ns | slowest 64 adds, us |");
+    println!(
+        "| prefixes | paths | layout | octets/prefix | peak | add, ns | look up, ns | walk, ns | withdraw, ns | slowest 64 adds, us |"
+    );
     println!("|---|---|---|---|---|---|---|---|---|---|");
     for &size in if sizes.is_empty() { &SIZES } else { sizes } {
         let prefixes = prefixes(size);

@@ -83,7 +83,9 @@ fn load(rib: &mut Rib, prefixes: &[Prefix], in_update: usize, clock: &mut Clock)
 }
 
 pub(crate) fn run(sizes: &[usize]) {
-    println!("| prefixes | prefixes/attributes | octets/prefix | peak | import and decide, us/path | session down, us/path | longest turn, ms | left after 3 flaps, octets |");
+    println!(
+        "| prefixes | prefixes/attributes | octets/prefix | peak | import and decide, us/path | session down, us/path | longest turn, ms | left after 3 flaps, octets |"
+    );
     println!("|---|---|---|---|---|---|---|---|");
     for &size in if sizes.is_empty() { &SIZES } else { sizes } {
         let prefixes: Vec<Prefix> = crate::layout::prefixes(size).into_iter().map(Prefix::from).collect();
