@@ -11,8 +11,8 @@ use std::hash::{BuildHasher, Hash, RandomState};
 use std::num::NonZeroU32;
 use std::sync::Arc;
 
-/// Slots that one step looks at.
-const STEP: usize = 64;
+/// Slots that one step looks at: freeing all of them takes as long as a few decisions.
+const STEP: usize = 16;
 /// A sweep starts when one in this many values may have been let go.
 const GARBAGE_FRACTION: usize = 4;
 
