@@ -12,9 +12,9 @@
 use std::ops::Range;
 
 /// Keys in a leaf, at most. More makes a look-up touch fewer leaves, and an insertion move more octets.
-const LEAF_KEYS: usize = 128;
+pub(crate) const LEAF_KEYS: usize = 128;
 /// Items in a leaf with more than one key, at most.
-const LEAF_ITEMS: usize = 1024;
+pub(crate) const LEAF_ITEMS: usize = 1024;
 /// A leaf with fewer keys is put together with one beside it, if both fit into half a leaf.
 const SPARSE: usize = LEAF_KEYS / 4;
 /// Room that a full column gets at once, as a fraction of what it has.
@@ -33,7 +33,7 @@ pub(crate) enum Mark {
 pub(crate) struct Tally(u16);
 
 impl Tally {
-    const ITEMS: u16 = 0x3fff;
+    pub(crate) const ITEMS: u16 = 0x3fff;
 
     fn items(self) -> usize {
         usize::from(self.0 & Self::ITEMS)
@@ -186,6 +186,12 @@ impl<K: Ord + Copy, S: Copy + Default, I> Leaves<K, S, I> {
     pub(crate) fn starting_at(&self, key: K) -> impl Iterator<Item = (K, Entry<'_, S, I>)> {
         let (Ok(place) | Err(place)) = self.find(key);
         self.from(place)
+    }
+
+    /// Keys in each leaf, and the room for them.
+    #[cfg(test)]
+    pub(crate) fn fill(&self) -> Vec<(usize, usize)> {
+        self.leaves.iter().map(|leaf| (leaf.keys.len(), leaf.keys.capacity())).collect()
     }
 
     fn from(&self, start: Place) -> impl Iterator<Item = (K, Entry<'_, S, I>)> {
@@ -418,6 +424,3 @@ fn shrink<T>(column: &mut Vec<T>) {
         column.shrink_to_fit();
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use proptest::prelude::*;
 
-use super::{LEAF_ITEMS, LEAF_KEYS, Leaves, Mark, Tally};
+use crate::rib::leaves::{LEAF_ITEMS, LEAF_KEYS, Leaves, Mark, Tally};
 
 type Model = BTreeMap<u16, Vec<u32>>;
 
@@ -78,8 +78,8 @@ proptest! {
         let starting = keys(&mut leaves.starting_at(at).map(|(key, _)| key));
         assert_eq!(starting, keys(&mut model.range(at..).map(|(&key, _)| key)));
         assert_eq!(leaves.get(at).map(|entry| entry.items.to_vec()), model.get(&at).cloned());
-        for leaf in &leaves.leaves {
-            assert!((1..=LEAF_KEYS).contains(&leaf.keys.len()), "{}", leaf.keys.len());
+        for (keys, _) in leaves.fill() {
+            assert!((1..=LEAF_KEYS).contains(&keys), "{keys}");
         }
     }
 }
@@ -116,7 +116,7 @@ fn keys_in_order_fill_their_leaves() {
     let mut leaves: Leaves<u16, u8, u32> = Leaves::default();
     let full = u16::try_from(LEAF_KEYS).unwrap();
     (0..full * 4).for_each(|key| leaves.push(key, 0).unwrap());
-    assert_eq!(leaves.leaves.len(), 4);
+    assert_eq!(leaves.fill().len(), 4);
 }
 
 #[test]
@@ -125,7 +125,7 @@ fn many_items_make_small_leaves_and_too_many_are_given_back() {
     for item in 0..3000 {
         (0..4).for_each(|key| leaves.push(key, item).unwrap());
     }
-    assert_eq!(leaves.leaves.len(), 4, "over {LEAF_ITEMS} items a leaf has one key");
+    assert_eq!(leaves.fill().len(), 4, "over {LEAF_ITEMS} items a leaf has one key");
     assert!(leaves.get(2).unwrap().items.iter().copied().eq(0..3000));
     for item in 3000..u32::from(Tally::ITEMS) {
         leaves.push(2, item).unwrap();
@@ -141,7 +141,6 @@ fn what_went_gives_its_memory_back() {
         leaves.take_item(key, 0).unwrap();
         assert!(leaves.remove(key));
     }
-    let room: usize = leaves.leaves.iter().map(|leaf| leaf.keys.capacity()).sum();
-    assert!(leaves.leaves.len() < 20 && room < 1200, "{} leaves for {room} of 400 keys", leaves.leaves.len());
-    assert!(leaves.leaves.capacity() < 100, "{}", leaves.leaves.capacity());
+    let (count, room) = (leaves.fill().len(), leaves.fill().iter().map(|(_, room)| room).sum::<usize>());
+    assert!(count < 20 && room < 1200, "{count} leaves with room for {room} of 400 keys");
 }
