@@ -148,6 +148,7 @@ impl<T: Hash + Eq> Interner<T> {
                 self.vacate(handle);
             }
         }
+        self.truncate();
         // What was let go behind the sweep is still there.
         self.start_if_due();
     }
@@ -206,9 +207,12 @@ impl<T: Hash + Eq> Interner<T> {
         self.truncate();
     }
 
-    /// Gives back the slots behind the last one in use.
+    /// Gives back slots behind the last one in use: more than become vacant, but not all in one turn.
     fn truncate(&mut self) {
-        while self.slots.last().is_some_and(|slot| slot.value.is_none()) {
+        for _ in 0..STEP {
+            if self.slots.last().is_none_or(|slot| slot.value.is_some()) {
+                break;
+            }
             self.slots.pop();
             self.vacant.pop_last();
         }
