@@ -24,6 +24,7 @@ impl Agent {
         self.originate(&interfaces).await;
 
         let wanted = neighbors::wanted(&self.config, &interfaces);
+        self.change_limits(&wanted).await;
         self.remove_unwanted(&wanted);
         for (name, settings) in &wanted {
             if !self.neighbors.contains_key(name) {
@@ -87,6 +88,17 @@ impl Agent {
         match self.config.bgp.graceful_restart {
             Some(restart_time) if self.started.elapsed() < restart_time => self.start,
             Some(_) | None => Start::Cold,
+        }
+    }
+
+    /// Another limit needs no other session: a reset would cost the routes that an operator is about to make room for.
+    async fn change_limits(&mut self, wanted: &BTreeMap<NeighborName, config::Neighbor>) {
+        for (name, neighbor) in &mut self.neighbors {
+            let Some(max_prefixes) = wanted.get(name).map(|settings| settings.max_prefixes) else { continue };
+            if neighbor.settings.max_prefixes != max_prefixes {
+                neighbor.settings.max_prefixes = max_prefixes;
+                neighbor.peer.send(PeerCommand::Configure(PeerConfig { max_prefixes })).await;
+            }
         }
     }
 

@@ -91,11 +91,12 @@ pub(super) fn target(
     match name {
         NeighborName::Interface(name) => {
             let interface = interfaces.by_name(name).filter(|interface| interface.is_running())?;
-            interface.link_local?;
+            let link_local = interface.link_local?;
             let router = *routers.get(&interface.index)?;
             Some(Target {
                 remote: SocketAddrV6::new(router, BGP_PORT, 0, interface.index.0).into(),
                 interface: Some(BoundInterface { name: name.clone(), index: interface.index }),
+                link_local: Some(link_local),
                 global_address: global_ipv6(interface),
                 hop_limit,
                 md5: None,
@@ -109,7 +110,9 @@ pub(super) fn target(
             Some(Target {
                 remote: SocketAddr::new(*address, BGP_PORT),
                 interface: None,
-                global_address: connected.and_then(global_ipv6),
+                link_local: None,
+                // No next hop of a numbered session needs it, and a target that changes is a session that ends.
+                global_address: None,
                 hop_limit,
                 md5: neighbor.password.as_ref().and_then(|password| Md5Key::new(password.0.clone()).ok()),
             })
@@ -209,3 +212,6 @@ pub(super) fn md5_keys(wanted: &BTreeMap<NeighborName, config::Neighbor>) -> BTr
 pub(super) fn deconfigured() -> Notification {
     Notification::cease(CeaseSubcode::PeerDeconfigured)
 }
+
+#[cfg(test)]
+mod tests;

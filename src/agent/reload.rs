@@ -73,10 +73,11 @@ fn changes(old: &Config, new: &Config) -> Vec<String> {
     for neighbor in &new.neighbors {
         match old.neighbors.iter().find(|before| before.peer == neighbor.peer) {
             None => lines.push(format!("neighbor {} added", neighbor.peer)),
-            Some(before) if before != neighbor => {
-                lines.push(format!("neighbor {} changed: its sessions start anew", neighbor.peer));
+            Some(before) if before == neighbor => {}
+            Some(before) if differs_in_limit_alone(before, neighbor) => {
+                lines.push(format!("neighbor {}: max-prefixes is {}", neighbor.peer, neighbor.max_prefixes));
             }
-            Some(_) => {}
+            Some(_) => lines.push(format!("neighbor {} changed: its sessions start anew", neighbor.peer)),
         }
     }
     for neighbor in &old.neighbors {
@@ -91,6 +92,10 @@ fn changes(old: &Config, new: &Config) -> Vec<String> {
         lines.push("sysctl.manage changed".to_owned());
     }
     lines
+}
+
+fn differs_in_limit_alone(before: &config::Neighbor, after: &config::Neighbor) -> bool {
+    config::Neighbor { max_prefixes: after.max_prefixes, ..before.clone() } == *after
 }
 
 #[cfg(test)]
@@ -115,17 +120,18 @@ mod tests {
     #[test]
     fn changes_are_listed_by_what_they_touch() {
         let old = config(
-            "[[neighbor]]\ninterface = \"eth*\"\n[[neighbor]]\naddress = \"192.0.2.1\"\n[pods.static]\nblocks = [\"10.0.0.0/26\"]\n",
+            "[[neighbor]]\ninterface = \"eth*\"\n[[neighbor]]\ninterface = \"ens*\"\n[[neighbor]]\naddress = \"192.0.2.1\"\n[pods.static]\nblocks = [\"10.0.0.0/26\"]\n",
         );
         let new = config(
-            "[[neighbor]]\ninterface = \"eth*\"\nmax-prefixes = 5\n[pods.static]\nblocks = [\"10.0.0.64/26\"]\n",
+            "[[neighbor]]\ninterface = \"eth*\"\nmax-prefixes = 5\n[[neighbor]]\ninterface = \"ens*\"\nmax-prefixes = 5\nttl-security = true\n[pods.static]\nblocks = [\"10.0.0.64/26\"]\n",
         );
         assert_eq!(
             changes(&old, &new),
             [
                 "block 10.0.0.64/26 added",
                 "block 10.0.0.0/26 removed",
-                "neighbor eth* changed: its sessions start anew",
+                "neighbor eth*: max-prefixes is 5",
+                "neighbor ens* changed: its sessions start anew",
                 "neighbor 192.0.2.1 removed",
             ]
         );

@@ -151,8 +151,7 @@ fn a_tor_restarts() {
     let Some(mut rack) = rack("tor") else { return };
     let (frr, netns) = rack.tors[0].frr_mut().unwrap();
     frr.kill_bgpd().unwrap();
-    // The agent keeps the routes of a ToR that announced graceful restart; a stock ToR does not announce it for
-    // itself, so the routes go and come back.
+    // The routes of a ToR go with its session and come back with the next one.
     frr.restart(netns).unwrap();
     for node in &rack.nodes {
         rack.await_node_converged(node, CONVERGENCE).unwrap();

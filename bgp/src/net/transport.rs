@@ -1,7 +1,7 @@
 //! TCP as BGP wants it: bound to the link, with the hop limit of RFC 5082 and the key of RFC 2385 where set.
 
 use std::io;
-use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr, SocketAddrV6};
 use std::os::fd::AsRawFd;
 
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
@@ -21,6 +21,9 @@ pub struct Target {
     pub remote: SocketAddr,
     /// The link, for an unnumbered neighbor.
     pub interface: Option<BoundInterface>,
+    /// Our own link-local address there, for an unnumbered neighbor: the one that it was told in our Router
+    /// Advertisements, and that it knows us by.
+    pub link_local: Option<Ipv6Addr>,
     /// A global IPv6 address of ours on that link, to be sent beside the link-local next hop (RFC 2545 section 3).
     pub global_address: Option<Ipv6Addr>,
     /// Hop limit sent, and demanded of the peer.
@@ -33,8 +36,9 @@ impl Target {
     /// Whether a session with one goes on with the other: they differ in nothing but what we say of ourselves. The
     /// addresses of a link come and go (SLAAC), and that is no reason to lose routes.
     pub(super) fn reaches_as(&self, other: &Self) -> bool {
-        let Self { remote, interface, global_address: _, hop_limit, md5 } = self;
-        (remote, interface, hop_limit, md5) == (&other.remote, &other.interface, &other.hop_limit, &other.md5)
+        let Self { remote, interface, link_local, global_address: _, hop_limit, md5 } = self;
+        (remote, interface, link_local) == (&other.remote, &other.interface, &other.link_local)
+            && (hop_limit, md5) == (&other.hop_limit, &other.md5)
     }
 }
 
@@ -92,6 +96,9 @@ pub(super) async fn connect(target: Target) -> io::Result<TcpStream> {
     let socket = Socket::new(domain, Type::STREAM.nonblocking().cloexec(), Some(Protocol::TCP))?;
     if let Some(interface) = &target.interface {
         socket.bind_device(Some(interface.name.as_bytes()))?;
+    }
+    if let (Some(address), Some(interface)) = (target.link_local, &target.interface) {
+        socket.bind(&SocketAddr::from(SocketAddrV6::new(address, 0, 0, interface.index.0)).into())?;
     }
     if let Some(key) = &target.md5 {
         set_md5_key(&socket, target.remote.ip(), Some(key))?;

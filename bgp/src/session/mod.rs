@@ -76,7 +76,8 @@ pub struct SessionConfig {
     pub extended_next_hop: Families,
     /// Restart time to announce (RFC 4724), whole seconds below 4096; `None` leaves the capability out.
     pub graceful_restart: Option<Duration>,
-    /// Whether the OPENs of this process carry the R bit until its first session is established.
+    /// Whether this process started over the routes of a predecessor: its OPENs carry the R bit until its first
+    /// session is established. Otherwise they carry no F bits until then.
     pub restarting: bool,
     /// FQDN capability; empty leaves it out.
     pub hostname: String,
@@ -268,7 +269,7 @@ impl Session {
     #[must_use]
     pub fn new(config: SessionConfig) -> Self {
         let mut jitter = Jitter::new(config.seed);
-        let restart = if config.restarting { RestartState::Restarting } else { RestartState::Running };
+        let restart = if config.restarting { RestartState::Restarting } else { RestartState::Cold };
         Self {
             config,
             administrative: Administrative::Stopped,

@@ -65,13 +65,25 @@ pub(super) enum OpenForm {
     Plain,
 }
 
-/// The R bit of RFC 4724 section 3.
+/// What the R and F bits of RFC 4724 section 3 tell.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum RestartState {
-    /// This process has not had a session with the peer yet, and started over its predecessor's routes.
+    /// This process has not had a session with the peer yet, and found no routes of a predecessor: whatever the peer
+    /// still forwards to us by its stale routes is lost, so it must not keep them (RFC 4724 section 4.2).
+    Cold,
+    /// The same, but it started over its predecessor's routes.
     Restarting,
-    /// Otherwise.
+    /// There was a session: the kernel's routes have been there ever since.
     Running,
+}
+
+impl RestartState {
+    fn forwarding(self) -> ForwardingState {
+        match self {
+            Self::Cold => ForwardingState::Lost,
+            Self::Restarting | Self::Running => ForwardingState::Preserved,
+        }
+    }
 }
 
 /// The OPEN to send.
@@ -102,12 +114,7 @@ fn capabilities(config: &SessionConfig, restart: RestartState) -> Vec<Capability
             // RFC 8538: with the N bit a host that hangs would be a black hole for the restart time.
             notification: false,
             restart_time,
-            // The kernel's routes outlive this process, so forwarding state is always preserved.
-            families: config
-                .families
-                .iter()
-                .map(|family| (family.into(), ForwardingState::Preserved))
-                .collect(),
+            families: config.families.iter().map(|family| (family.into(), restart.forwarding())).collect(),
         }));
     }
     if !config.hostname.is_empty() {

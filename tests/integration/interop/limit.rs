@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use serde_json::Value;
 
-use super::fixture::{Link, UNNUMBERED, times_established, tor_conf_with};
+use super::fixture::{BLOCKS, Link, UNNUMBERED, config, times_established, tor_conf_with};
 
 const LIMIT: usize = 20;
 const ANNOUNCED: usize = 50;
@@ -69,4 +69,23 @@ fn what_is_over_the_limit_is_refused_and_asked_for_when_there_is_room() {
         have.len() == left.len() && left.iter().all(|name| have.iter().any(|one| one == name))
     });
     assert_eq!(warnings(&link.agent().log()), 1, "{}", link.agent().log());
+}
+
+#[test]
+fn a_higher_limit_is_filled_without_a_new_session() {
+    let networks = networks();
+    let names: Vec<_> = networks.iter().map(String::as_str).collect();
+    let conf = tor_conf_with("c1", " neighbor c1 interface remote-as external", &names);
+    let Some(mut link) = Link::lay("raise", lab::Requirement::Frr) else { return };
+    link.start_frr(&conf);
+    link.start_agent(&format!("{UNNUMBERED}max-prefixes = {LIMIT}\n"));
+    link.await_neighbor("tor1", "some routes refused", |neighbor| over(neighbor) == Some(32));
+    let higher = config(&format!("{UNNUMBERED}max-prefixes = 100\n"), &BLOCKS);
+    link.agent().write_config(&higher).unwrap();
+    let said = link.agent().bgpctl(&["reload"]).unwrap();
+    assert!(said.contains("max-prefixes is 100"), "{said}");
+    let neighbor = link.await_neighbor("tor1", "all routes", |neighbor| {
+        accepted(neighbor) == Some(50) && over(neighbor).is_none()
+    });
+    assert_eq!(times_established(&neighbor), 1, "the session stays");
 }

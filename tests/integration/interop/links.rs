@@ -122,6 +122,24 @@ fn a_tor_with_another_mac_is_found_again() {
 }
 
 #[test]
+fn a_link_local_address_of_ours_that_goes_is_replaced_by_the_next_one() {
+    let Some(link) = Link::up("ownll", &unnumbered_conf(), UNNUMBERED) else { return };
+    let first = link.node_link_local();
+    let second: std::net::IpAddr = "fe80::77".parse().unwrap();
+    link.node.add_address("tor1", second, 64).unwrap();
+    let first = format!("{first}/64");
+    let deleted =
+        link.node.command("ip").args(["address", "delete", &first, "dev", "tor1"]).status().unwrap();
+    assert!(deleted.success());
+    let neighbor = link.await_neighbor("tor1", "a session from fe80::77", |neighbor| {
+        neighbor.pointer("/local_address").is_some_and(|local| local == "fe80::77")
+    });
+    assert_eq!(times_established(&neighbor), 2);
+    link.await_route("4.4.4.4/32");
+    link.await_at_frr(&super::fixture::BLOCKS);
+}
+
+#[test]
 fn an_uplink_that_comes_late_is_found_by_its_glob() {
     let Some(mut link) = Link::lay("late", Requirement::Frr) else { return };
     link.node.delete_link("tor1").unwrap();

@@ -32,9 +32,10 @@ fn a_refresh_brings_everything_again_and_the_kernel_sees_nothing_of_it() {
     let events = watch.stop(&link.node);
     assert_eq!(flaps(&events), Vec::<&str>::new(), "{events}");
     assert!(count(&after, "/messages/received/update") >= count(&before, "/messages/received/update") + 2);
+    // A request for each family, and our own routes again between BoRR and EoRR.
     assert_eq!(
         count(&after, "/messages/sent/route_refresh"),
-        count(&before, "/messages/sent/route_refresh") + 2
+        count(&before, "/messages/sent/route_refresh") + 6
     );
     assert_eq!(times_established(&after), 1);
     for prefix in ["4.4.4.4/32", "fd00::4/128"] {

@@ -6,8 +6,8 @@ use lab::{Action, Requirement, eventually};
 use serde_json::Value;
 
 use super::fixture::{
-    BLOCKS, Link, PATIENCE, UNNUMBERED, is_established, last_error, received, refuse_dials_to, tor_conf,
-    unnumbered_conf,
+    BLOCKS, Link, PATIENCE, UNNUMBERED, is_established, last_error, received, refuse_dials_to,
+    times_established, tor_conf, unnumbered_conf,
 };
 
 const TOR_V4: &str = "192.0.2.1";
@@ -75,9 +75,15 @@ fn a_numbered_ipv4_peer_carries_ipv4_and_no_ipv6() {
     let ipv6 = link.frr().best_path("fd00:10:1:8::/64".parse().unwrap()).unwrap();
     assert_eq!(ipv6, None);
     // FRR announces its own with a link-local next hop, of which nobody says on which link it is.
-    let refused = received(&link, TOR_V4);
-    let why = refused.iter().find(|(prefix, _)| prefix == "fd00::4/128").map(|(_, why)| why.as_str());
-    assert_eq!(why, Some("the next hop is link-local, but the session has no link"), "{refused:?}");
+    let why = eventually("the IPv6 route of FRR", PATIENCE, || {
+        Ok(received(&link, TOR_V4).into_iter().find(|(prefix, _)| prefix == "fd00::4/128"))
+    });
+    assert_eq!(why.unwrap().1, "the next hop is link-local, but the session has no link");
+    assert_eq!(
+        times_established(&link.neighbor(TOR_V4)),
+        1,
+        "the IPv6 address, still tentative at first, moved nothing"
+    );
 }
 
 #[test]
@@ -161,6 +167,36 @@ fn a_session_with_gtsm_comes_up_whoever_dials() {
         link.await_route("4.4.4.4/32");
         link.await_at_frr(&BLOCKS);
     }
+}
+
+#[test]
+fn a_numbered_session_with_gtsm_comes_up_whoever_dials() {
+    for (test, dialler) in [("gtsm4a", Dialler::Agent), ("gtsm4t", Dialler::Tor)] {
+        let Some(mut link) = Link::lay(test, Requirement::Frr) else { return };
+        number(&link);
+        dialler.alone(&link);
+        link.start_frr(&numbered_conf(NODE_V4, &format!("neighbor {NODE_V4} ttl-security hops 1")));
+        link.start_agent(&format!("[[neighbor]]\naddress = \"{TOR_V4}\"\nttl-security = true\n"));
+        link.await_established(TOR_V4);
+        dialler.assert_dialled(&link, NODE_V4);
+        link.await_route("4.4.4.4/32");
+    }
+}
+
+#[test]
+fn an_ipv6_peer_without_extended_next_hops_is_told_ipv6_alone() {
+    let Some(mut link) = Link::lay("n6no", Requirement::Frr) else { return };
+    number(&link);
+    link.start_frr(&numbered_conf(NODE_V6, ""));
+    link.start_agent(&format!("[[neighbor]]\naddress = \"{TOR_V6}\"\n"));
+    link.await_established(TOR_V6);
+    link.await_route("fd00::4/128");
+    link.await_at_frr(&["fd00:10:1:8::/64"]);
+    let neighbor = link.neighbor(TOR_V6);
+    assert_eq!(neighbor.pointer("/prefixes_by_family/ipv4-unicast/sent"), Some(&0.into()), "{neighbor}");
+    // FRR announces its own with the IPv4 address of the link for a next hop, which is a usable one.
+    let route = link.await_route("4.4.4.4/32");
+    assert_eq!(gateways(&route.action), [TOR_V4.parse::<IpAddr>().unwrap()]);
 }
 
 #[test]

@@ -33,7 +33,8 @@ impl Scratch {
     /// # Errors
     /// [`Error::Running`] if a lab of this name is alive, or the system refuses.
     pub fn create(name: &str) -> Result<Self> {
-        Self::clear_abandoned()?;
+        let _alone = lock_out_others()?;
+        clear_all_leftovers()?;
         let path = Path::new(DIRECTORY).join(name);
         fs::create_dir_all(&path).doing(|| format!("make {}", path.display()))?;
         let lock_path = path.join("lock");
@@ -55,9 +56,8 @@ impl Scratch {
     /// # Errors
     /// The system refuses.
     pub fn clear_abandoned() -> Result<()> {
-        fs::create_dir_all(DIRECTORY).doing(|| format!("make {DIRECTORY} (this needs root)"))?;
-        let labs = fs::read_dir(DIRECTORY).doing(|| format!("list {DIRECTORY}"))?;
-        labs.flatten().try_for_each(|lab| clear_if_abandoned(&lab.path()))
+        let _alone = lock_out_others()?;
+        clear_all_leftovers()
     }
 
     /// Makes a namespace called `LAB-role` that will be found even if this process is killed.
@@ -95,6 +95,24 @@ impl Drop for Scratch {
         // What cannot be removed now is removed by the next lab.
         let _ = fs::remove_dir_all(&self.path);
     }
+}
+
+/// Until the file is dropped, no other lab starts: a lab that has its lock file and not yet the lock would pass for an
+/// abandoned one.
+fn lock_out_others() -> Result<File> {
+    fs::create_dir_all(DIRECTORY).doing(|| format!("make {DIRECTORY} (this needs root)"))?;
+    let path = Path::new(DIRECTORY).join(".starting");
+    let file = File::create(&path).doing(|| format!("make {}", path.display()))?;
+    file.lock().doing(|| format!("lock {}", path.display()))?;
+    Ok(file)
+}
+
+fn clear_all_leftovers() -> Result<()> {
+    let labs = fs::read_dir(DIRECTORY).doing(|| format!("list {DIRECTORY}"))?;
+    for lab in labs.flatten() {
+        clear_if_abandoned(&lab.path())?;
+    }
+    Ok(())
 }
 
 fn clear_if_abandoned(lab: &Path) -> Result<()> {

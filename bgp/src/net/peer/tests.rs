@@ -216,6 +216,7 @@ fn target(listener: &TcpListener) -> Target {
     Target {
         remote: listener.local_addr().unwrap(),
         interface: None,
+        link_local: None,
         global_address: None,
         hop_limit: HopLimit::Link,
         md5: None,
@@ -246,6 +247,11 @@ async fn chatter(mut to: OwnedWriteHalf) {
 async fn a_notification_reaches_a_peer_that_never_stops_talking() {
     let mut stage = Stage::new(64).await;
     let Script { stream, mut input } = stage.established().await;
+    // More than the peer's socket takes while it does not read: the NOTIFICATION waits in ours, where a RST, the
+    // answer to unread input, would reach it.
+    let epoch = stage.ready().await;
+    stage.give(epoch, vec![announcements(200_000)]).await;
+    stage.ready().await;
     let (mut from, to) = stream.into_split();
     let chatter = tokio::spawn(chatter(to));
     let cease = Notification::cease(CeaseSubcode::PeerDeconfigured);
@@ -326,10 +332,19 @@ async fn reading_pauses_while_the_rib_takes_nothing_and_loses_nothing() {
         script.send(&long_update().repeat(UPDATES)).await;
         script
     });
-    tokio::time::timeout(Duration::from_millis(500), stage.events.recv()).await.ok();
-    // The task itself goes on meanwhile.
-    assert_eq!(stage.status().await.state, State::Established);
-    assert!(!writer.is_finished(), "somebody took {UPDATES} updates while the RIB took none");
+    assert_eq!(stage.event().await, PeerChange::Up);
+    let mut taken = 0;
+    loop {
+        // The task itself goes on meanwhile, and answers.
+        let now = stage.status().await.received.update;
+        if now > 0 && now == taken {
+            break;
+        }
+        taken = now;
+        // No event comes: it is only a while.
+        tokio::time::timeout(Duration::from_millis(200), stage.events.recv()).await.ok();
+    }
+    assert!(taken < u64::try_from(UPDATES).unwrap(), "the task took everything while the RIB took nothing");
     let mut heard = 0;
     while heard < UPDATES {
         if let ToRib::Updates { updates, .. } = soon(stage.rib.recv()).await.unwrap() {
@@ -397,18 +412,20 @@ async fn the_same_target_with_another_address_of_ours_changes_nothing() {
 }
 
 #[tokio::test]
-async fn a_target_with_another_key_is_another_session() {
+async fn a_target_with_another_key_or_address_of_ours_is_another_session() {
     let stage = Stage::new(64).await;
     let same = target(&stage.listener);
     let key = Some(Md5Key::new(b"secret".to_vec()).unwrap());
     assert!(same.reaches_as(&same.clone()));
     assert!(!same.reaches_as(&Target { md5: key, ..same.clone() }));
+    assert!(!same.reaches_as(&Target { link_local: Some("fe80::2".parse().unwrap()), ..same.clone() }));
     assert!(!same.reaches_as(&Target { hop_limit: HopLimit::Gtsm, ..same.clone() }));
 }
 
 #[tokio::test]
 async fn a_refused_dial_is_told_with_its_reason() {
     let mut stage = Stage::new(64).await;
+    drop(stage.accept().await);
     let nobody = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let mut target = target(&nobody);
     drop(nobody);

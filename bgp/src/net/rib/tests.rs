@@ -120,16 +120,19 @@ async fn what_is_superseded_while_the_fib_is_busy_is_never_given() {
 async fn the_fib_is_served_while_messages_never_cease() {
     let mut played = Played::new();
     let _batches = played.up(ONE).await;
-    let rib = played.rib.clone();
-    let chatter = tokio::spawn(async move {
-        while let Some(permit) = rib.reserve().await {
-            permit.send(ToRib::Ready { peer: TWO, epoch: Epoch::default() });
-        }
-    });
+    played.send(ToRib::Question(echo(played.rib.clone()))).await;
     played.update(ONE, reach(&from_peer(1, &[]), &["20.0.0.0/8"])).await;
     let batch = tokio::time::timeout(Duration::from_secs(10), played.fib.recv()).await;
     assert_eq!(batch.unwrap().unwrap().changes.len(), 1);
-    chatter.abort();
+}
+
+/// A message that leaves another one like it, so that the inbox is never empty.
+fn echo(rib: RibHandle) -> Question {
+    Box::new(move |_| {
+        let next = echo(rib.clone());
+        // Full: then it is not empty either.
+        let _ = rib.inbox.try_send(ToRib::Question(next));
+    })
 }
 
 #[tokio::test]

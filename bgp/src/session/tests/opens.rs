@@ -46,7 +46,7 @@ fn our_open_offers_what_is_configured() {
                 restarting: false,
                 notification: false,
                 restart_time: Duration::from_secs(30),
-                families: vec![(ipv4, ForwardingState::Preserved), (ipv6, ForwardingState::Preserved)],
+                families: vec![(ipv4, ForwardingState::Lost), (ipv6, ForwardingState::Lost)],
             }),
             Capability::Fqdn { hostname: "c1".into(), domain: String::new() },
             Capability::SoftwareVersion("selvedge/test".into()),
@@ -82,25 +82,33 @@ fn a_restart_time_that_does_not_fit_is_cut() {
     assert_eq!(graceful_restart(&open).unwrap().restart_time, Duration::from_secs(4095));
 }
 
+/// RFC 4724 section 3: R once, F where routes were really kept, which after a boot they were not.
 #[test]
-fn the_restart_bit_is_set_until_the_first_session() {
-    let mut driven = Driven::new(SessionConfig { restarting: true, ..config() }, epoch());
-    driven.handle(Event::Start);
-    for _ in 0..2 {
+fn restart_and_forwarding_bits_are_those_of_the_start_until_the_first_session() {
+    use ForwardingState::{Lost, Preserved};
+    for (restarting, at_start) in [(true, Preserved), (false, Lost)] {
+        let mut driven = Driven::new(SessionConfig { restarting, ..config() }, epoch());
+        let bits = |actions: &[Action]| {
+            let GracefulRestart { restarting, families, .. } =
+                graceful_restart(&decode_open(actions)).unwrap().clone();
+            (restarting, families.into_iter().map(|(_, forwarding)| forwarding).collect::<Vec<_>>())
+        };
+        driven.handle(Event::Start);
+        for _ in 0..2 {
+            let id = driven.dialled.unwrap();
+            assert_eq!(bits(&driven.handle(Event::Connected(id))), (restarting, vec![at_start; 2]));
+            driven.handle(Event::Closed(id));
+            driven.next_deadline();
+        }
         let id = driven.dialled.unwrap();
-        let open = decode_open(&driven.handle(Event::Connected(id)));
-        assert!(graceful_restart(&open).unwrap().restarting);
+        driven.handle(Event::Connected(id));
+        driven.receive(open_bytes(&their_open()));
+        driven.receive(keepalive());
         driven.handle(Event::Closed(id));
         driven.next_deadline();
+        let actions = driven.handle(Event::Connected(driven.dialled.unwrap()));
+        assert_eq!(bits(&actions), (false, vec![Preserved; 2]));
     }
-    let id = driven.dialled.unwrap();
-    driven.handle(Event::Connected(id));
-    driven.receive(open_bytes(&their_open()));
-    driven.receive(keepalive());
-    driven.handle(Event::Closed(id));
-    driven.next_deadline();
-    let open = decode_open(&driven.handle(Event::Connected(driven.dialled.unwrap())));
-    assert!(!graceful_restart(&open).unwrap().restarting);
 }
 
 /// What a peer's OPEN is answered with.
