@@ -140,8 +140,7 @@ impl<T: Hash + Eq> Interner<T> {
         let Sweep::Running { next } = self.sweep else {
             return;
         };
-        let end = next + STEP;
-        self.sweep = if next < self.slots.len() { Sweep::Running { next: end } } else { Sweep::Resting };
+        let end = next.saturating_add(STEP);
         for slot in next..end.min(self.slots.len()) {
             let unused = self.slots.get(slot).is_some_and(Slot::is_unused);
             if let Some(handle) = Handle::of_slot(slot).filter(|_| unused) {
@@ -149,6 +148,8 @@ impl<T: Hash + Eq> Interner<T> {
             }
         }
         self.truncate();
+        let is_done = end >= self.slots.len() && !self.ends_vacant();
+        self.sweep = if is_done { Sweep::Resting } else { Sweep::Running { next: end } };
         // What was let go behind the sweep is still there.
         self.start_if_due();
     }
@@ -205,12 +206,20 @@ impl<T: Hash + Eq> Interner<T> {
         self.by_hash.remove(&(hash, handle));
         self.vacant.insert(handle.0.get() - 1);
         self.truncate();
+        if self.ends_vacant() && !self.is_sweeping() {
+            self.sweep = Sweep::Running { next: self.slots.len() };
+        }
     }
 
-    /// Gives back slots behind the last one in use: more than become vacant, but not all in one turn.
+    fn ends_vacant(&self) -> bool {
+        self.slots.last().is_some_and(|slot| slot.value.is_none())
+    }
+
+    /// Gives back slots behind the last one in use: more than become vacant, but not all in one turn. A sweep goes on
+    /// until the last one is in use.
     fn truncate(&mut self) {
         for _ in 0..STEP {
-            if self.slots.last().is_none_or(|slot| slot.value.is_some()) {
+            if !self.ends_vacant() {
                 break;
             }
             self.slots.pop();
@@ -255,11 +264,13 @@ mod tests {
         let handles: Vec<_> = (0..1000).map(|n: u32| interner.intern(n).unwrap()).collect();
         interner.retain(handles[500]);
         handles.iter().for_each(|&handle| interner.release(handle));
+        drain(&mut interner);
         assert_eq!((interner.len(), interner.slots.len()), (1, 501));
         assert_eq!(interner.intern(500), Some(handles[500]));
         assert_eq!(interner.intern(7), Some(handles[0]));
         interner.release(handles[0]);
         (0..2).for_each(|_| interner.release(handles[500]));
+        drain(&mut interner);
         assert_eq!((interner.len(), interner.slots.len(), interner.vacant.len()), (0, 0, 0));
     }
 

@@ -20,6 +20,13 @@ pub(crate) fn take_peak() -> usize {
     PEAK.swap(in_use(), Relaxed)
 }
 
+/// Megabytes of this process that are in memory.
+pub(crate) fn resident() -> f64 {
+    let statm = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
+    let pages: f64 = statm.split(' ').nth(1).and_then(|pages| pages.parse().ok()).unwrap_or_default();
+    pages * 4096.0 / 1e6
+}
+
 /// Processor time that this thread has used.
 pub(crate) fn cpu_time() -> Duration {
     let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };

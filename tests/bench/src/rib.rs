@@ -16,6 +16,8 @@ const PEERS: u32 = 2;
 const UPDATE: usize = 100;
 /// As the RIB's task does it.
 const BUDGET: usize = 1024;
+/// How often all routes come and go.
+const FLAPS: usize = 10;
 
 fn session(peer: u32) -> PeerSession {
     PeerSession {
@@ -85,9 +87,9 @@ fn load(rib: &mut Rib, prefixes: &[Prefix], in_update: usize, clock: &mut Clock)
 
 pub(crate) fn run(sizes: &[usize]) {
     println!(
-        "| prefixes | prefixes/attributes | octets/prefix | peak | import and decide, us/path | session down, us/path | longest turn, ms | left after 3 flaps, octets |"
+        "| prefixes | prefixes/attributes | octets/prefix | peak | import and decide, us/path | session down, us/path | longest turn, ms | resident before / after 1 / after {FLAPS} flaps, MB | left after 1 / {FLAPS} flaps, octets |"
     );
-    println!("|---|---|---|---|---|---|---|---|");
+    println!("|---|---|---|---|---|---|---|---|---|");
     for &size in if sizes.is_empty() { &SIZES } else { sizes } {
         let prefixes: Vec<Prefix> = crate::layout::prefixes(size).into_iter().map(Prefix::from).collect();
         for in_update in [UPDATE, 1] {
@@ -97,7 +99,7 @@ pub(crate) fn run(sizes: &[usize]) {
 }
 
 fn measure(prefixes: &[Prefix], in_update: usize) {
-    let before = counting::in_use();
+    let (before, resident_before) = (counting::in_use(), counting::resident());
     counting::take_peak();
     let mut rib = Rib::new(RibConfig {
         local_as: Asn(65001),
@@ -113,7 +115,8 @@ fn measure(prefixes: &[Prefix], in_update: usize) {
     let mut falling = Clock { spent: Duration::ZERO, longest: Duration::ZERO };
     (1..=PEERS).for_each(|peer| falling.turn(|| rib.session_down(PeerId(peer))));
     settle(&mut rib, &mut falling);
-    for _ in 0..2 {
+    let (first, resident_first) = (counting::in_use() - before, counting::resident());
+    for _ in 1..FLAPS {
         (1..=PEERS).for_each(|peer| rib.session_up(PeerId(peer), session(peer)));
         let mut clock = Clock { spent: Duration::ZERO, longest: Duration::ZERO };
         load(&mut rib, prefixes, in_update, &mut clock);
@@ -123,13 +126,14 @@ fn measure(prefixes: &[Prefix], in_update: usize) {
     let paths = prefixes.len() as f64 * f64::from(PEERS);
     let each = |octets: usize| octets as f64 / prefixes.len() as f64;
     println!(
-        "| {} | {in_update} | {:.0} | {:.0} | {:.2} | {:.2} | {:.1} | {} |",
+        "| {} | {in_update} | {:.0} | {:.0} | {:.2} | {:.2} | {:.1} | {resident_before:.1} / {resident_first:.1} / {:.1} | {first} / {} |",
         prefixes.len(),
         each(held),
         each(peak),
         loading.spent.as_micros() as f64 / paths,
         falling.spent.as_micros() as f64 / paths,
         loading.longest.max(falling.longest).as_micros() as f64 / 1000.0,
+        counting::resident(),
         counting::in_use().saturating_sub(before),
     );
 }
