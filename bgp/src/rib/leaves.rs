@@ -46,15 +46,15 @@ impl Tally {
         }
     }
 
-    pub(crate) fn has(self, mark: Mark) -> bool {
+    fn has(self, mark: Mark) -> bool {
         self.0 & Self::bit(mark) != 0
     }
 
-    pub(crate) fn set(&mut self, mark: Mark) {
+    fn set(&mut self, mark: Mark) {
         self.0 |= Self::bit(mark);
     }
 
-    pub(crate) fn clear(&mut self, mark: Mark) {
+    fn clear(&mut self, mark: Mark) {
         self.0 &= !Self::bit(mark);
     }
 
@@ -74,7 +74,6 @@ pub(crate) struct Entry<'a, S, I> {
 #[derive(Debug)]
 pub(crate) struct EntryMut<'a, S, I> {
     pub(crate) state: &'a mut S,
-    pub(crate) tally: &'a mut Tally,
     pub(crate) items: &'a mut [I],
 }
 
@@ -86,7 +85,34 @@ pub(crate) struct Leaves<K, S, I> {
     // Boxed, so that a split moves eight octets for each leaf behind it.
     #[expect(clippy::vec_box, reason = "a split moves all leaves behind it")]
     leaves: Vec<Box<Leaf<K, S, I>>>,
+    /// Marked keys in each leaf: the next one is found without looking into leaves that have none.
+    marked: Vec<MarkCounts>,
     length: usize,
+    all_marked: PerMark<usize>,
+}
+
+type MarkCounts = PerMark<u16>;
+
+#[derive(Debug, Clone, Copy, Default)]
+struct PerMark<T> {
+    first: T,
+    second: T,
+}
+
+impl<T> PerMark<T> {
+    fn of(&self, mark: Mark) -> &T {
+        match mark {
+            Mark::First => &self.first,
+            Mark::Second => &self.second,
+        }
+    }
+
+    fn of_mut(&mut self, mark: Mark) -> &mut T {
+        match mark {
+            Mark::First => &mut self.first,
+            Mark::Second => &mut self.second,
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -106,7 +132,13 @@ struct Place {
 
 impl<K, S, I> Default for Leaves<K, S, I> {
     fn default() -> Self {
-        Self { firsts: Vec::new(), leaves: Vec::new(), length: 0 }
+        Self {
+            firsts: Vec::new(),
+            leaves: Vec::new(),
+            marked: Vec::new(),
+            length: 0,
+            all_marked: PerMark::default(),
+        }
     }
 }
 
@@ -132,6 +164,53 @@ impl<K: Ord + Copy, S: Copy + Default, I> Leaves<K, S, I> {
             Err(place) => self.insert(place, key),
         };
         self.leaves.get_mut(leaf)?.entry_mut(slot)
+    }
+
+    /// Marks a key that is there. It stays until the mark is taken off.
+    pub(crate) fn mark(&mut self, key: K, mark: Mark) {
+        let Ok(Place { leaf, slot }) = self.find(key) else {
+            return;
+        };
+        let tally = self.leaves.get_mut(leaf).and_then(|leaf| leaf.tallies.get_mut(slot));
+        if let (Some(tally), Some(marked)) = (tally, self.marked.get_mut(leaf))
+            && !tally.has(mark)
+        {
+            tally.set(mark);
+            *marked.of_mut(mark) += 1;
+            *self.all_marked.of_mut(mark) += 1;
+        }
+    }
+
+    /// Takes a mark off.
+    pub(crate) fn unmark(&mut self, key: K, mark: Mark) {
+        let Ok(Place { leaf, slot }) = self.find(key) else {
+            return;
+        };
+        let tally = self.leaves.get_mut(leaf).and_then(|leaf| leaf.tallies.get_mut(slot));
+        if let (Some(tally), Some(marked)) = (tally, self.marked.get_mut(leaf))
+            && tally.has(mark)
+        {
+            tally.clear(mark);
+            *marked.of_mut(mark) -= 1;
+            *self.all_marked.of_mut(mark) -= 1;
+        }
+    }
+
+    /// Keys with the mark.
+    pub(crate) fn marked(&self, mark: Mark) -> usize {
+        *self.all_marked.of(mark)
+    }
+
+    /// The first key with the mark above `after`, or of all.
+    pub(crate) fn next_marked(&self, mark: Mark, after: Option<K>) -> Option<K> {
+        let start = self.place_behind(after);
+        let here = self.leaves.get(start.leaf).and_then(|leaf| leaf.next_marked(mark, start.slot));
+        here.or_else(|| {
+            let behind = start.leaf + 1;
+            let counts = self.marked.get(behind..)?;
+            let leaf = counts.iter().position(|counts| *counts.of(mark) > 0)?;
+            self.leaves.get(behind + leaf)?.next_marked(mark, 0)
+        })
     }
 
     /// Puts an item behind the others of the key, and the key in where it is not there. An item that would be
@@ -174,12 +253,7 @@ impl<K: Ord + Copy, S: Copy + Default, I> Leaves<K, S, I> {
 
     /// The keys above `after`, or all of them.
     pub(crate) fn behind(&self, after: Option<K>) -> impl Iterator<Item = (K, Entry<'_, S, I>)> {
-        let start = match after.map(|after| self.find(after)) {
-            None => Place { leaf: 0, slot: 0 },
-            Some(Ok(Place { leaf, slot })) => Place { leaf, slot: slot + 1 },
-            Some(Err(place)) => place,
-        };
-        self.from(start)
+        self.from(self.place_behind(after))
     }
 
     /// The key itself, if it is there, and all above it.
@@ -199,6 +273,14 @@ impl<K: Ord + Copy, S: Copy + Default, I> Leaves<K, S, I> {
         leaves.iter().enumerate().flat_map(move |(at, leaf)| leaf.iter(if at == 0 { start.slot } else { 0 }))
     }
 
+    fn place_behind(&self, after: Option<K>) -> Place {
+        match after.map(|after| self.find(after)) {
+            None => Place { leaf: 0, slot: 0 },
+            Some(Ok(Place { leaf, slot })) => Place { leaf, slot: slot + 1 },
+            Some(Err(place)) => place,
+        }
+    }
+
     fn find(&self, key: K) -> Result<Place, Place> {
         // What is below all goes into the first leaf.
         let leaf = self.firsts.partition_point(|first| *first <= key).saturating_sub(1);
@@ -214,6 +296,7 @@ impl<K: Ord + Copy, S: Copy + Default, I> Leaves<K, S, I> {
         if self.leaves.is_empty() {
             self.firsts.push(key);
             self.leaves.push(Box::new(Leaf::new()));
+            self.marked.push(MarkCounts::default());
         }
         let Place { leaf: at, mut slot } = self.make_room(place, key);
         if let Some(leaf) = self.leaves.get_mut(at) {
@@ -234,6 +317,7 @@ impl<K: Ord + Copy, S: Copy + Default, I> Leaves<K, S, I> {
             let at = place.leaf + 1;
             self.firsts.insert(at, key);
             self.leaves.insert(at, Box::new(Leaf::new()));
+            self.marked.insert(at, MarkCounts::default());
             return Place { leaf: at, slot: 0 };
         }
         self.split(place.leaf);
@@ -249,6 +333,15 @@ impl<K: Ord + Copy, S: Copy + Default, I> Leaves<K, S, I> {
         if let Some(&first) = upper.keys.first() {
             self.firsts.insert(at + 1, first);
             self.leaves.insert(at + 1, Box::new(upper));
+            self.marked.insert(at + 1, MarkCounts::default());
+            self.recount(at);
+            self.recount(at + 1);
+        }
+    }
+
+    fn recount(&mut self, at: usize) {
+        if let Some((leaf, marked)) = self.leaves.get(at).zip(self.marked.get_mut(at)) {
+            *marked = leaf.count_marks();
         }
     }
 
@@ -260,6 +353,7 @@ impl<K: Ord + Copy, S: Copy + Default, I> Leaves<K, S, I> {
         if left == 0 {
             self.leaves.remove(at);
             self.firsts.remove(at);
+            self.marked.remove(at);
             self.give_back();
             return;
         }
@@ -281,9 +375,11 @@ impl<K: Ord + Copy, S: Copy + Default, I> Leaves<K, S, I> {
         if keys_of(at).zip(keys_of(at + 1)).is_some_and(|(one, next)| one + next <= LEAF_KEYS / 2) {
             let mut next = self.leaves.remove(at + 1);
             self.firsts.remove(at + 1);
+            self.marked.remove(at + 1);
             if let Some(leaf) = self.leaves.get_mut(at) {
                 leaf.append(&mut next);
             }
+            self.recount(at);
             self.give_back();
         }
     }
@@ -293,6 +389,7 @@ impl<K: Ord + Copy, S: Copy + Default, I> Leaves<K, S, I> {
         if self.leaves.capacity() > 4 * (self.leaves.len() + 16) {
             self.leaves.shrink_to(2 * self.leaves.len());
             self.firsts.shrink_to(2 * self.firsts.len());
+            self.marked.shrink_to(2 * self.marked.len());
         }
     }
 }
@@ -325,8 +422,17 @@ impl<K: Ord + Copy, S: Copy + Default, I> Leaf<K, S, I> {
 
     fn entry_mut(&mut self, slot: usize) -> Option<EntryMut<'_, S, I>> {
         let range = self.items_of(slot)?;
-        let (state, tally) = (self.states.get_mut(slot)?, self.tallies.get_mut(slot)?);
-        Some(EntryMut { state, tally, items: self.items.get_mut(range)? })
+        Some(EntryMut { state: self.states.get_mut(slot)?, items: self.items.get_mut(range)? })
+    }
+
+    fn next_marked(&self, mark: Mark, from: usize) -> Option<K> {
+        let behind = self.tallies.get(from..)?.iter().position(|tally| tally.has(mark))?;
+        self.keys.get(from + behind).copied()
+    }
+
+    fn count_marks(&self) -> MarkCounts {
+        let count = |mark| self.tallies.iter().map(|tally| u16::from(tally.has(mark))).sum();
+        PerMark { first: count(Mark::First), second: count(Mark::Second) }
     }
 
     fn iter(&self, from: usize) -> impl Iterator<Item = (K, Entry<'_, S, I>)> {

@@ -158,17 +158,6 @@ impl Rib {
         true
     }
 
-    /// Takes a superseded change out of the queue for the FIB; false while [`Rib::poll_fib`] has to come anyway.
-    pub(super) fn pass_over_next(&mut self) -> bool {
-        if !self.table.has_only_superseded() {
-            return false;
-        }
-        if let Some((prefix, _)) = self.table.take_fib() {
-            self.table.prune(prefix, &self.originated);
-        }
-        true
-    }
-
     pub(super) fn is_live(&self, path: &Path, family: Family) -> bool {
         self.peers.get(&path.peer).is_some_and(|peer| peer.adj_rib_in.of(family).is_live(path.generation))
     }

@@ -20,7 +20,6 @@ mod originated;
 mod peer;
 mod pending;
 mod per_family;
-mod queue;
 mod table;
 #[cfg(test)]
 mod tests;
@@ -307,8 +306,7 @@ impl Rib {
     /// Works for at most `budget` turns; true when more wait. A turn looks at one prefix: it decides for one that
     /// changed, takes out its dead paths, or prepares it for a full announcement.
     pub fn process(&mut self, budget: usize) -> bool {
-        let turns =
-            [Self::decide_next, Self::sweep_next, Self::announce_next, Self::free_next, Self::pass_over_next];
+        let turns = [Self::decide_next, Self::sweep_next, Self::announce_next, Self::free_next];
         let mut left = budget;
         while left > 0 {
             let before = left;
@@ -329,7 +327,6 @@ impl Rib {
     #[must_use]
     pub fn is_dirty(&self) -> bool {
         self.table.is_dirty()
-            || self.table.has_only_superseded()
             || matches!(self.sweep, Sweep::Running { .. })
             || !self.announcing.is_empty()
             || self.attributes.is_sweeping()
@@ -339,17 +336,14 @@ impl Rib {
     /// Takes at most `limit` FIB changes out of the set that waits.
     pub fn poll_fib(&mut self, limit: usize) -> Vec<FibChange> {
         let mut changes = Vec::new();
-        // What is superseded counts as well, so that a turn is bounded.
-        for _ in 0..limit {
+        while changes.len() < limit {
             let Some((prefix, NextHopSets { wanted, given })) = self.table.take_fib() else {
                 break;
             };
-            if wanted != given {
-                let gateways = wanted.and_then(|wanted| self.gateways.get(wanted));
-                changes.push(FibChange { prefix, gateways: gateways.map(|gateways| (**gateways).clone()) });
-                wanted.into_iter().for_each(|wanted| self.gateways.retain(wanted));
-                given.into_iter().for_each(|given| self.gateways.release(given));
-            }
+            let gateways = wanted.and_then(|wanted| self.gateways.get(wanted));
+            changes.push(FibChange { prefix, gateways: gateways.map(|gateways| (**gateways).clone()) });
+            wanted.into_iter().for_each(|wanted| self.gateways.retain(wanted));
+            given.into_iter().for_each(|given| self.gateways.release(given));
             self.table.prune(prefix, &self.originated);
         }
         changes

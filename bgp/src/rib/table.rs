@@ -1,21 +1,20 @@
 //! All paths of all neighbors, by prefix: the Adj-RIBs-In and the Loc-RIB in one ordered map.
 //!
 //! The order makes answers deterministic and pages cheap. What waits to be decided, or to be told to the FIB, is
-//! marked at the destination and queued once. Nothing outside this file knows the layout: [`Leaves`], one for each
+//! marked at the destination itself and costs nothing else. Nothing outside this file knows the layout: [`Leaves`], one for each
 //! family, so that an IPv4 prefix costs five octets.
 
 use std::net::IpAddr;
 
 use super::interner::Handle;
 use super::leaves::{Entry, EntryMut, Leaves, Mark};
-use super::queue::Queue;
 use super::{Generation, Originated};
 use crate::policy::Refusal;
 use crate::{Ipv4Prefix, Ipv6Prefix, PeerId, Prefix};
 
-/// In the queue of what is to be decided.
+/// To be decided.
 const DIRTY: Mark = Mark::First;
-/// In the queue of what is to be told to the FIB.
+/// The FIB was told other next hops than are wanted.
 const FIB: Mark = Mark::Second;
 
 /// One path in an Adj-RIB-In. Millions of them have to fit, so it is kept to 16 octets.
@@ -105,10 +104,10 @@ impl<'a> From<Entry<'a, NextHopSets, Path>> for Destination<'a> {
 pub(crate) struct Table {
     ipv4: Leaves<Ipv4Prefix, NextHopSets, Path>,
     ipv6: Leaves<Ipv6Prefix, NextHopSets, Path>,
-    dirty: Queue,
-    fib: Queue,
-    /// Destinations for which the FIB was told something else than is wanted: not all that are queued any more.
-    fib_changes: usize,
+    /// Where the last one to decide was taken from: marks are taken off in circles, by the order of prefixes, so that
+    /// one which is marked again and again cannot keep those behind it waiting.
+    last_dirty: Option<Prefix>,
+    last_fib: Option<Prefix>,
 }
 
 impl Table {
@@ -144,27 +143,23 @@ impl Table {
 
     /// The prefix is to be decided. Its destination is made where it is not there.
     pub(crate) fn mark_dirty(&mut self, prefix: Prefix) {
-        let entry = match prefix {
-            Prefix::V4(prefix) => self.ipv4.entry(prefix),
-            Prefix::V6(prefix) => self.ipv6.entry(prefix),
-        };
-        if let Some(entry) = entry.filter(|entry| !entry.tally.has(DIRTY)) {
-            entry.tally.set(DIRTY);
-            self.dirty.push(prefix);
+        match prefix {
+            Prefix::V4(prefix) => _ = self.ipv4.entry(prefix),
+            Prefix::V6(prefix) => _ = self.ipv6.entry(prefix),
         }
+        self.mark(prefix, DIRTY);
     }
 
     /// The next one to decide.
     pub(crate) fn take_dirty(&mut self) -> Option<Prefix> {
-        let prefix = self.dirty.pop()?;
-        if let Some(entry) = self.entry_of(prefix) {
-            entry.tally.clear(DIRTY);
-        }
+        let prefix = self.next_marked(DIRTY, self.last_dirty)?;
+        self.last_dirty = Some(prefix);
+        self.unmark(prefix, DIRTY);
         Some(prefix)
     }
 
     pub(crate) fn is_dirty(&self) -> bool {
-        !self.dirty.is_empty()
+        self.marked(DIRTY) > 0
     }
 
     /// What a decision chose; gives back the handle that is held no more.
@@ -174,40 +169,28 @@ impl Table {
         };
         let before = *entry.state;
         entry.state.wanted = wanted;
-        let (differed, differs) = (before.given != before.wanted, before.given != wanted);
-        let to_queue = differs && !entry.tally.has(FIB);
-        if to_queue {
-            entry.tally.set(FIB);
+        if before.given == wanted {
+            self.unmark(prefix, FIB);
+        } else {
+            self.mark(prefix, FIB);
         }
-        if to_queue {
-            self.fib.push(prefix);
-        }
-        self.fib_changes = self.fib_changes + usize::from(differs) - usize::from(differed);
         before.wanted
     }
 
-    /// The next one in the queue for the FIB, with what it was told and what is wanted: the same where the change is
-    /// superseded. From now on the FIB was told.
+    /// The next change for the FIB: what it was told, and what is wanted. From now on it was told.
     pub(crate) fn take_fib(&mut self) -> Option<(Prefix, NextHopSets)> {
-        let prefix = self.fib.pop()?;
-        let Some(entry) = self.entry_of(prefix) else {
-            return Some((prefix, NextHopSets::default()));
-        };
-        entry.tally.clear(FIB);
+        let prefix = self.next_marked(FIB, self.last_fib)?;
+        self.last_fib = Some(prefix);
+        self.unmark(prefix, FIB);
+        let entry = self.entry_of(prefix)?;
         let before = *entry.state;
         entry.state.given = before.wanted;
-        self.fib_changes -= usize::from(before.given != before.wanted);
         Some((prefix, before))
     }
 
     /// Whether the FIB is to be told anything.
     pub(crate) fn has_fib_changes(&self) -> bool {
-        self.fib_changes > 0
-    }
-
-    /// Whether all that is queued for the FIB is superseded.
-    pub(crate) fn has_only_superseded(&self) -> bool {
-        self.fib_changes == 0 && !self.fib.is_empty()
+        self.marked(FIB) > 0
     }
 
     /// Forgets a destination about which there is nothing to know. Originated ones stay, so that a walk over
@@ -260,6 +243,35 @@ impl Table {
         self.ipv4.len() + self.ipv6.len()
     }
 
+    fn mark(&mut self, prefix: Prefix, mark: Mark) {
+        match prefix {
+            Prefix::V4(prefix) => self.ipv4.mark(prefix, mark),
+            Prefix::V6(prefix) => self.ipv6.mark(prefix, mark),
+        }
+    }
+
+    fn unmark(&mut self, prefix: Prefix, mark: Mark) {
+        match prefix {
+            Prefix::V4(prefix) => self.ipv4.unmark(prefix, mark),
+            Prefix::V6(prefix) => self.ipv6.unmark(prefix, mark),
+        }
+    }
+
+    fn marked(&self, mark: Mark) -> usize {
+        self.ipv4.marked(mark) + self.ipv6.marked(mark)
+    }
+
+    /// The one behind `after` in the circle of all prefixes.
+    fn next_marked(&self, mark: Mark, after: Option<Prefix>) -> Option<Prefix> {
+        let ipv4 = |after| self.ipv4.next_marked(mark, after).map(Prefix::V4);
+        let ipv6 = |after| self.ipv6.next_marked(mark, after).map(Prefix::V6);
+        match after {
+            None => ipv4(None).or_else(|| ipv6(None)),
+            Some(Prefix::V4(after)) => ipv4(Some(after)).or_else(|| ipv6(None)).or_else(|| ipv4(None)),
+            Some(Prefix::V6(after)) => ipv6(Some(after)).or_else(|| ipv4(None)).or_else(|| ipv6(None)),
+        }
+    }
+
     fn entry_of(&mut self, prefix: Prefix) -> Option<EntryMut<'_, NextHopSets, Path>> {
         match prefix {
             Prefix::V4(prefix) => self.ipv4.get_mut(prefix),
@@ -276,6 +288,20 @@ mod tests {
     fn a_path_stays_small() {
         assert_eq!((size_of::<Path>(), size_of::<NextHopSets>()), (16, 8));
         assert_eq!((size_of::<Ipv4Prefix>(), size_of::<Ipv6Prefix>()), (5, 17));
+    }
+
+    #[test]
+    fn a_busy_prefix_does_not_starve_the_others() {
+        let mut table = Table::default();
+        let all = ["10.0.0.0/8", "10.0.0.0/16", "::/0"];
+        all.into_iter().for_each(|text| table.mark_dirty(text.parse().unwrap()));
+        let mut taken = Vec::new();
+        for _ in 0..4 {
+            taken.extend(table.take_dirty().map(|prefix| prefix.to_string()));
+            table.mark_dirty("10.0.0.0/8".parse().unwrap());
+        }
+        assert_eq!(taken, ["10.0.0.0/8", "10.0.0.0/16", "::/0", "10.0.0.0/8"]);
+        assert!(table.take_dirty().is_some() && !table.is_dirty());
     }
 
     #[test]

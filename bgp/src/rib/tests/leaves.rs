@@ -92,23 +92,30 @@ fn state_and_marks_stay_with_their_key_and_a_marked_key_stays() {
         let entry = leaves.entry(key).unwrap();
         *entry.state = u8::try_from(key % 251).unwrap();
         if key % 3 == 0 {
-            entry.tally.set(Mark::First);
+            leaves.mark(key, Mark::First);
         }
         leaves.push(key, key.into()).unwrap();
     }
+    assert_eq!((leaves.marked(Mark::First), leaves.marked(Mark::Second)), (334, 0));
+    assert_eq!(leaves.next_marked(Mark::Second, None), None);
     for key in 0..1000 {
+        let next = Some(key / 3 * 3 + 3).filter(|next| *next < 1000);
+        assert_eq!(leaves.next_marked(Mark::First, Some(key)), next);
         let entry = leaves.get_mut(key).unwrap();
         assert_eq!(u16::from(*entry.state), key % 251);
-        assert_eq!(entry.tally.has(Mark::First), key % 3 == 0);
-        assert!(!entry.tally.has(Mark::Second));
         assert_eq!(entry.items, [u32::from(key)]);
         assert!(!leaves.remove(key), "a key with an item stays");
         leaves.take_item(key, 0).unwrap();
         assert_eq!(leaves.remove(key), key % 3 != 0);
     }
     assert_eq!(leaves.len(), 334);
-    leaves.get_mut(0).unwrap().tally.clear(Mark::First);
-    assert!(leaves.remove(0));
+    assert_eq!(leaves.next_marked(Mark::First, None), Some(0));
+    for key in (0..1000).step_by(3) {
+        leaves.unmark(key, Mark::First);
+        assert_eq!(leaves.next_marked(Mark::First, None), Some(key + 3).filter(|next| *next < 1000));
+        assert!(leaves.remove(key));
+    }
+    assert_eq!((leaves.len(), leaves.marked(Mark::First)), (0, 0));
 }
 
 #[test]
