@@ -1,5 +1,6 @@
 //! Canonical address prefixes: the bits behind the length are always zero, so equal networks are equal values.
 
+use std::cmp::Ordering;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::str::FromStr;
@@ -35,14 +36,14 @@ pub enum PrefixError {
 }
 
 /// An IPv4 network.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Ipv4Prefix {
     address: Ipv4Addr,
     length: u8,
 }
 
 /// An IPv6 network.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Ipv6Prefix {
     address: Ipv6Addr,
     length: u8,
@@ -236,6 +237,35 @@ impl fmt::Display for Prefix {
 impl fmt::Debug for Prefix {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)
+    }
+}
+
+/// By address, then length. Written out because tables of routes spend much of their time here, and whole
+/// numbers compare several times faster than arrays of octets.
+impl Ord for Ipv4Prefix {
+    fn cmp(&self, other: &Self) -> Ordering {
+        let rank = |prefix: &Self| u64::from(u32::from(prefix.address)) << 8 | u64::from(prefix.length);
+        rank(self).cmp(&rank(other))
+    }
+}
+
+impl PartialOrd for Ipv4Prefix {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+/// By address, then length.
+impl Ord for Ipv6Prefix {
+    fn cmp(&self, other: &Self) -> Ordering {
+        let rank = |prefix: &Self| (u128::from(prefix.address), prefix.length);
+        rank(self).cmp(&rank(other))
+    }
+}
+
+impl PartialOrd for Ipv6Prefix {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
     }
 }
 

@@ -160,7 +160,7 @@ fn attributes() -> impl Strategy<Value = Attributes> {
             cluster_list: clusters.into(),
             extended_communities: extended.into(),
             large_communities: large.into_iter().collect(),
-            unknown,
+            unknown: unknown.into(),
         }
     })
 }
@@ -205,7 +205,7 @@ fn as_the_peer_sees(attributes: &Attributes, codec: &UpdateCodec) -> Attributes 
         PeerKind::External => Attributes {
             local_pref: None,
             originator_id: None,
-            cluster_list: Box::default(),
+            cluster_list: Default::default(),
             ..attributes.clone()
         },
     }

@@ -15,8 +15,8 @@ use tokio::net::TcpStream;
 
 use crate::session::ConnectionId;
 
-/// Octets read in one go: sixteen of the longest classic messages.
-const READ_SIZE: usize = 65536;
+/// Octets read in one go: four of the longest classic messages, so that the RIB takes each read in within a turn.
+const READ_SIZE: usize = 16384;
 /// How long a closing connection may take to write and to be answered.
 pub(super) const LINGER: Duration = Duration::from_secs(1);
 

@@ -18,8 +18,9 @@ use crate::message::{RefreshKind, RouteRefresh, Update};
 use crate::rib::{FibChange, Originator, PeerConfig, PeerSession, Rib, RibConfig, ToPeer};
 use crate::{Families, Family, PeerId, Prefix};
 
-/// Messages that may wait for the RIB. Each is one read of a socket at most; a peer with more stops reading.
-const INBOX: usize = 64;
+/// Messages that may wait for the RIB. Each is one read of a socket at most, whose prefixes and attributes take up to
+/// eight times the room that they have on the wire: some megabytes in all. A peer with more stops reading.
+const INBOX: usize = 32;
 /// Prefixes decided in one turn: well below 5 ms.
 const DECISION_BUDGET: usize = 1024;
 /// Prefixes taken in before the next turn, give or take one message: the same.

@@ -4,7 +4,7 @@
 
 use super::Role;
 use crate::message::{
-    Attributes, Community, DEFAULT_LOCAL_PREF, ExtendedCommunity, UnknownAttribute, attribute_flag,
+    Attributes, Community, DEFAULT_LOCAL_PREF, ExtendedCommunity, Seldom, UnknownAttribute, attribute_flag,
 };
 use crate::{Asn, NextHop, PeerId, PeerKind};
 
@@ -106,7 +106,7 @@ pub fn rewrite(attributes: &Attributes, local_as: Asn, kind: PeerKind, next_hop:
             med: None,
             // RFC 4456 section 8: optional non-transitive.
             originator_id: None,
-            cluster_list: Box::default(),
+            cluster_list: Seldom::default(),
             extended_communities: attributes
                 .extended_communities
                 .iter()

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 
 use super::*;
-use crate::message::{Attributes, Community, ExtendedCommunity, UnknownAttribute};
+use crate::message::{Attributes, Community, ExtendedCommunity, Seldom, UnknownAttribute};
 use crate::rib::fixtures::{
     LOCAL_AS, OUR_LINK_LOCAL, address, config, external, from_peer, link_local, path, prefix, session,
 };
@@ -276,7 +276,7 @@ fn learned_routes_are_rewritten() {
         ..from_peer(1, &[65200])
     };
     let next_hop = NextHop::LinkLocal(OUR_LINK_LOCAL);
-    let passed_on: Box<[_]> = [unknown(0xe0, 99), unknown(0xe0, 97)].into();
+    let passed_on: Seldom<_> = [unknown(0xe0, 99), unknown(0xe0, 97)].into();
     let outside = rewrite(&learned, LOCAL_AS, PeerKind::External, next_hop);
     let expected = Attributes {
         as_path: path(&[LOCAL_AS.0, 65101, 65200]),
@@ -284,7 +284,7 @@ fn learned_routes_are_rewritten() {
         med: None,
         local_pref: None,
         originator_id: None,
-        cluster_list: Box::default(),
+        cluster_list: Seldom::default(),
         extended_communities: [stays].into(),
         unknown: passed_on.clone(),
         ..learned.clone()

@@ -7,8 +7,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::interner::Interner;
-use super::pending::Pending;
+use super::interner::{Handle, Interner};
 use super::per_family::PerFamily;
 use super::table::{Path, Table, Verdict};
 use super::{Originated, PeerSession, RibConfig};
@@ -16,15 +15,39 @@ use crate::message::Attributes;
 use crate::policy::{Admission, Assessment, Guard, Refusal};
 use crate::{PeerId, Prefix};
 
+/// Counts sessions and refreshes of a neighbor, modulo 2^24: a sweep takes the dead paths out long before sixteen
+/// million of them. Three octets, because every path carries one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Generation([u8; 3]);
+
+impl Generation {
+    const MASK: u32 = 0xff_ffff;
+
+    fn number(self) -> u32 {
+        let [low, middle, high] = self.0;
+        u32::from_le_bytes([low, middle, high, 0])
+    }
+
+    fn next(self) -> Self {
+        let [low, middle, high, _] = self.number().wrapping_add(1).to_le_bytes();
+        Self([low, middle, high])
+    }
+
+    /// How many generations `self` is after `other`.
+    fn since(self, other: Self) -> u32 {
+        self.number().wrapping_sub(other.number()) & Self::MASK
+    }
+}
+
 /// One family of one neighbor.
 #[derive(Debug, Default)]
 pub(crate) struct AdjRibIn {
-    /// What is said now belongs to this generation. Generations wrap around.
-    current: u32,
+    /// What is said now belongs to this generation.
+    current: Generation,
     /// The oldest one that counts: an earlier path is dead.
-    oldest: u32,
+    oldest: Generation,
     /// The first one of the present session: the counters know of paths from then on.
-    first: u32,
+    first: Generation,
     refreshing: Refreshing,
     /// Paths that are remembered, refused ones and echoes included.
     pub(crate) kept: u32,
@@ -52,19 +75,19 @@ enum Refreshing {
 
 impl AdjRibIn {
     /// Goes on with the generations of an earlier neighbor of the same name, whose paths may not be swept yet.
-    pub(crate) fn continued(generation: u32) -> Self {
+    pub(crate) fn continued(generation: Generation) -> Self {
         let mut next = Self { current: generation, ..Self::default() };
         next.reset();
         next
     }
 
-    pub(crate) fn generation(&self) -> u32 {
+    pub(crate) fn generation(&self) -> Generation {
         self.current
     }
 
     /// A session begins or ends: nothing said so far counts.
     pub(crate) fn reset(&mut self) {
-        let current = self.current.wrapping_add(1);
+        let current = self.current.next();
         *self = Self {
             current,
             oldest: current,
@@ -76,9 +99,9 @@ impl AdjRibIn {
 
     /// BoRR: what is there is stale from now on. A second one makes everything stale again.
     pub(crate) fn refresh_began(&mut self) {
-        // Generations wrap: a peer that begins four billion times and never ends is not followed further.
-        if self.current.wrapping_sub(self.first) < u32::MAX {
-            self.current = self.current.wrapping_add(1);
+        // Generations wrap: a peer that begins sixteen million times in one session is not followed further.
+        if self.current.since(self.first) < Generation::MASK {
+            self.current = self.current.next();
         }
         self.refreshing = Refreshing::Yes;
         self.over_limit = 0;
@@ -94,29 +117,29 @@ impl AdjRibIn {
         was == Refreshing::Yes
     }
 
-    pub(crate) fn is_live(&self, generation: u32) -> bool {
-        self.current.wrapping_sub(generation) <= self.current.wrapping_sub(self.oldest)
+    pub(crate) fn is_live(&self, generation: Generation) -> bool {
+        self.current.since(generation) <= self.current.since(self.oldest)
     }
 
-    fn is_counted(&self, generation: u32) -> bool {
-        self.current.wrapping_sub(generation) <= self.current.wrapping_sub(self.first)
+    fn is_counted(&self, generation: Generation) -> bool {
+        self.current.since(generation) <= self.current.since(self.first)
     }
 
     /// A path that was remembered until now is no more.
     pub(crate) fn forget(&mut self, path: &Path) {
         if self.is_counted(path.generation) {
             self.kept = self.kept.saturating_sub(1);
-            self.uncount(&path.verdict);
+            self.uncount(path.verdict());
         }
     }
 
-    fn count(&mut self, verdict: &Verdict) {
+    fn count(&mut self, verdict: Verdict) {
         match verdict {
             Verdict::Accepted(_) => self.accepted += 1,
             Verdict::Echo => self.echoes += 1,
             Verdict::Refused(refusal) => {
-                *self.refused.entry(*refusal).or_default() += 1;
-                self.count_refusal(*refusal);
+                *self.refused.entry(refusal).or_default() += 1;
+                self.count_refusal(refusal);
             }
         }
     }
@@ -125,12 +148,12 @@ impl AdjRibIn {
         *self.refused_total.entry(refusal).or_default() += 1;
     }
 
-    fn uncount(&mut self, verdict: &Verdict) {
+    fn uncount(&mut self, verdict: Verdict) {
         match verdict {
             Verdict::Accepted(_) => self.accepted = self.accepted.saturating_sub(1),
             Verdict::Echo => self.echoes = self.echoes.saturating_sub(1),
             Verdict::Refused(refusal) => {
-                if let Some(count) = self.refused.get_mut(refusal) {
+                if let Some(count) = self.refused.get_mut(&refusal) {
                     *count = count.saturating_sub(1);
                 }
                 self.refused.retain(|_, count| *count > 0);
@@ -150,40 +173,56 @@ pub(crate) struct Intake<'a> {
     pub(crate) adj_rib_in: &'a mut PerFamily<AdjRibIn>,
     pub(crate) table: &'a mut Table,
     pub(crate) attributes: &'a mut Interner<Attributes>,
-    pub(crate) dirty: &'a mut Pending<()>,
     /// The attributes that were judged last: the prefixes of an UPDATE share them.
     pub(crate) assessed: Option<Assessed>,
 }
 
-/// Attributes that the guard has looked at.
+/// Attributes that the guard has looked at. Both handles are held.
 pub(crate) struct Assessed {
-    received: Arc<Attributes>,
+    received: Handle,
+    attributes: Arc<Attributes>,
     assessment: Assessment,
     /// What becomes of them where a path is admitted; made with the first one.
-    imported: Option<Arc<Attributes>>,
+    imported: Option<Handle>,
 }
 
 impl Intake<'_> {
-    /// The neighbor can reach this prefix.
-    pub(crate) fn announce(&mut self, prefix: Prefix, received: &Arc<Attributes>) {
+    /// The neighbor can reach these prefixes.
+    pub(crate) fn announce_all(&mut self, prefixes: Vec<Prefix>, attributes: Attributes) {
+        // Without a handle there are four billion different attributes in memory.
+        let Some(received) = self.attributes.intern(attributes) else {
+            return;
+        };
+        prefixes.into_iter().for_each(|prefix| self.announce(prefix, received));
+        self.forget_assessed();
+        self.attributes.release(received);
+    }
+
+    fn announce(&mut self, prefix: Prefix, received: Handle) {
         if !self.session.families.contains(prefix.family()) {
             return;
         }
-        self.forget_dead(prefix);
-        let generation = self.adj_rib_in.of(prefix.family()).current;
+        let adj_rib_in = self.adj_rib_in.of(prefix.family());
+        let generation = adj_rib_in.current;
         let Some(path) = self.table.path_mut(prefix, self.peer) else {
             self.announce_new(prefix, generation, received);
             return;
         };
+        if !adj_rib_in.is_live(path.generation) {
+            self.withdraw(prefix);
+            self.announce_new(prefix, generation, received);
+            return;
+        }
         path.generation = generation;
-        if !Arc::ptr_eq(&path.received, received) {
-            path.received = Arc::clone(received);
-            self.attributes.note_release();
+        if path.received != received {
+            let before = std::mem::replace(&mut path.received, received);
+            self.attributes.retain(received);
+            self.attributes.release(before);
             self.judge_again(prefix);
         }
     }
 
-    fn announce_new(&mut self, prefix: Prefix, generation: u32, received: &Arc<Attributes>) {
+    fn announce_new(&mut self, prefix: Prefix, generation: Generation, received: Handle) {
         let adj_rib_in = self.adj_rib_in.of_mut(prefix.family());
         if adj_rib_in.kept >= self.limit {
             adj_rib_in.count_refusal(Refusal::Limit);
@@ -191,15 +230,20 @@ impl Intake<'_> {
             adj_rib_in.lacking = true;
             return;
         }
-        let verdict = self.verdict(prefix, received);
+        let Some(verdict) = self.verdict(prefix, received) else {
+            return;
+        };
+        let path = Path::new(self.peer, generation, received, verdict);
+        if self.table.add_path(prefix, path).is_err() {
+            return;
+        }
+        path.handles().for_each(|handle| self.attributes.retain(handle));
         let adj_rib_in = self.adj_rib_in.of_mut(prefix.family());
         adj_rib_in.kept += 1;
-        adj_rib_in.count(&verdict);
+        adj_rib_in.count(verdict);
         if verdict.is_accepted() {
-            self.dirty.insert(prefix, ());
+            self.table.mark_dirty(prefix);
         }
-        let path = Path { peer: self.peer, generation, received: Arc::clone(received), verdict };
-        self.table.entry(prefix).paths.push(path);
     }
 
     /// The neighbor cannot reach this prefix any more.
@@ -207,9 +251,9 @@ impl Intake<'_> {
         let adj_rib_in = self.adj_rib_in.of_mut(prefix.family());
         if let Some(path) = self.table.take_path(prefix, self.peer) {
             adj_rib_in.forget(&path);
-            self.attributes.note_release();
+            path.handles().for_each(|handle| self.attributes.release(handle));
             // Also where it was refused: deciding is what removes an empty destination.
-            self.dirty.insert(prefix, ());
+            self.table.mark_dirty(prefix);
         } else {
             // What is not remembered was refused for the limit.
             adj_rib_in.over_limit = adj_rib_in.over_limit.saturating_sub(1);
@@ -219,58 +263,61 @@ impl Intake<'_> {
     /// Judges the neighbor's path anew, after its attributes or what it is compared with changed.
     pub(crate) fn judge_again(&mut self, prefix: Prefix) {
         self.forget_dead(prefix);
-        let Some(received) = self.table.path_mut(prefix, self.peer).map(|path| Arc::clone(&path.received))
-        else {
+        let Some(path) = self.table.path_mut(prefix, self.peer).copied() else {
             return;
         };
-        let verdict = self.verdict(prefix, &received);
-        let Some(path) = self.table.path_mut(prefix, self.peer) else {
+        let before = path.verdict();
+        let Some(verdict) = self.verdict(prefix, path.received).filter(|verdict| *verdict != before) else {
             return;
         };
-        if path.verdict.is_same(&verdict) {
-            return;
+        if let Some(path) = self.table.path_mut(prefix, self.peer) {
+            path.judge(verdict);
         }
+        imported(verdict).into_iter().for_each(|handle| self.attributes.retain(handle));
+        imported(before).into_iter().for_each(|handle| self.attributes.release(handle));
         let adj_rib_in = self.adj_rib_in.of_mut(prefix.family());
-        adj_rib_in.uncount(&path.verdict);
-        adj_rib_in.count(&verdict);
-        if path.verdict.is_accepted() || verdict.is_accepted() {
-            self.dirty.insert(prefix, ());
-        }
-        path.verdict = verdict;
-    }
-
-    /// To be called after announcing with these: where every prefix was over the limit, nobody kept them.
-    pub(crate) fn release_unused(&mut self, attributes: &Arc<Attributes>) {
-        self.assessed = None;
-        // One is the interner's, one the caller's.
-        if Arc::strong_count(attributes) <= 2 {
-            self.attributes.note_release();
+        adj_rib_in.uncount(before);
+        adj_rib_in.count(verdict);
+        if before.is_accepted() || verdict.is_accepted() {
+            self.table.mark_dirty(prefix);
         }
     }
 
-    fn verdict(&mut self, prefix: Prefix, received: &Arc<Attributes>) -> Verdict {
+    /// To be called when no more is to be judged.
+    pub(crate) fn forget_assessed(&mut self) {
+        if let Some(Assessed { received, attributes, imported, .. }) = self.assessed.take() {
+            drop(attributes);
+            std::iter::once(received).chain(imported).for_each(|handle| self.attributes.release(handle));
+        }
+    }
+
+    /// A verdict's handle is not held yet; it lives until the next call. `None` where there are too many attributes.
+    fn verdict(&mut self, prefix: Prefix, received: Handle) -> Option<Verdict> {
         let guard = Guard { config: self.config, originated: self.originated, session: self.session };
-        let assessed = match self.assessed.take().filter(|last| Arc::ptr_eq(&last.received, received)) {
-            Some(same) => same,
-            None => Assessed {
-                received: Arc::clone(received),
-                assessment: guard.assess(received),
-                imported: None,
-            },
-        };
-        let Assessed { assessment, imported, .. } = self.assessed.insert(assessed);
-        match guard.admit(prefix, received.next_hop, *assessment) {
+        if self.assessed.as_ref().is_none_or(|last| last.received != received) {
+            self.forget_assessed();
+            let attributes = Arc::clone(self.attributes.get(received)?);
+            let assessment = guard.assess(&attributes);
+            self.attributes.retain(received);
+            self.assessed = Some(Assessed { received, attributes, assessment, imported: None });
+        }
+        let Assessed { attributes, assessment, imported, .. } = self.assessed.as_mut()?;
+        Some(match guard.admit(prefix, attributes.next_hop, *assessment) {
             Admission::Admitted => {
-                let interner = &mut *self.attributes;
-                let import = || match assessment.imported(received) {
-                    Some(changed) => interner.intern(changed),
-                    None => Arc::clone(received),
-                };
-                Verdict::Accepted(Arc::clone(imported.get_or_insert_with(import)))
+                if imported.is_none() {
+                    *imported = match assessment.imported(attributes) {
+                        Some(changed) => self.attributes.intern(changed),
+                        None => {
+                            self.attributes.retain(received);
+                            Some(received)
+                        }
+                    };
+                }
+                Verdict::Accepted((*imported)?)
             }
             Admission::Refused(refusal) => Verdict::Refused(refusal),
             Admission::Echo => Verdict::Echo,
-        }
+        })
     }
 
     /// A path of this neighbor that the sweep has not met yet.
@@ -283,6 +330,13 @@ impl Intake<'_> {
     }
 }
 
+fn imported(verdict: Verdict) -> Option<Handle> {
+    match verdict {
+        Verdict::Accepted(imported) => Some(imported),
+        Verdict::Refused(_) | Verdict::Echo => None,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -290,7 +344,8 @@ mod tests {
     /// Before a session, in it, stale, fresh, dead, and in the next one; also across the end of the numbers.
     #[test]
     fn generations_tell_live_from_dead() {
-        for start in [0, u32::MAX - 3, u32::MAX - 2, u32::MAX - 1, u32::MAX] {
+        for start in [[0; 3], [0xfc, 0xff, 0xff], [0xfd, 0xff, 0xff], [0xfe, 0xff, 0xff], [0xff; 3]] {
+            let start = Generation(start);
             let mut adj_rib_in = AdjRibIn::continued(start);
             let before = start;
             let first = adj_rib_in.generation();

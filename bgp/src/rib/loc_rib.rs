@@ -75,7 +75,7 @@ impl Contender<'_> {
 impl Rib {
     /// Decides for one prefix that changed; false when there is none.
     pub(super) fn decide_next(&mut self) -> bool {
-        let Some((prefix, ())) = self.dirty.take_next() else {
+        let Some(prefix) = self.table.take_dirty() else {
             return false;
         };
         self.forget_dead(prefix);
@@ -175,12 +175,13 @@ impl Rib {
             .map(|path| path.peer)
             .collect();
         for &peer in &dead {
-            if let Some(path) = self.table.take_path(prefix, peer)
-                && let Some(peer) = self.peers.get_mut(&peer)
-            {
+            let Some(path) = self.table.take_path(prefix, peer) else {
+                continue;
+            };
+            path.handles().for_each(|handle| self.attributes.release(handle));
+            if let Some(peer) = self.peers.get_mut(&peer) {
                 peer.adj_rib_in.of_mut(family).forget(&path);
             }
-            self.attributes.note_release();
         }
         !dead.is_empty()
     }
@@ -188,17 +189,9 @@ impl Rib {
     /// Decides for one prefix and tells everyone whom it concerns.
     fn decide(&mut self, prefix: Prefix) {
         let Outcome { best, gateways } = self.outcome(prefix);
-        let wanted = (!gateways.is_empty()).then(|| self.gateways.intern(gateways));
-        if let Some(destination) = self.table.get_mut(prefix) {
-            if is_same(destination.given.as_ref(), wanted.as_ref()) {
-                self.fib_changes.remove(prefix);
-            } else {
-                self.fib_changes.insert(prefix, ());
-            }
-            if !is_same(destination.wanted.as_ref(), wanted.as_ref()) {
-                self.gateways.note_release();
-                destination.wanted = wanted;
-            }
+        let wanted = if gateways.is_empty() { None } else { self.gateways.intern(gateways) };
+        if let Some(before) = self.table.want(prefix, wanted) {
+            self.gateways.release(before);
         }
         let peers: SmallVec<[PeerId; 8]> = self.peers.keys().copied().collect();
         for id in peers {
@@ -222,7 +215,7 @@ impl Rib {
         let rewritten = allowed.zip(session.next_hop(family)).map(|(best, next_hop)| {
             let (local_as, kind) = (self.config.local_as, session.kind);
             adj_rib_out.rewritten(&best.attributes, next_hop, || {
-                self.attributes.intern(rewrite(&best.attributes, local_as, kind, next_hop))
+                self.attributes.share(rewrite(&best.attributes, local_as, kind, next_hop))
             })
         });
         if adj_rib_out.set(prefix, rewritten, cause) {
@@ -271,7 +264,7 @@ impl Rib {
             .originated
             .contains(prefix)
             .then_some(Contender { source: Source::Local, imported: &self.originated_attributes });
-        let paths = self.table.get(prefix).map(|Destination { paths, .. }| paths.as_slice());
+        let paths = self.table.get(prefix).map(|Destination { paths, .. }| paths);
         let learned =
             paths.unwrap_or_default().iter().filter_map(|path| self.contender(path, prefix.family()));
         local.into_iter().chain(learned).collect()
@@ -279,7 +272,7 @@ impl Rib {
 
     fn contender<'a>(&'a self, path: &'a Path, family: Family) -> Option<Contender<'a>> {
         let session = self.peers.get(&path.peer)?.session_with(family)?;
-        match &path.verdict {
+        match path.verdict() {
             Verdict::Accepted(imported) if self.is_live(path, family) => Some(Contender {
                 source: Source::Peer {
                     peer: path.peer,
@@ -288,18 +281,10 @@ impl Rib {
                     address: session.address,
                     interface: session.interface,
                 },
-                imported,
+                imported: self.attributes.get(imported)?,
             }),
             Verdict::Accepted(_) | Verdict::Refused(_) | Verdict::Echo => None,
         }
-    }
-}
-
-fn is_same(one: Option<&Arc<Gateways>>, other: Option<&Arc<Gateways>>) -> bool {
-    match (one, other) {
-        (Some(one), Some(other)) => Arc::ptr_eq(one, other),
-        (None, None) => true,
-        (Some(_), None) | (None, Some(_)) => false,
     }
 }
 

@@ -14,6 +14,7 @@ pub mod decision;
 #[cfg(test)]
 pub(crate) mod fixtures;
 mod interner;
+mod leaves;
 mod loc_rib;
 mod originated;
 mod peer;
@@ -30,14 +31,13 @@ use std::sync::Arc;
 
 use smallvec::SmallVec;
 
-use self::adj_rib_in::{AdjRibIn, Intake};
+use self::adj_rib_in::{AdjRibIn, Generation, Intake};
 use self::adj_rib_out::Answer;
 use self::interner::Interner;
 use self::loc_rib::Sweep;
 use self::peer::Peer;
-use self::pending::Pending;
 use self::per_family::PerFamily;
-use self::table::Table;
+use self::table::{NextHopSets, Table};
 use crate::message::{Attributes, Outgoing, RouteRefresh, Update};
 use crate::policy::Role;
 use crate::{Asn, Families, Family, InterfaceIndex, NextHop, PeerId, PeerKind, Prefix, RouterId};
@@ -138,15 +138,11 @@ pub struct Rib {
     originated_attributes: Arc<Attributes>,
     attributes: Interner<Attributes>,
     gateways: Interner<Gateways>,
-    /// Prefixes to decide for.
-    dirty: Pending<()>,
-    /// Prefixes whose next hops are not those that the FIB was told.
-    fib_changes: Pending<()>,
     sweep: Sweep,
     /// Full announcements under way.
     announcing: BTreeSet<(PeerId, Family)>,
     /// Where the generations of removed neighbors stood, until their paths are swept.
-    retired: BTreeMap<PeerId, PerFamily<u32>>,
+    retired: BTreeMap<PeerId, PerFamily<Generation>>,
 }
 
 impl Rib {
@@ -159,11 +155,9 @@ impl Rib {
             peers: BTreeMap::new(),
             table: Table::default(),
             originated: Originated::default(),
-            originated_attributes: attributes.intern(Attributes::originated()),
+            originated_attributes: attributes.share(Attributes::originated()),
             attributes,
             gateways: Interner::new(),
-            dirty: Pending::default(),
-            fib_changes: Pending::default(),
             sweep: Sweep::default(),
             announcing: BTreeSet::new(),
             retired: BTreeMap::new(),
@@ -235,9 +229,7 @@ impl Rib {
         if let Some(mut intake) = self.intake(peer) {
             withdrawn.into_iter().for_each(|prefix| intake.withdraw(prefix));
             for reach in reach {
-                let attributes = intake.attributes.intern(reach.attributes);
-                reach.prefixes.into_iter().for_each(|prefix| intake.announce(prefix, &attributes));
-                intake.release_unused(&attributes);
+                intake.announce_all(reach.prefixes, reach.attributes);
             }
         }
         if let Some(adj_rib_in) = end_of_rib.and_then(|family| self.flowing(peer, family)) {
@@ -298,8 +290,7 @@ impl Rib {
         let before = std::mem::replace(&mut self.originated, routes.into());
         let changed = before.difference(&self.originated);
         for &prefix in &changed {
-            self.table.entry(prefix);
-            self.dirty.insert(prefix, ());
+            self.table.mark_dirty(prefix);
         }
         let concerned: BTreeSet<Prefix> =
             changed.into_iter().flat_map(|network| self.concerned_by(network)).collect();
@@ -307,6 +298,7 @@ impl Rib {
         for peer in peers {
             if let Some(mut intake) = self.intake(peer) {
                 concerned.iter().for_each(|&prefix| intake.judge_again(prefix));
+                intake.forget_assessed();
             }
         }
     }
@@ -334,7 +326,7 @@ impl Rib {
     /// Whether [`Self::process`] has something to do.
     #[must_use]
     pub fn is_dirty(&self) -> bool {
-        !self.dirty.is_empty()
+        self.table.is_dirty()
             || matches!(self.sweep, Sweep::Running { .. })
             || !self.announcing.is_empty()
             || self.attributes.is_sweeping()
@@ -345,17 +337,14 @@ impl Rib {
     pub fn poll_fib(&mut self, limit: usize) -> Vec<FibChange> {
         let mut changes = Vec::new();
         while changes.len() < limit {
-            let Some((prefix, ())) = self.fib_changes.take_next() else {
+            let Some((prefix, NextHopSets { wanted, given })) = self.table.take_fib() else {
                 break;
             };
-            let Some(destination) = self.table.get_mut(prefix) else {
-                continue;
-            };
-            destination.given.clone_from(&destination.wanted);
-            let gateways = destination.given.as_deref().cloned();
-            self.gateways.note_release();
+            let gateways = wanted.and_then(|wanted| self.gateways.get(wanted));
+            changes.push(FibChange { prefix, gateways: gateways.map(|gateways| (**gateways).clone()) });
+            wanted.into_iter().for_each(|wanted| self.gateways.retain(wanted));
+            given.into_iter().for_each(|given| self.gateways.release(given));
             self.table.prune(prefix, &self.originated);
-            changes.push(FibChange { prefix, gateways });
         }
         changes
     }
@@ -363,7 +352,7 @@ impl Rib {
     /// Whether [`Self::poll_fib`] has something to give.
     #[must_use]
     pub fn has_fib_changes(&self) -> bool {
-        !self.fib_changes.is_empty()
+        self.table.has_fib_changes()
     }
 
     /// Takes at most `limit` prefixes out of what the neighbor has yet to be told, packed by attributes,
@@ -431,7 +420,6 @@ impl Rib {
             adj_rib_in,
             table: &mut self.table,
             attributes: &mut self.attributes,
-            dirty: &mut self.dirty,
             assessed: None,
         })
     }

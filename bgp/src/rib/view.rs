@@ -143,10 +143,10 @@ impl Rib {
     #[must_use]
     pub fn echoes(&self, prefix: Prefix) -> Vec<PeerId> {
         let destination = self.table.get(prefix);
-        let paths = destination.into_iter().flat_map(|destination| &destination.paths);
+        let paths = destination.into_iter().flat_map(|destination| destination.paths);
         paths
             .filter(|path| self.is_live(path, prefix.family()))
-            .filter(|path| match path.verdict {
+            .filter(|path| match path.verdict() {
                 Verdict::Echo => true,
                 Verdict::Accepted(_) | Verdict::Refused(_) => false,
             })
@@ -230,7 +230,7 @@ impl Rib {
         &self,
         after: Option<Prefix>,
         limit: usize,
-        item: impl Fn(Prefix, &Destination) -> Option<T>,
+        item: impl Fn(Prefix, Destination<'_>) -> Option<T>,
     ) -> Page<T> {
         let mut items = Vec::new();
         let mut last = None;
@@ -244,7 +244,7 @@ impl Rib {
         Page { items, next: None }
     }
 
-    fn view(&self, prefix: Prefix, destination: &Destination) -> DestinationView {
+    fn view(&self, prefix: Prefix, destination: Destination<'_>) -> DestinationView {
         let contenders = self.contenders(prefix);
         let standings = self.standings(&contenders);
         let eligible = contenders.iter().zip(standings);
@@ -252,14 +252,15 @@ impl Rib {
             .filter_map(|(contender, standing)| self.eligible_path(prefix, destination, contender, standing))
             .collect();
         let live = destination.paths.iter().filter(|path| self.is_live(path, prefix.family()));
-        paths.extend(live.filter_map(ineligible_path));
-        DestinationView { prefix, paths, gateways: destination.wanted.as_deref().cloned() }
+        paths.extend(live.filter_map(|path| self.ineligible_path(path)));
+        let wanted = destination.next_hops.wanted.and_then(|wanted| self.gateways.get(wanted));
+        DestinationView { prefix, paths, gateways: wanted.map(|gateways| (**gateways).clone()) }
     }
 
     fn eligible_path(
         &self,
         prefix: Prefix,
-        destination: &Destination,
+        destination: Destination<'_>,
         contender: &Contender<'_>,
         standing: Standing,
     ) -> Option<PathView> {
@@ -269,7 +270,7 @@ impl Rib {
             }
             Source::Peer { peer, .. } => {
                 let path = destination.paths.iter().find(|path| path.peer == peer)?;
-                (PathSource::Peer(peer), &path.received)
+                (PathSource::Peer(peer), self.attributes.get(path.received)?)
             }
         };
         Some(PathView {
@@ -284,19 +285,19 @@ impl Rib {
             gateway: self.gateway(prefix, contender),
         })
     }
-}
 
-fn ineligible_path(path: &Path) -> Option<PathView> {
-    let status = match path.verdict {
-        Verdict::Accepted(_) => return None,
-        Verdict::Refused(refusal) => PathStatus::Refused(refusal),
-        Verdict::Echo => PathStatus::Echo,
-    };
-    Some(PathView {
-        source: PathSource::Peer(path.peer),
-        received: Arc::clone(&path.received),
-        imported: None,
-        status,
-        gateway: None,
-    })
+    fn ineligible_path(&self, path: &Path) -> Option<PathView> {
+        let status = match path.verdict() {
+            Verdict::Accepted(_) => return None,
+            Verdict::Refused(refusal) => PathStatus::Refused(refusal),
+            Verdict::Echo => PathStatus::Echo,
+        };
+        Some(PathView {
+            source: PathSource::Peer(path.peer),
+            received: Arc::clone(self.attributes.get(path.received)?),
+            imported: None,
+            status,
+            gateway: None,
+        })
+    }
 }

@@ -9,6 +9,7 @@
 use std::fmt;
 
 use bytes::{BufMut, BytesMut};
+use smallvec::SmallVec;
 
 use super::super::update::AsWidth;
 use super::super::wire::Reader;
@@ -19,10 +20,11 @@ pub(super) const MAX_SEGMENT: usize = 255;
 
 /// An AS_PATH of four-octet numbers.
 ///
-/// One allocation, in wire form: a path is compared and copied far more often than it is looked into.
+/// In wire form: a path is compared and copied far more often than it is looked into. Paths of a fabric are short, and
+/// five ASes need no allocation.
 #[derive(Clone, PartialEq, Eq, Hash, Default)]
 pub struct AsPath {
-    wire: Box<[u8]>,
+    wire: SmallVec<[u8; 24]>,
 }
 
 /// The types of AS_PATH segment, in the order of their numbers.
@@ -56,7 +58,7 @@ impl AsPath {
                 push_segment(&mut wire, segment.kind, asns.iter().copied());
             }
         }
-        Self { wire: wire.into() }
+        Self { wire: SmallVec::from_slice(&wire) }
     }
 
     /// The segments in order.
@@ -110,7 +112,7 @@ impl AsPath {
                 wire.extend_from_slice(&self.wire);
             }
         }
-        Self { wire: wire.into() }
+        Self { wire: SmallVec::from_slice(&wire) }
     }
 
     /// Reads the value of an AS_PATH or AS4_PATH. Only its structure is checked.
@@ -139,8 +141,8 @@ impl AsPath {
         }
         Ok(Self {
             wire: match width {
-                AsWidth::Two => wide.into(),
-                AsWidth::Four => value.into(),
+                AsWidth::Two => SmallVec::from_slice(&wide),
+                AsWidth::Four => SmallVec::from_slice(value),
             },
         })
     }

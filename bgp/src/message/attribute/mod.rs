@@ -18,11 +18,13 @@ mod community;
 pub(super) mod next_hop;
 pub(super) mod read;
 pub(super) mod rule;
+mod seldom;
 mod value;
 pub(super) mod write;
 
 pub use as_path::{AsPath, Segment, SegmentKind};
 pub use community::{Community, ExtendedCommunity, LargeCommunity};
+pub use seldom::Seldom;
 
 /// What LOCAL_PREF is where a path carries none. It has to be there on iBGP (RFC 4271 section 5.1.5), which leaves the
 /// number open; every implementation takes this one for "no preference".
@@ -51,13 +53,13 @@ pub struct Attributes {
     /// 9 (RFC 4456)
     pub originator_id: Option<RouterId>,
     /// 10 (RFC 4456)
-    pub cluster_list: Box<[Ipv4Addr]>,
+    pub cluster_list: Seldom<Ipv4Addr>,
     /// 16 (RFC 4360)
-    pub extended_communities: Box<[ExtendedCommunity]>,
+    pub extended_communities: Seldom<ExtendedCommunity>,
     /// 32 (RFC 8092)
-    pub large_communities: Box<[LargeCommunity]>,
+    pub large_communities: Seldom<LargeCommunity>,
     /// Optional attributes that this speaker does not know, in ascending order of codes.
-    pub unknown: Box<[UnknownAttribute]>,
+    pub unknown: Seldom<UnknownAttribute>,
 }
 
 impl Attributes {
@@ -74,10 +76,10 @@ impl Attributes {
             aggregator: None,
             communities: Box::default(),
             originator_id: None,
-            cluster_list: Box::default(),
-            extended_communities: Box::default(),
-            large_communities: Box::default(),
-            unknown: Box::default(),
+            cluster_list: Seldom::default(),
+            extended_communities: Seldom::default(),
+            large_communities: Seldom::default(),
+            unknown: Seldom::default(),
         }
     }
 }

@@ -358,9 +358,9 @@ impl Received {
             aggregator,
             communities: self.communities,
             originator_id: self.originator_id,
-            cluster_list: self.cluster_list,
-            extended_communities: self.extended_communities,
-            large_communities: self.large_communities,
+            cluster_list: self.cluster_list.into(),
+            extended_communities: self.extended_communities.into(),
+            large_communities: self.large_communities.into(),
             unknown: self.unknown.into(),
         })
     }

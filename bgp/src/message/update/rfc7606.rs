@@ -353,7 +353,7 @@ fn inputs_of_past_incidents_do_no_harm() {
     // 2010, IOS XR: an unknown optional transitive attribute of 3000 octets is kept as it came.
     let large = format!("d0 63 0bb8 {}", "ab".repeat(3000));
     let update = codec().decode(body("", &list(&external(), &large), "08 0a")).unwrap();
-    let [unknown] = update.reach[0].attributes.unknown.as_ref() else { panic!("{update:?}") };
+    let [unknown] = &update.reach[0].attributes.unknown[..] else { panic!("{update:?}") };
     assert_eq!((unknown.flags, unknown.code, unknown.value.len()), (0xc0, 99, 3000));
     // 2009: a path of more than 255 numbers is several segments.
     let path = format!("50 02 0408 02 ff {} 02 02 {}", "0000fde9".repeat(255), "0000fdea".repeat(2));

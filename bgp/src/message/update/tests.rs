@@ -151,7 +151,7 @@ fn every_attribute_goes_both_ways() {
                 PeerKind::External => Attributes {
                     local_pref: None,
                     originator_id: None,
-                    cluster_list: Box::default(),
+                    cluster_list: Default::default(),
                     ..all.clone()
                 },
             };

@@ -1,7 +1,8 @@
-//! Tests of the RIB as a whole, through its public face.
+//! Tests of the RIB as a whole, through its public face, and of the layout beneath it.
 
 mod decision;
 mod incoming;
+mod leaves;
 mod model;
 mod outgoing;
 mod views;
