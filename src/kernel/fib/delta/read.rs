@@ -8,6 +8,9 @@ use super::super::table::{Cursor, Image, Origin};
 use super::super::trouble::Disturbance;
 use super::{Delta, Picture};
 
+/// What the kernel has at each key.
+type Images = Vec<(Key, Image)>;
+
 /// A table while it is read: most routes have one of few shapes, which are kept once.
 #[derive(Debug, Default)]
 pub(in crate::kernel::fib) struct Reading {
@@ -51,12 +54,12 @@ impl Reading {
         self.last
     }
 
-    /// One entry for each key of ours, in order.
-    fn into_images(mut self, delta: &mut Delta) -> (Vec<(Key, Image)>, Vec<(Key, Protocol)>) {
+    /// One entry for each key of ours, in order; and the foreign ones.
+    fn into_images(mut self, delta: &mut Delta) -> (Images, Vec<(Key, Protocol)>) {
         let images: Vec<Image> = self.shapes.iter().map(|shape| delta.table.image(shape)).collect();
         let image = |number: u32| usize::try_from(number).ok().and_then(|number| images.get(number)).copied();
         self.ours.sort_by_key(|(key, _)| *key);
-        let mut ours: Vec<(Key, Image)> = Vec::with_capacity(self.ours.len());
+        let mut ours = Images::with_capacity(self.ours.len());
         for (key, number) in self.ours {
             match ours.last_mut() {
                 Some((last, image)) if *last == key => *image = Image::Several,

@@ -939,3 +939,50 @@ fn a_deletion_of_an_unknown_route_is_forgotten() {
     assert_eq!(world.delta.table.cases().count(), 0);
     assert!(world.delta.troubles.is_empty(), "{:?}", world.delta.troubles);
 }
+
+/// Prints what a route costs here; for people: `cargo test --release --lib a_million_routes -- --ignored --nocapture`.
+#[test]
+#[ignore = "a measurement, which takes a while without optimisation"]
+#[expect(clippy::disallowed_methods, reason = "it measures")]
+fn a_million_routes() {
+    const ROUTES: u32 = 1_000_000;
+    let resident = || -> usize {
+        let statm = std::fs::read_to_string("/proc/self/statm").unwrap();
+        statm.split(' ').nth(1).unwrap().parse::<usize>().unwrap() * 4096
+    };
+    let clock = Instant::now;
+    let mut world = World::started(NexthopObjects::On);
+    let before = resident();
+    let started = clock();
+    let mut written = 0;
+    for chunk in (0..ROUTES).collect::<Vec<_>>().chunks(4096) {
+        for number in chunk {
+            let address = std::net::Ipv4Addr::from((10 << 24) + (number << 4));
+            let prefix = Prefix::masked(address.into(), 28).unwrap();
+            world.delta.want(FibChange { prefix, gateways: Some(gateways(&[2, 3])) });
+        }
+        world.write_objects();
+        loop {
+            let operations = world.delta.poll_operations(world.now, 256);
+            if operations.is_empty() {
+                break;
+            }
+            for operation in operations {
+                written += 1;
+                world.delta.completed(operation, Ok(()), world.now);
+            }
+            world.delta.drained();
+        }
+    }
+    let elapsed = started.elapsed();
+    assert_eq!((written, world.delta.counters().installed), (ROUTES, 1_000_000));
+    println!("{} octets and {:?} for each route", (resident() - before) / 1_000_000, elapsed / ROUTES);
+    let started = clock();
+    assert_eq!(world.delta.counters().pending, 0);
+    println!("counters: {:?}", started.elapsed());
+    let started = clock();
+    world.dead(&[3]);
+    world.write_objects();
+    println!("a lost session: {:?}", started.elapsed());
+    assert_eq!(world.delta.poll_operations(world.now, 256), []);
+}
