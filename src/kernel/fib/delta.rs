@@ -456,7 +456,7 @@ impl Delta {
             trouble.retry = None;
             if let Some(disturbance) = trouble.disturbance.take() {
                 self.repairs += 1;
-                self.notices.extend(disturbance.notice(key.prefix));
+                self.notices.extend(disturbance.notice(key.prefix, action));
             }
             self.dirty.insert(key);
         } else if self.verdict(&case) != Verdict::Rest {

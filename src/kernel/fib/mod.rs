@@ -258,6 +258,7 @@ pub(crate) enum Notice {
     RestoredDeleted { prefix: Prefix },
     RestoredChanged { prefix: Prefix },
     RestoredDrifted { prefix: Prefix },
+    Removed { prefix: Prefix },
     Fight { prefix: Prefix },
     Blocked { prefix: Prefix, protocol: Protocol },
     Unblocked { prefix: Prefix },
@@ -277,6 +278,10 @@ impl fmt::Display for Notice {
             Self::RestoredDrifted { prefix } => {
                 write!(f, "route {prefix} was gone or changed when the table was read again; restored")
             }
+            Self::Removed { prefix } => write!(
+                f,
+                "another program wrote route {prefix} with our protocol number; removed, since nobody announces it"
+            ),
             Self::Fight { prefix } => {
                 write!(
                     f,

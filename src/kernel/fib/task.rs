@@ -180,6 +180,13 @@ impl Task {
     }
 
     fn converged(&mut self) {
+        let stale = self.delta.counters().stale;
+        if stale > 0 {
+            tracing::warn!(
+                routes = stale,
+                "sweeping routes of an earlier run that no neighbor announces any more"
+            );
+        }
         self.progress.converged = true;
         self.sweep_at = None;
         self.delta.set_converged();
@@ -533,6 +540,7 @@ fn log(notices: Vec<Notice>) {
             Notice::Unblocked { .. } | Notice::RestoredDrifted { .. } => tracing::info!("{notice}"),
             Notice::RestoredDeleted { .. }
             | Notice::RestoredChanged { .. }
+            | Notice::Removed { .. }
             | Notice::Fight { .. }
             | Notice::Blocked { .. }
             | Notice::NoObjects { .. }

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use bgp::Prefix;
 
-use super::delta::{Cause, Event};
+use super::delta::{Action, Cause, Event};
 use super::route::Protocol;
 use super::{Notice, RouteState};
 use crate::kernel::netlink::KernelError;
@@ -73,13 +73,22 @@ impl Disturbance {
         }
     }
 
-    /// What to say once it is repaired.
-    pub(super) fn notice(self, prefix: Prefix) -> Option<Notice> {
-        match self {
-            Self::Deleted => Some(Notice::RestoredDeleted { prefix }),
-            Self::Changed => Some(Notice::RestoredChanged { prefix }),
-            Self::Unseen => Some(Notice::RestoredDrifted { prefix }),
-            Self::Silent => None,
+    /// What to say once it is repaired by this action.
+    pub(super) fn notice(self, prefix: Prefix, repair: Action) -> Option<Notice> {
+        match (self, repair) {
+            (Self::Silent, _) => None,
+            (Self::Deleted | Self::Changed | Self::Unseen, Action::Delete) => {
+                Some(Notice::Removed { prefix })
+            }
+            (Self::Deleted, Action::Create(_) | Action::Replace(_)) => {
+                Some(Notice::RestoredDeleted { prefix })
+            }
+            (Self::Changed, Action::Create(_) | Action::Replace(_)) => {
+                Some(Notice::RestoredChanged { prefix })
+            }
+            (Self::Unseen, Action::Create(_) | Action::Replace(_)) => {
+                Some(Notice::RestoredDrifted { prefix })
+            }
         }
     }
 }
