@@ -203,6 +203,9 @@ impl<K: Ord + Copy, S: Copy + Default, I> Leaves<K, S, I> {
 
     /// The first key with the mark above `after`, or of all.
     pub(crate) fn next_marked(&self, mark: Mark, after: Option<K>) -> Option<K> {
+        if self.marked(mark) == 0 {
+            return None;
+        }
         let start = self.place_behind(after);
         let here = self.leaves.get(start.leaf).and_then(|leaf| leaf.next_marked(mark, start.slot));
         here.or_else(|| {

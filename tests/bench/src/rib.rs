@@ -17,7 +17,7 @@ const UPDATE: usize = 100;
 /// As the RIB's task does it.
 const BUDGET: usize = 1024;
 /// How often all routes come and go.
-const FLAPS: usize = 10;
+const FLAPS: usize = 3;
 
 fn session(peer: u32) -> PeerSession {
     PeerSession {
