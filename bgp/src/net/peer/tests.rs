@@ -426,9 +426,11 @@ async fn a_target_with_another_key_or_address_of_ours_is_another_session() {
 async fn a_refused_dial_is_told_with_its_reason() {
     let mut stage = Stage::new(64).await;
     drop(stage.accept().await);
-    let nobody = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let mut target = target(&nobody);
-    drop(nobody);
+    // Bound and not listening: the port refuses, and nobody else can get it meanwhile.
+    let nobody = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+    nobody.bind(&std::net::SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
+    let remote = nobody.local_addr().unwrap().as_socket().unwrap();
+    let mut target = Target { remote, ..target(&stage.listener) };
     stage.peer.send(PeerCommand::Target(Some(target.clone()))).await;
     assert_eq!(stage.event().await, PeerChange::Unreachable { remote: target.remote.ip() });
     let error = stage.status().await.last_error.unwrap();
