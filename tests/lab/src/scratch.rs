@@ -101,10 +101,9 @@ impl Drop for Scratch {
 /// abandoned one.
 fn lock_out_others() -> Result<File> {
     fs::create_dir_all(DIRECTORY).doing(|| format!("make {DIRECTORY} (this needs root)"))?;
-    let path = Path::new(DIRECTORY).join(".starting");
-    let file = File::create(&path).doing(|| format!("make {}", path.display()))?;
-    file.lock().doing(|| format!("lock {}", path.display()))?;
-    Ok(file)
+    let directory = File::open(DIRECTORY).doing(|| format!("open {DIRECTORY}"))?;
+    directory.lock().doing(|| format!("lock {DIRECTORY}"))?;
+    Ok(directory)
 }
 
 fn clear_all_leftovers() -> Result<()> {
