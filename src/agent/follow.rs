@@ -5,14 +5,14 @@ use std::path::Path;
 use std::sync::Arc;
 
 use bgp::PeerId;
-use bgp::net::{Peer, PeerCommand, PeerSettings};
+use bgp::net::{Peer, PeerCommand, PeerSettings, Target};
 use bgp::rib::PeerConfig;
 use bgp::session::Stop;
 use tracing::{debug, info, warn};
 
-use super::neighbors::{self, NeighborName, Start};
+use super::neighbors::{self, NeighborName, Obstacle, Start};
 use super::{Agent, Neighbor, origin};
-use crate::config;
+use crate::config::{self, Config};
 use crate::kernel::interfaces::Interfaces;
 use crate::kernel::sysctl;
 use crate::nd::Uplinks;
@@ -115,8 +115,15 @@ impl Agent {
         let gone =
             self.neighbors.extract_if(.., |name, neighbor| wanted.get(name) != Some(&neighbor.settings));
         for (name, neighbor) in gone {
-            info!(neighbor = %name, "no longer configured, or differently");
-            self.leaving.spawn(neighbor.peer.shutdown(Stop::Notify(neighbors::deconfigured())));
+            let removal = Removal::of(&name, &self.config, wanted);
+            info!(neighbor = %name, reason = %removal, "neighbor removed");
+            self.leaving.spawn(async move {
+                if let Removal::InterfaceGone(_) = removal {
+                    // Nobody can be told anything there.
+                    neighbor.peer.send(PeerCommand::Target(None)).await;
+                }
+                neighbor.peer.shutdown(Stop::Notify(neighbors::deconfigured())).await;
+            });
         }
     }
 
@@ -144,11 +151,51 @@ impl Agent {
     pub(super) async fn retarget(&mut self, interfaces: &Interfaces) {
         for (name, neighbor) in &mut self.neighbors {
             let target = neighbors::target(name, &neighbor.settings, &self.config, interfaces, &self.routers);
+            log_reachability(name, neighbor.target.as_ref(), target.as_ref());
+            let target = target.ok();
             if target != neighbor.target {
                 neighbor.target.clone_from(&target);
                 neighbor.peer.send(PeerCommand::Target(target)).await;
             }
         }
+    }
+}
+
+/// Why a neighbor has its task no longer.
+#[derive(Debug, thiserror::Error)]
+enum Removal {
+    /// Its interface matched a glob.
+    #[error("interface {0} is gone")]
+    InterfaceGone(String),
+    #[error("no longer configured")]
+    NotConfigured,
+    #[error("configured differently: its session starts anew")]
+    Changed,
+}
+
+impl Removal {
+    fn of(name: &NeighborName, config: &Config, wanted: &BTreeMap<NeighborName, config::Neighbor>) -> Self {
+        match name {
+            _ if wanted.contains_key(name) => Self::Changed,
+            NeighborName::Interface(interface) if config.neighbor_for_interface(interface).is_some() => {
+                Self::InterfaceGone(interface.clone())
+            }
+            NeighborName::Interface(_) | NeighborName::Address(_) => Self::NotConfigured,
+        }
+    }
+}
+
+/// Says once that a neighbor cannot be reached any more, and why, and once that it can be again.
+fn log_reachability(name: &NeighborName, before: Option<&Target>, now: Result<&Target, &Obstacle>) {
+    match (before.map(|target| target.remote.ip()), now) {
+        (Some(_), Err(reason)) => info!(neighbor = %name, %reason, "neighbor cannot be reached"),
+        (None, Ok(target)) => {
+            info!(neighbor = %name, remote = %target.remote.ip(), "neighbor can be reached");
+        }
+        (Some(before), Ok(target)) if before != target.remote.ip() => {
+            info!(neighbor = %name, remote = %target.remote.ip(), %before, "neighbor has another address");
+        }
+        (Some(_), Ok(_)) | (None, Err(_)) => {}
     }
 }
 
