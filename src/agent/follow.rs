@@ -28,7 +28,7 @@ impl Agent {
         self.remove_unwanted(&wanted);
         for (name, settings) in &wanted {
             if !self.neighbors.contains_key(name) {
-                self.add(name, settings);
+                self.add(name, settings, &interfaces);
             }
         }
         self.expect_neighbors().await;
@@ -74,7 +74,13 @@ impl Agent {
         self.origin = origin;
     }
 
-    fn add(&mut self, name: &NeighborName, settings: &config::Neighbor) {
+    fn add(&mut self, name: &NeighborName, settings: &config::Neighbor, interfaces: &Interfaces) {
+        // Said once, as the neighbor stays while its interface comes and goes: perhaps the name is misspelt.
+        if let NeighborName::Interface(interface) = name
+            && interfaces.by_name(interface).is_none()
+        {
+            warn!("neighbor {name} waits for interface {interface}, which does not exist");
+        }
         let id = PeerId(self.next_peer);
         self.next_peer += 1;
         let start = self.start_for_a_new_neighbor();
