@@ -27,8 +27,10 @@ impl Agent {
         self.change_limits(&wanted).await;
         self.remove_unwanted(&wanted);
         for (name, settings) in &wanted {
-            if !self.neighbors.contains_key(name) {
-                self.add(name, settings, &interfaces);
+            match self.neighbors.get_mut(name) {
+                // Perhaps another entry of the file that says the same.
+                Some(neighbor) => neighbor.settings.peer.clone_from(&settings.peer),
+                None => self.add(name, settings, &interfaces),
             }
         }
         self.expect_neighbors().await;
@@ -118,8 +120,10 @@ impl Agent {
     /// Ends what is no longer configured, or is configured in another way: with a NOTIFICATION, in a task of its
     /// own, since a peer may be slow to take it.
     fn remove_unwanted(&mut self, wanted: &BTreeMap<NeighborName, config::Neighbor>) {
-        let gone =
-            self.neighbors.extract_if(.., |name, neighbor| wanted.get(name) != Some(&neighbor.settings));
+        let gone = self.neighbors.extract_if(.., |name, neighbor| match wanted.get(name) {
+            Some(settings) => !neighbors::are_as_good(&neighbor.settings, settings),
+            None => true,
+        });
         for (name, neighbor) in gone {
             let removal = Removal::of(&name, &self.config, wanted);
             info!(neighbor = %name, reason = %removal, "neighbor removed");

@@ -236,6 +236,12 @@ pub(super) fn md5_keys(wanted: &BTreeMap<NeighborName, config::Neighbor>) -> BTr
     wanted.iter().filter_map(key).collect()
 }
 
+/// Whether a session made with one's settings may stay under the other's: how the file names the neighbor, by a glob
+/// or in full, is not part of it.
+pub(super) fn are_as_good(settings: &config::Neighbor, others: &config::Neighbor) -> bool {
+    config::Neighbor { peer: others.peer.clone(), ..settings.clone() } == *others
+}
+
 /// What a neighbor is told that was taken out of the file, or changed in a way that needs a new session.
 pub(super) fn deconfigured() -> Notification {
     Notification::cease(CeaseSubcode::PeerDeconfigured)

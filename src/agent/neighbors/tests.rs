@@ -187,3 +187,13 @@ fn what_is_in_the_way_of_a_neighbor_is_named() {
         assert_eq!(obstacle.to_string(), reason);
     }
 }
+
+#[test]
+fn a_glob_and_a_full_name_with_the_same_settings_are_as_good() {
+    let settings = |text: &str| config(text).neighbors.remove(0);
+    let glob = settings("[[neighbor]]\ninterface = \"tor*\"\n");
+    let full = settings("[[neighbor]]\ninterface = \"tor1\"\n");
+    let other = settings("[[neighbor]]\ninterface = \"tor1\"\nttl-security = true\n");
+    assert!(are_as_good(&glob, &full));
+    assert!(!are_as_good(&full, &other));
+}
