@@ -249,6 +249,7 @@ fn neighbor() -> api::Neighbor {
         refused: BTreeMap::new(),
         echoes: 0,
         times_established: 1,
+        last_failure: None,
         last_notification: None,
     }
 }

@@ -275,7 +275,7 @@ impl Task {
             sent: self.session.sent(),
             attribute_faults: self.attribute_faults,
             last_fault: self.last_fault.clone(),
-            last_error: self.session.last_error().cloned(),
+            last_error: self.session.last_failure().cloned(),
             last_notification: self.session.last_notification().cloned(),
             timers: self.session.timers(),
         }
