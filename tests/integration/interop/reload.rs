@@ -50,7 +50,7 @@ fn blocks_come_and_go_with_their_blackholes_and_the_session_stays() {
             await_gone_at_frr(&link, block);
         }
         link.await_at_frr(&BLOCKS[1..]);
-        assert_eq!(times_established(&link.neighbor("tor1")), 1, "{by:?}");
+        assert_eq!(times_established(&link.neighbor("tor1")), 1, "{by:?}: {}", link.agent().log());
     }
 }
 
