@@ -5,14 +5,14 @@ use std::path::Path;
 use std::sync::Arc;
 
 use bgp::PeerId;
-use bgp::net::{Peer, PeerCommand, PeerSettings};
+use bgp::net::{Peer, PeerCommand, PeerSettings, Target};
 use bgp::rib::PeerConfig;
 use bgp::session::Stop;
 use tracing::{debug, info, warn};
 
-use super::neighbors::{self, NeighborName, Start};
+use super::neighbors::{self, NeighborName, Obstacle, Start};
 use super::{Agent, Neighbor, origin};
-use crate::config;
+use crate::config::{self, Config};
 use crate::kernel::interfaces::Interfaces;
 use crate::kernel::sysctl;
 use crate::nd::Uplinks;
@@ -27,8 +27,10 @@ impl Agent {
         self.change_limits(&wanted).await;
         self.remove_unwanted(&wanted);
         for (name, settings) in &wanted {
-            if !self.neighbors.contains_key(name) {
-                self.add(name, settings);
+            match self.neighbors.get_mut(name) {
+                // Perhaps another entry of the file that says the same.
+                Some(neighbor) => neighbor.settings.peer.clone_from(&settings.peer),
+                None => self.add(name, settings, &interfaces),
             }
         }
         self.expect_neighbors().await;
@@ -74,7 +76,13 @@ impl Agent {
         self.origin = origin;
     }
 
-    fn add(&mut self, name: &NeighborName, settings: &config::Neighbor) {
+    fn add(&mut self, name: &NeighborName, settings: &config::Neighbor, interfaces: &Interfaces) {
+        // Said once, as the neighbor stays while its interface comes and goes: perhaps the name is misspelt.
+        if let NeighborName::Interface(interface) = name
+            && interfaces.by_name(interface).is_none()
+        {
+            warn!("neighbor {name} waits for interface {interface}, which does not exist");
+        }
         let id = PeerId(self.next_peer);
         self.next_peer += 1;
         let start = self.start_for_a_new_neighbor();
@@ -112,11 +120,20 @@ impl Agent {
     /// Ends what is no longer configured, or is configured in another way: with a NOTIFICATION, in a task of its
     /// own, since a peer may be slow to take it.
     fn remove_unwanted(&mut self, wanted: &BTreeMap<NeighborName, config::Neighbor>) {
-        let gone =
-            self.neighbors.extract_if(.., |name, neighbor| wanted.get(name) != Some(&neighbor.settings));
+        let gone = self.neighbors.extract_if(.., |name, neighbor| match wanted.get(name) {
+            Some(settings) => !neighbors::are_as_good(&neighbor.settings, settings),
+            None => true,
+        });
         for (name, neighbor) in gone {
-            info!(neighbor = %name, "no longer configured, or differently");
-            self.leaving.spawn(neighbor.peer.shutdown(Stop::Notify(neighbors::deconfigured())));
+            let removal = Removal::of(&name, &self.config, wanted);
+            info!(neighbor = %name, reason = %removal, "neighbor removed");
+            self.leaving.spawn(async move {
+                if let Removal::InterfaceGone(_) = removal {
+                    // Nobody can be told anything there.
+                    neighbor.peer.send(PeerCommand::Target(None)).await;
+                }
+                neighbor.peer.shutdown(Stop::Notify(neighbors::deconfigured())).await;
+            });
         }
     }
 
@@ -144,11 +161,51 @@ impl Agent {
     pub(super) async fn retarget(&mut self, interfaces: &Interfaces) {
         for (name, neighbor) in &mut self.neighbors {
             let target = neighbors::target(name, &neighbor.settings, &self.config, interfaces, &self.routers);
+            log_reachability(name, neighbor.target.as_ref(), target.as_ref());
+            let target = target.ok();
             if target != neighbor.target {
                 neighbor.target.clone_from(&target);
                 neighbor.peer.send(PeerCommand::Target(target)).await;
             }
         }
+    }
+}
+
+/// Why a neighbor has its task no longer.
+#[derive(Debug, thiserror::Error)]
+enum Removal {
+    /// Its interface matched a glob.
+    #[error("interface {0} is gone")]
+    InterfaceGone(String),
+    #[error("no longer configured")]
+    NotConfigured,
+    #[error("configured differently: its session starts anew")]
+    Changed,
+}
+
+impl Removal {
+    fn of(name: &NeighborName, config: &Config, wanted: &BTreeMap<NeighborName, config::Neighbor>) -> Self {
+        match name {
+            _ if wanted.contains_key(name) => Self::Changed,
+            NeighborName::Interface(interface) if config.neighbor_for_interface(interface).is_some() => {
+                Self::InterfaceGone(interface.clone())
+            }
+            NeighborName::Interface(_) | NeighborName::Address(_) => Self::NotConfigured,
+        }
+    }
+}
+
+/// Says once that a neighbor cannot be reached any more, and why, and once that it can be again.
+fn log_reachability(name: &NeighborName, before: Option<&Target>, now: Result<&Target, &Obstacle>) {
+    match (before.map(|target| target.remote.ip()), now) {
+        (Some(_), Err(reason)) => info!(neighbor = %name, %reason, "neighbor cannot be reached"),
+        (None, Ok(target)) => {
+            info!(neighbor = %name, remote = %target.remote.ip(), "neighbor can be reached");
+        }
+        (Some(before), Ok(target)) if before != target.remote.ip() => {
+            info!(neighbor = %name, remote = %target.remote.ip(), %before, "neighbor has another address");
+        }
+        (Some(_), Ok(_)) | (None, Err(_)) => {}
     }
 }
 

@@ -244,9 +244,8 @@ impl Agent {
                 Some(ended) = tasks.join_next() => return Err(task_ended(ended)),
                 asked = signals.next() => match asked {
                     Asked::Stop => return Ok(()),
-                    Asked::Reload => if let Err(error) = self.reload().await {
-                        warn!(%error, "the configuration stays as it was");
-                    }
+                    // A refusal is in the log.
+                    Asked::Reload => drop(self.reload().await),
                 }
             }
         }

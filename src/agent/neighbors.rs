@@ -78,23 +78,52 @@ pub(super) fn uplinks(wanted: &BTreeMap<NeighborName, config::Neighbor>, interfa
     wanted.iter().filter_map(uplink).collect()
 }
 
-/// Where the neighbor is now; `None` while its link is down, ours has no link-local address, or nobody has been
-/// discovered on it.
+/// Why a neighbor cannot be reached. Its text is the reason that people read.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(super) enum Obstacle {
+    /// There is no interface of that name, or none any more.
+    #[error("there is no interface {0}")]
+    NoInterface(String),
+    /// An administrator has set it down.
+    #[error("interface {0} is down")]
+    Down(String),
+    /// It is up, but nothing is at the other end.
+    #[error("no carrier on {0}")]
+    NoCarrier(String),
+    /// Nothing can be sent on the link, or heard.
+    #[error("no link-local address on {0}")]
+    NoLinkLocal(String),
+    /// Nobody has sent a Router Advertisement yet.
+    #[error("no router was heard on {0}")]
+    NoRouter(String),
+}
+
+/// The interface, where packets can pass through it.
+fn running<'a>(name: &str, interface: Option<&'a Interface>) -> Result<&'a Interface, Obstacle> {
+    match interface {
+        None => Err(Obstacle::NoInterface(name.to_owned())),
+        Some(interface) if !interface.admin_up => Err(Obstacle::Down(name.to_owned())),
+        Some(interface) if !interface.is_running() => Err(Obstacle::NoCarrier(name.to_owned())),
+        Some(interface) => Ok(interface),
+    }
+}
+
+/// Where the neighbor is now, or why nobody knows.
 pub(super) fn target(
     name: &NeighborName,
     neighbor: &config::Neighbor,
     config: &Config,
     interfaces: &Interfaces,
     routers: &Routers,
-) -> Option<Target> {
+) -> Result<Target, Obstacle> {
     let hop_limit = hop_limit(neighbor, config);
     match name {
         NeighborName::Interface(name) => {
-            let interface = interfaces.by_name(name).filter(|interface| interface.is_running())?;
-            let link_local = interface.link_local?;
-            let router = *routers.get(&interface.index)?;
-            Some(Target {
-                remote: SocketAddrV6::new(router, BGP_PORT, 0, interface.index.0).into(),
+            let interface = running(name, interfaces.by_name(name))?;
+            let link_local = interface.link_local.ok_or_else(|| Obstacle::NoLinkLocal(name.clone()))?;
+            let router = routers.get(&interface.index).ok_or_else(|| Obstacle::NoRouter(name.clone()))?;
+            Ok(Target {
+                remote: SocketAddrV6::new(*router, BGP_PORT, 0, interface.index.0).into(),
                 interface: Some(BoundInterface { name: name.clone(), index: interface.index }),
                 link_local: Some(link_local),
                 global_address: global_ipv6(interface),
@@ -103,11 +132,10 @@ pub(super) fn target(
             })
         }
         NeighborName::Address(address) => {
-            let connected = connected(*address, interfaces);
-            if connected.is_some_and(|interface| !interface.is_running()) {
-                return None;
+            if let Some(interface) = connected(*address, interfaces) {
+                running(&interface.name, Some(interface))?;
             }
-            Some(Target {
+            Ok(Target {
                 remote: SocketAddr::new(*address, BGP_PORT),
                 interface: None,
                 link_local: None,
@@ -206,6 +234,12 @@ pub(super) fn md5_keys(wanted: &BTreeMap<NeighborName, config::Neighbor>) -> BTr
         Some((*address, Md5Key::new(neighbor.password.as_ref()?.0.clone()).ok()?))
     };
     wanted.iter().filter_map(key).collect()
+}
+
+/// Whether a session made with one's settings may stay under the other's: how the file names the neighbor, by a glob
+/// or in full, is not part of it.
+pub(super) fn are_as_good(settings: &config::Neighbor, others: &config::Neighbor) -> bool {
+    config::Neighbor { peer: others.peer.clone(), ..settings.clone() } == *others
 }
 
 /// What a neighbor is told that was taken out of the file, or changed in a way that needs a new session.

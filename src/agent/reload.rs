@@ -1,5 +1,7 @@
 //! Reload: the file is read again and takes effect whole, or not at all.
 
+use tracing::{info, warn};
+
 use crate::config::{self, Config, ConfigError};
 use crate::control::api;
 
@@ -17,8 +19,17 @@ pub(super) enum ReloadError {
 }
 
 impl Agent {
-    /// Reads the file again. On an error everything stays as it was.
+    /// Reads the file again. On an error everything stays as it was, and the log says so, whoever asked.
     pub(super) async fn reload(&mut self) -> Result<api::Done, ReloadError> {
+        let outcome = self.try_reload().await;
+        if let Err(error) = &outcome {
+            // Not named "error": what is wrong in a file begins with that word.
+            warn!(reason = %error, "reload refused: the configuration stays as it was");
+        }
+        outcome
+    }
+
+    async fn try_reload(&mut self) -> Result<api::Done, ReloadError> {
         let new = config::load(&self.path)?;
         let fixed = needs_restart(&self.config, &new);
         if !fixed.is_empty() {
@@ -32,7 +43,7 @@ impl Agent {
         self.config = new.into();
         self.reconcile().await;
         for change in &details {
-            tracing::info!(change, "configuration reloaded");
+            info!(change, "configuration reloaded");
         }
         let message = match details.len() {
             0 => "nothing changed".to_owned(),

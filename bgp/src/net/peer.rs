@@ -124,8 +124,8 @@ pub struct PeerStatus {
     pub attribute_faults: u64,
     /// The last such fault.
     pub last_fault: Option<AttributeFault>,
-    /// What ended the last session or try.
-    pub last_error: Option<SessionError>,
+    /// What ended the last session or try, and when, whatever happened since.
+    pub last_error: Option<(Instant, SessionError)>,
     /// The last NOTIFICATION of the peer, and when it came.
     pub last_notification: Option<(Instant, Notification)>,
     /// The timers that run, by their names in RFC 4271 section 8.

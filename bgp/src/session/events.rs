@@ -105,7 +105,7 @@ impl Session {
         match self.dialler {
             Dialler::Dialling { id, since } if since + CONNECT_TIMEOUT <= now => {
                 self.out.push(Action::Close(id));
-                self.last_error = Some(SessionError::ConnectTimeout(CONNECT_TIMEOUT));
+                self.last_error = Some((now, SessionError::ConnectTimeout(CONNECT_TIMEOUT)));
                 self.dialler = Dialler::Waiting { until: since + self.retry.next_interval() };
             }
             Dialler::Resting | Dialler::Waiting { .. } | Dialler::Dialling { .. } => {}
@@ -157,7 +157,7 @@ impl Session {
     pub(super) fn connection_failed(&mut self, id: ConnectionId, kind: io::ErrorKind, now: Instant) {
         match self.dialler {
             Dialler::Dialling { id: dialled, since } if dialled == id => {
-                self.last_error = Some(SessionError::ConnectFailed(kind));
+                self.last_error = Some((now, SessionError::ConnectFailed(kind)));
                 self.dialler = Dialler::Waiting { until: since + self.retry.next_interval() };
                 self.dial_if_due(now);
             }
@@ -239,7 +239,7 @@ impl Session {
             }
         }
         if established.is_some() || error.is_worth_telling() {
-            self.last_error = Some(error);
+            self.last_error = Some((now, error));
         }
         match self.administrative {
             Administrative::Started => self.settle_contest(now),

@@ -260,7 +260,7 @@ pub struct Session {
     restart: RestartState,
     out: Outbox,
     received: MessageCounts,
-    last_error: Option<SessionError>,
+    last_error: Option<(Instant, SessionError)>,
     last_notification: Option<(Instant, Notification)>,
 }
 
@@ -383,6 +383,12 @@ impl Session {
     /// Why the last session ended or the last try failed, for people; `None` before the first.
     #[must_use]
     pub fn last_error(&self) -> Option<&SessionError> {
+        self.last_error.as_ref().map(|(_, error)| error)
+    }
+
+    /// [`Self::last_error`] and when that was, whatever happened since.
+    #[must_use]
+    pub fn last_failure(&self) -> Option<&(Instant, SessionError)> {
         self.last_error.as_ref()
     }
 

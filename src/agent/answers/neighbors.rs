@@ -94,6 +94,10 @@ impl View {
             refused,
             echoes: families.map(|counts| u64::from(counts.echoes)).sum(),
             times_established: status.established,
+            last_failure: status.last_error.as_ref().map(|(when, error)| api::FailureReport {
+                reason: failure(&neighbor.settings, error),
+                ago_s: when.elapsed().as_secs(),
+            }),
             last_notification: status.last_notification.as_ref().map(|(when, notification)| {
                 api::NotificationReport {
                     direction: api::Direction::Received,
@@ -168,7 +172,7 @@ pub(super) fn summary(
         }),
         prefixes_by_family: by_family,
         last_error: match (is_established(status), &status.last_error) {
-            (false, Some(error)) => Some(format!("{error}{}", suspicion(&neighbor.settings, error))),
+            (false, Some((_, error))) => Some(failure(&neighbor.settings, error)),
             (true, _) | (_, None) => None,
         },
     }
@@ -181,6 +185,15 @@ fn silence(settings: &config::Neighbor, state: State) -> Option<String> {
         (State::OpenSent, false) => Some("the peer's OPEN".to_owned()),
         (State::OpenSent, true) => Some("the peer's OPEN (has it ttl-security too?)".to_owned()),
         (State::Idle | State::Connect | State::Active | State::OpenConfirm | State::Established, _) => None,
+    }
+}
+
+/// What went wrong, and what it may mean.
+fn failure(settings: &config::Neighbor, error: &SessionError) -> String {
+    match error {
+        // Nothing else stops the session of a daemon that is still there to be asked.
+        SessionError::Stopped => "its link or its address went away".to_owned(),
+        error => format!("{error}{}", suspicion(settings, error)),
     }
 }
 

@@ -36,7 +36,7 @@ fn names(config: &Config, interfaces: &Interfaces) -> Vec<String> {
 fn target_of(config: &Config, interfaces: &Interfaces, routers: &Routers) -> Option<Target> {
     let wanted = wanted(config, interfaces);
     let (name, neighbor) = wanted.first_key_value().unwrap();
-    target(name, neighbor, config, interfaces, routers)
+    target(name, neighbor, config, interfaces, routers).ok()
 }
 
 #[test]
@@ -167,4 +167,33 @@ fn a_new_address_on_the_link_does_not_move_a_numbered_neighbor() {
     };
     // As when duplicate address detection ends while the session is up.
     assert_eq!(at(&["192.0.2.2/24"]), at(&["192.0.2.2/24", "2001:db8::2/64"]));
+}
+
+#[test]
+fn what_is_in_the_way_of_a_neighbor_is_named() {
+    let config = config("[[neighbor]]\ninterface = \"ens3\"\n");
+    let wanted = wanted(&config, &Interfaces::default());
+    let (name, neighbor) = wanted.first_key_value().unwrap();
+    let up = || link(2, "ens3", &[]);
+    let rows = [
+        (vec![], "there is no interface ens3"),
+        (vec![Interface { admin_up: false, carrier: false, ..up() }], "interface ens3 is down"),
+        (vec![Interface { carrier: false, ..up() }], "no carrier on ens3"),
+        (vec![Interface { link_local: None, ..up() }], "no link-local address on ens3"),
+        (vec![up()], "no router was heard on ens3"),
+    ];
+    for (links, reason) in rows {
+        let obstacle = target(name, neighbor, &config, &interfaces(links), &Routers::new()).unwrap_err();
+        assert_eq!(obstacle.to_string(), reason);
+    }
+}
+
+#[test]
+fn a_glob_and_a_full_name_with_the_same_settings_are_as_good() {
+    let settings = |text: &str| config(text).neighbors.remove(0);
+    let glob = settings("[[neighbor]]\ninterface = \"tor*\"\n");
+    let full = settings("[[neighbor]]\ninterface = \"tor1\"\n");
+    let other = settings("[[neighbor]]\ninterface = \"tor1\"\nttl-security = true\n");
+    assert!(are_as_good(&glob, &full));
+    assert!(!are_as_good(&full, &other));
 }

@@ -55,8 +55,15 @@ fn fail(failure: &Failure) -> ExitCode {
         Failure::Client(ClientError::Refused(_)) | Failure::Output(_) | Failure::Json(_) => 1,
         Failure::Client(ClientError::Unreachable { .. } | ClientError::NoAnswer { .. }) => 3,
     };
-    let line = output::printable(&format!("bgpctl: {failure}"));
+    let text = format!("bgpctl: {failure}");
+    let message = match failure {
+        // A wrong file is quoted in several lines.
+        Failure::Client(ClientError::Refused(_)) => output::printable_lines(&text),
+        Failure::Client(ClientError::Unreachable { .. } | ClientError::NoAnswer { .. })
+        | Failure::Output(_)
+        | Failure::Json(_) => output::printable(&text),
+    };
     // Where standard error is closed too, the exit code has to do.
-    let _ = writeln!(io::stderr(), "{line}");
+    let _ = writeln!(io::stderr(), "{message}");
     ExitCode::from(code)
 }

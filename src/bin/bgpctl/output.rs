@@ -59,6 +59,11 @@ pub(crate) fn printable(text: &str) -> String {
     escape(text, Escape::Text).replace('\n', "\\n").replace('\t', "\\t")
 }
 
+/// The daemon's own text, which may have several lines: each is escaped as [`printable`] does it.
+pub(crate) fn printable_lines(text: &str) -> String {
+    text.split('\n').map(printable).collect::<Vec<_>>().join("\n")
+}
+
 #[derive(Debug, Clone, Copy)]
 enum Escape {
     Text,
@@ -106,6 +111,7 @@ mod tests {
             "tor1\\u{1b}]0;owned\\u{7}\\u{9b}31m\\u{7f}\\u{202e}\\u{d}\\u{200b}\\u{e0041}"
         );
         assert_eq!(printable("two\nlines\tand"), "two\\nlines\\tand");
+        assert_eq!(printable_lines("two\nlines\tand\r\n\u{1b}[2J"), "two\nlines\\tand\\u{d}\n\\u{1b}[2J");
         assert_eq!(printable("Zürich \"a\" 'b' c:\\d 東京"), "Zürich \"a\" 'b' c:\\d 東京");
     }
 

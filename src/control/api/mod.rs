@@ -20,8 +20,8 @@ mod summary;
 pub use fib::{Fib, FibCounters, FibGateway, FibNextHops, FibRoute, FibState, RouteKind};
 pub use interfaces::{DiscoveryCounters, Interface, Interfaces, LinkRouter, SysctlFinding};
 pub use neighbor::{
-    Capabilities, Capability, Direction, MessageCounts, Messages, NegotiatedTimers, Neighbor, Neighbors,
-    NotificationReport, Timer,
+    Capabilities, Capability, Direction, FailureReport, MessageCounts, Messages, NegotiatedTimers, Neighbor,
+    Neighbors, NotificationReport, Timer,
 };
 pub use rib::{
     AdvertisedRoute, Destination, Path, PathAttributes, PathOrigin, PathSource, PathStatus, ReceivedRoute,

@@ -55,6 +55,8 @@ pub struct Neighbor {
     pub echoes: u64,
     /// How many times the session reached Established.
     pub times_established: u64,
+    /// Why the last session ended or the last try failed, also while there is another session since.
+    pub last_failure: Option<FailureReport>,
     /// The last NOTIFICATION of either side.
     pub last_notification: Option<NotificationReport>,
 }
@@ -119,6 +121,15 @@ pub struct MessageCounts {
     pub keepalive: u64,
     /// ROUTE-REFRESH
     pub route_refresh: u64,
+}
+
+/// The end of a session, or of a try to get one.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FailureReport {
+    /// In words. May hold text of the peer: escape it.
+    pub reason: String,
+    /// How long ago that was.
+    pub ago_s: u64,
 }
 
 /// A NOTIFICATION that was sent or received.

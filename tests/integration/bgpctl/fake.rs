@@ -91,7 +91,10 @@ fn answer(request: Request) {
         Request::Refresh { neighbor, reply } => send(reply, known(&neighbor).map(|()| done("refreshed"))),
         Request::Reload(reply) => send(
             reply,
-            Err(Error::new(ErrorCode::Refused, "selvedge.toml:3: unknown key \u{1b}[31m`local-sa`")),
+            Err(Error::new(
+                ErrorCode::Refused,
+                "selvedge.toml:3: unknown key \u{1b}[31m`local-sa`\n  help: `local-as`",
+            )),
         ),
     }
 }
@@ -246,6 +249,7 @@ fn neighbor() -> api::Neighbor {
         refused: BTreeMap::new(),
         echoes: 0,
         times_established: 1,
+        last_failure: None,
         last_notification: None,
     }
 }

@@ -149,7 +149,8 @@ fn bgpctl_acts_on_neighbors() {
 fn a_refusal_is_exit_code_1() {
     let daemon = FakeDaemon::start("refused");
     let run = bgpctl(&daemon.socket(), "reload");
-    let expected = "bgpctl: refused: selvedge.toml:3: unknown key \\u{1b}[31m`local-sa`\n";
+    let expected =
+        "bgpctl: refused: selvedge.toml:3: unknown key \\u{1b}[31m`local-sa`\n  help: `local-as`\n";
     assert_eq!((run.code, run.stdout.as_str(), run.stderr.as_str()), (Some(1), "", expected));
     let run = bgpctl(&daemon.socket(), "neighbor eth7 clear");
     let expected = "bgpctl: not found: no neighbor \"eth7\"; there is: eth0\n";

@@ -50,7 +50,7 @@ fn blocks_come_and_go_with_their_blackholes_and_the_session_stays() {
             await_gone_at_frr(&link, block);
         }
         link.await_at_frr(&BLOCKS[1..]);
-        assert_eq!(times_established(&link.neighbor("tor1")), 1, "{by:?}");
+        assert_eq!(times_established(&link.neighbor("tor1")), 1, "{by:?}: {}", link.agent().log());
     }
 }
 
@@ -119,4 +119,20 @@ fn a_file_that_is_wrong_changes_nothing_and_says_why() {
     assert_eq!(times_established(&neighbor), 1);
     assert_eq!(link.node.routes().unwrap(), routes);
     assert_eq!(link.frr().best_path(NEW_BLOCK.parse().unwrap()).unwrap(), None);
+}
+
+#[test]
+fn a_neighbor_that_is_named_in_another_way_keeps_its_session() {
+    let Some(link) = Link::up("renamed", &unnumbered_conf(), UNNUMBERED) else { return };
+    link.await_at_frr(&BLOCKS);
+    let before = times_established(&link.neighbor("tor1"));
+    let glob = UNNUMBERED.replace("\"tor1\"", "\"tor*\"");
+    assert_ne!(glob, UNNUMBERED);
+    // The new block shows when the file has taken effect.
+    link.agent().write_config(&config(&glob, &[BLOCKS[0], BLOCKS[1], NEW_BLOCK])).unwrap();
+    link.agent().bgpctl(&["reload"]).unwrap();
+    link.await_at_frr(&[NEW_BLOCK]);
+    let neighbor = link.neighbor("tor1");
+    assert_eq!(times_established(&neighbor), before, "{neighbor}");
+    assert!(before > 0 && is_established(&neighbor), "{neighbor}");
 }

@@ -10,7 +10,7 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::task::Poll;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
@@ -22,13 +22,16 @@ use crate::net::connection::{Connection, Io, Reading};
 use crate::net::rib::{Epoch, PeerBatch, RibHandle, ToRib};
 use crate::net::transport::{self, Target};
 use crate::rib::{PeerSession, ToPeer};
-use crate::session::{Action, ConnectionId, Event, Negotiated, Session, SessionError, Stop};
+use crate::session::{Action, ConnectionId, DownReason, Event, Negotiated, Session, SessionError, Stop};
 use crate::{Family, NextHop, PeerId};
 
 /// Unsent octets above which no more routes are asked for.
 const OUTPUT_LOW_WATER: usize = 65536;
 /// Connections of one neighbor at a time, closing ones included: two live ones, and some that say goodbye.
 const MAX_CONNECTIONS: usize = 6;
+/// A connection that the peer opens this soon after the session was established crossed ours on its way: the two
+/// sides agree on one of them, and nothing was lost.
+const SIMULTANEOUS: Duration = Duration::from_secs(1);
 
 type Dial = Pin<Box<dyn Future<Output = io::Result<TcpStream>> + Send>>;
 
@@ -58,7 +61,30 @@ pub(super) struct Task {
     last_fault: Option<AttributeFault>,
     /// The last error that is in the log.
     told_error: Option<SessionError>,
+    /// Why the session is stopped without a word, where it is.
+    silence: Silence,
     stopping: bool,
+}
+
+/// Why we end a session silently.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Silence {
+    /// The agent ends, and leaves the routes to the next start.
+    Shutdown,
+    /// The peer cannot be reached any more: the agent knows and says why.
+    Unreachable,
+    /// The peer is at another address, or has to be reached in another way.
+    Moved,
+}
+
+impl Silence {
+    fn reason(self) -> &'static str {
+        match self {
+            Self::Shutdown => "this daemon stops",
+            Self::Unreachable => "the neighbor cannot be reached any more",
+            Self::Moved => "the neighbor is to be reached in another way",
+        }
+    }
 }
 
 enum Wake {
@@ -101,6 +127,7 @@ impl Task {
             attribute_faults: 0,
             last_fault: None,
             told_error: None,
+            silence: Silence::Shutdown,
             stopping: false,
         }
     }
@@ -169,6 +196,7 @@ impl Task {
             }
             PeerCommand::Shutdown(stop) => {
                 let forget = matches!(stop, Stop::Notify(_));
+                self.silence = Silence::Shutdown;
                 self.session.handle(Event::Stop(stop), now());
                 self.drain();
                 if forget {
@@ -191,6 +219,7 @@ impl Task {
             return;
         }
         if self.target.take().is_some() {
+            self.silence = if target.is_some() { Silence::Moved } else { Silence::Unreachable };
             self.session.handle(Event::Stop(Stop::Silent), now());
             self.drain();
             // There is nobody at the other end any more to wait for.
@@ -198,7 +227,6 @@ impl Task {
             self.dial = None;
         }
         if let Some(target) = target {
-            debug!(remote = %target.remote, "the neighbor can be reached");
             self.target = Some(target);
             self.session.handle(Event::Start, now());
         }
@@ -250,7 +278,7 @@ impl Task {
             sent: self.session.sent(),
             attribute_faults: self.attribute_faults,
             last_fault: self.last_fault.clone(),
-            last_error: self.session.last_error().cloned(),
+            last_error: self.session.last_failure().cloned(),
             last_notification: self.session.last_notification().cloned(),
             timers: self.session.timers(),
         }
@@ -335,7 +363,7 @@ impl Task {
                 Action::Update(update) => self.update(update),
                 Action::Refresh(refresh) => self.refresh_received(refresh),
                 Action::Down(reason) => {
-                    info!(%reason, "session down");
+                    self.log_down(&reason);
                     self.told_error = self.session.last_error().cloned();
                     self.since = now();
                     self.local_address = None;
@@ -352,6 +380,28 @@ impl Task {
         }
     }
 
+    /// A session that somebody here wanted to end is news; one that was lost is trouble, which heals by itself.
+    fn log_down(&self, reason: &DownReason) {
+        let was_asked_for = matches!(self.session.last_error(), Some(SessionError::StoppedWith(_)));
+        match reason {
+            DownReason::Stopped => match self.silence {
+                Silence::Shutdown => info!(reason = self.silence.reason(), "session down"),
+                Silence::Unreachable | Silence::Moved => {
+                    warn!(reason = self.silence.reason(), "session down");
+                }
+            },
+            DownReason::Replaced if now().saturating_duration_since(self.since) < SIMULTANEOUS => {
+                info!(%reason, "session down");
+            }
+            DownReason::Sent(_) if was_asked_for => info!(%reason, "session down"),
+            DownReason::Sent(_)
+            | DownReason::Received(_)
+            | DownReason::ConnectionLost
+            | DownReason::SendHoldTimer
+            | DownReason::Replaced => warn!(%reason, "session down"),
+        }
+    }
+
     /// Why there is no session, once for each new reason: a wrong `remote-as` has to be found in the log.
     fn log_error(&mut self) {
         let error = self.session.last_error();
@@ -362,6 +412,8 @@ impl Task {
         match &self.told_error {
             // What we do ourselves is said where it is done.
             None | Some(SessionError::Stopped | SessionError::StoppedWith(_)) => {}
+            // A peer that has just started, or dials us as well, drops some connections before one stays.
+            Some(error @ SessionError::ConnectionClosed(_)) => info!(%error, "no session"),
             Some(error) => warn!(%error, "no session"),
         }
     }
@@ -389,7 +441,15 @@ impl Task {
         self.established += 1;
         self.asked = false;
         self.epoch = self.epoch.next();
-        info!(remote_as = %negotiated.open.asn, router_id = %negotiated.open.router_id, "session established");
+        let families: Vec<String> =
+            negotiated.codec.families.iter().map(|family| family.to_string()).collect();
+        info!(
+            remote_as = %negotiated.open.asn,
+            router_id = %negotiated.open.router_id,
+            remote = %target.remote.ip(),
+            families = families.join(", "),
+            "session established"
+        );
         let session = PeerSession {
             kind: negotiated.peer_kind,
             asn: negotiated.open.asn,

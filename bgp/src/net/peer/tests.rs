@@ -433,11 +433,13 @@ async fn a_refused_dial_is_told_with_its_reason() {
     let mut target = Target { remote, ..target(&stage.listener) };
     stage.peer.send(PeerCommand::Target(Some(target.clone()))).await;
     assert_eq!(stage.event().await, PeerChange::Unreachable { remote: target.remote.ip() });
-    let error = stage.status().await.last_error.unwrap();
+    let (failed, error) = stage.status().await.last_error.unwrap();
     assert_eq!(error.to_string(), "cannot connect to the peer: connection refused");
     target.remote = stage.listener.local_addr().unwrap();
     stage.peer.send(PeerCommand::Target(Some(target))).await;
     stage.established().await;
+    // People ask afterwards why it took so long.
+    assert_eq!(stage.status().await.last_error, Some((failed, error)));
 }
 
 #[tokio::test]
@@ -452,7 +454,7 @@ async fn a_dial_that_nobody_answers_is_told_as_well() {
     let target = Target { remote, ..target(&stage.listener) };
     stage.peer.send(PeerCommand::Target(Some(target))).await;
     assert_eq!(stage.event().await, PeerChange::Unreachable { remote: remote.ip() });
-    assert!(matches!(stage.status().await.last_error, Some(SessionError::ConnectTimeout(_))));
+    assert!(matches!(stage.status().await.last_error, Some((_, SessionError::ConnectTimeout(_)))));
 }
 
 #[tokio::test(start_paused = true)]

@@ -167,7 +167,10 @@ fn last(neighbor: &Neighbor) -> String {
             )
         },
     );
-    let error = neighbor.summary.last_error.as_deref().map_or_else(|| "none".to_owned(), printable);
+    let error = neighbor.last_failure.as_ref().map_or_else(
+        || "none".to_owned(),
+        |failure| format!("{} ago: {}", span(failure.ago_s), printable(&failure.reason)),
+    );
     line("Last error", error) + &line("Last notification", notification)
 }
 
@@ -177,7 +180,7 @@ mod tests {
 
     use bgp::{Family, RouterId};
     use selvedge::control::api::{
-        Capabilities, MessageCounts, Messages, NegotiatedTimers, NotificationReport, Timer,
+        Capabilities, FailureReport, MessageCounts, Messages, NegotiatedTimers, NotificationReport, Timer,
     };
 
     use super::super::summary::tests::established;
@@ -216,6 +219,7 @@ mod tests {
             refused: BTreeMap::from([("default route".to_owned(), 1)]),
             echoes: 2,
             times_established: 2,
+            last_failure: Some(FailureReport { reason: "hold timer\u{7} expired".to_owned(), ago_s: 83 }),
             last_notification: Some(NotificationReport {
                 direction: Direction::Received,
                 code: 6,
@@ -259,7 +263,7 @@ tor1(eth0)
   Capabilities received
      73 FQDN: tor1\\u{1b}[2J
     128 unknown: 0001
-  Last error          none
+  Last error          00:01:23 ago: hold timer\\u{7} expired
   Last notification   received 00:01:40 ago: 6/2 Cease / Administrative Shutdown: bye\\nnow
 ";
         assert_eq!(neighbor(&full()), expected);
