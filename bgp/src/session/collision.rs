@@ -2,10 +2,14 @@
 //!
 //! RFC 4271 section 6.8; RFC 6286 section 2.3 (equal identifiers); RFC 4724 section 5 (graceful restart).
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::connection::{Connection, Direction, Stage};
 use crate::{Asn, RouterId};
+
+/// How soon after the session was established a new connection is still the other half of a simultaneous dial. A peer
+/// that restarted within it is refused once and dials again.
+const SIMULTANEOUS: Duration = Duration::from_secs(1);
 
 /// What decides a collision, compared in this order: BGP Identifiers as numbers, then AS numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -61,10 +65,11 @@ pub(super) fn judge(
         }
         // RFC 4724 section 5 asks for a family in the capability. One without (helper only, FRR's default as
         // ToR) counts too: such a peer may have lost its power as well, and RFC 4271 section 6.8 leaves it to us.
-        // A connection that was there before the session was established is no sign of a restart.
+        // A connection that was there before the session was established, or came at the same time, is no sign of a
+        // restart.
         Stage::Established { negotiated, since } => {
             let restarted = contender.direction == Direction::Inbound
-                && contender.opened >= *since
+                && contender.opened >= *since + SIMULTANEOUS
                 && negotiated.graceful_restart().is_some();
             if restarted { Verdict::Replace } else { Verdict::Yield }
         }

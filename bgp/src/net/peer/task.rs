@@ -10,7 +10,7 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::task::Poll;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
@@ -29,9 +29,6 @@ use crate::{Family, NextHop, PeerId};
 const OUTPUT_LOW_WATER: usize = 65536;
 /// Connections of one neighbor at a time, closing ones included: two live ones, and some that say goodbye.
 const MAX_CONNECTIONS: usize = 6;
-/// A connection that the peer opens this soon after the session was established crossed ours on its way: the two
-/// sides agree on one of them, and nothing was lost.
-const SIMULTANEOUS: Duration = Duration::from_secs(1);
 
 type Dial = Pin<Box<dyn Future<Output = io::Result<TcpStream>> + Send>>;
 
@@ -390,9 +387,6 @@ impl Task {
                     warn!(reason = self.silence.reason(), "session down");
                 }
             },
-            DownReason::Replaced if now().saturating_duration_since(self.since) < SIMULTANEOUS => {
-                info!(%reason, "session down");
-            }
             DownReason::Sent(_) if was_asked_for => info!(%reason, "session down"),
             DownReason::Sent(_)
             | DownReason::Received(_)

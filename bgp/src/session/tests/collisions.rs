@@ -115,10 +115,22 @@ fn the_winner_of_the_collision_closes_the_other_and_a_dial_in_flight() {
 fn a_peer_that_restarted_gracefully_takes_its_session_over() {
     let mut theirs = their_open();
     theirs.capabilities.push(graceful());
-    let (mut driven, actions) = inbound_open_meets(State::Established, &theirs);
+    let mut driven = established(config(), &theirs);
+    driven.now += Duration::from_secs(1);
+    let inbound = driven.accept();
+    let actions = driven.handle(Event::Received(inbound, open_bytes(&theirs)));
     assert_eq!(words(&actions), "close, down Replaced, keepalive");
     assert_eq!(words(&driven.receive(keepalive())), "up");
     assert_eq!(remaining(&driven), [connection::Direction::Inbound]);
+}
+
+#[test]
+fn a_connection_that_crosses_the_end_of_the_handshake_does_not_replace_the_session() {
+    let mut theirs = their_open();
+    theirs.capabilities.push(graceful());
+    let (driven, actions) = inbound_open_meets(State::Established, &theirs);
+    assert_eq!(words(&actions), "notify 6/7, close");
+    assert_eq!(driven.session.state(), State::Established);
 }
 
 #[test]
