@@ -17,8 +17,8 @@
 //! - A connection that is confirmed while the one that would win a collision still waits for the peer's OPEN is
 //!   established only when that one is gone, or after a second, or when the peer sends routes over it. By the letter
 //!   of RFC 4271 one side may establish one connection while the other side decides for the other one, and both die.
-//! - Graceful restart (RFC 4724): a new inbound connection, opened a second or more after the session was established, of a peer that announced it takes the place of the
-//!   established one when the peer's OPEN arrives on it.
+//! - Graceful restart (RFC 4724): a new inbound connection of a peer that announced it, opened a second or more after
+//!   the session was established, takes the place of the established one when the peer's OPEN arrives on it.
 //! - The hold timer is extended while unread input waits, by one hold time at most ([`Event::Deadline`]).
 //! - The send hold timer of RFC 9687 runs in every state of a connection.
 //!
