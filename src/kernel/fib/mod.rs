@@ -3,7 +3,7 @@
 //! In: batches of changes from the RIB, what this node itself wants ([`LocalRoutes`]), the links, the neighbors
 //! that are lost, questions from the control API, and the kernel's own events. Out: routes and nexthop objects in the
 //! kernel. `delta` has what is wanted and what is there, in the little room of `table`, and what follows; `objects`
-//! does the same for nexthop objects, and `trouble` knows what is in the way; `route` alone says which kernel
+//! does the same for nexthop objects, `reach` knows which next hops live, and `trouble` what is in the way; `route` alone says which kernel
 //! routes are ours; `nexthop` and `packet` are the bytes; `writer` is how changes reach the kernel; `task` waits and
 //! acts.
 //!
@@ -13,6 +13,7 @@ mod delta;
 mod nexthop;
 mod objects;
 mod packet;
+mod reach;
 mod route;
 mod table;
 mod task;

@@ -49,7 +49,7 @@ pub(super) struct Case {
     pub(super) local: Local,
     /// What the kernel has of ours, as far as we know.
     pub(super) installed: Option<Image>,
-    /// Whether anybody has asked for it.
+    /// Whether what is wanted is to be taken at its word.
     pub(super) origin: Origin,
 }
 
@@ -63,15 +63,23 @@ pub(super) enum Local {
 /// Where what is installed comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) enum Origin {
-    /// This run.
+    /// This run: what is wanted is all there is to know.
     Asked,
-    /// It was there before us, and nobody has asked for it yet.
+    /// It was there before us, and is as it was. Who wants it may not have said so yet, or not all of them.
     Inherited,
 }
 
 impl Case {
     fn nothing(family: Family) -> Self {
         Self { family, learned: None, local: Local::Nothing, installed: None, origin: Origin::Asked }
+    }
+
+    /// Somebody else, or the kernel, has changed what is there. Where it is wanted that is put right at once.
+    pub(super) fn changed(&mut self, installed: Option<Image>) {
+        self.installed = installed;
+        if self.learned.is_some() {
+            self.origin = Origin::Asked;
+        }
     }
 
     /// Nothing is wanted, nothing is there: the key can be forgotten.
@@ -218,6 +226,14 @@ impl Sets {
 
     pub(super) fn get(&self, id: SetId) -> Option<&Gateways> {
         self.sets.get(usize::try_from(id.0).ok()?)?.as_ref()
+    }
+
+    /// Whether what is wanted now is something, and has all that was wanted before.
+    pub(super) fn grows(&self, before: Option<SetId>, now: Option<SetId>) -> bool {
+        let Some(now) = now else { return false };
+        let before = before.map_or(&[][..], |before| self.gateways(before));
+        let now = self.gateways(now);
+        before.iter().all(|gateway| now.contains(gateway))
     }
 
     pub(super) fn len(&self) -> usize {
