@@ -41,22 +41,8 @@ const RESYNC_FIRST: Duration = Duration::from_millis(20);
 /// The table is large or never at rest.
 const RESYNC_LAST: Duration = Duration::from_secs(5);
 
-/// Netlink is unusable.
-#[derive(Debug, thiserror::Error)]
-#[error("cannot open a netlink socket for routes")]
-pub struct StartError(#[from] io::Error);
-
-/// Keeps the kernel's routes as they are wanted, in the network namespace of this thread, until
-/// `inputs.batches` is closed. The routes stay.
-///
-/// # Errors
-/// When netlink cannot be used at all.
-pub async fn run(settings: Settings, inputs: Inputs) -> Result<(), StartError> {
-    Task::start(settings)?.run(inputs).await;
-    Ok(())
-}
-
-struct Task {
+/// Owns the reconciler and the sockets.
+pub(super) struct Task {
     settings: Settings,
     delta: Delta,
     events: Socket,
@@ -97,7 +83,8 @@ enum Input {
 }
 
 impl Task {
-    fn start(settings: Settings) -> io::Result<Self> {
+    /// Opens the sockets in the network namespace of this thread.
+    pub(super) fn start(settings: Settings) -> io::Result<Self> {
         let mut delta = Delta::new(&settings);
         let now = Instant::now();
         delta.resync_after(Duration::ZERO, now);
@@ -115,7 +102,8 @@ impl Task {
         })
     }
 
-    async fn run(mut self, mut inputs: Inputs) {
+    /// Until `inputs.batches` is closed, or somebody asks for a stop.
+    pub(super) async fn run(mut self, mut inputs: Inputs) {
         self.delta.set_local(&inputs.local.borrow_and_update().clone());
         self.delta.set_interfaces(inputs.interfaces.borrow_and_update().clone());
         self.delta.set_dead(inputs.dead.borrow_and_update().clone());

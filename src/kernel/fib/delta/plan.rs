@@ -236,7 +236,8 @@ impl Delta {
                 }
             }
             let plan = learned.and_then(|set| self.plans.get(&set));
-            if plan.is_some_and(|plan| plan.way == PlannedWay::Awaited) && self.verdict(case) == Verdict::Wait {
+            if plan.is_some_and(|plan| plan.way == PlannedWay::Awaited) && self.verdict(case) == Verdict::Wait
+            {
                 awaited.extend(set);
             }
         }
