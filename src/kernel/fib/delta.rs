@@ -27,7 +27,7 @@ mod plan;
 mod read;
 mod status;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -38,7 +38,7 @@ use bgp::{Family, InterfaceIndex, Prefix};
 use super::objects::{self, Objects};
 use super::reach::Reach;
 use super::route::{Key, Ownership};
-use super::table::{Cursor, Image, Local, Origin, SetId, Sets, Table};
+use super::table::{Cursor, Image, Local, Origin, PerSet, Sets, Table};
 use super::trouble::{REPAIRS_FORGOTTEN, Retry, Trouble};
 use super::{Carrier, LocalRoutes, NexthopObjects, Notice, Settings};
 use crate::kernel::interfaces::Interfaces;
@@ -121,7 +121,7 @@ pub(super) struct Delta {
     /// How routes get at their next hops.
     carrier: Carrier,
     configured: NexthopObjects,
-    plans: HashMap<SetId, Plan>,
+    plans: PerSet<Plan>,
     /// What plans follow from has changed.
     plans_are_stale: bool,
     /// Objects are to be looked at.
@@ -163,7 +163,7 @@ impl Delta {
                 NexthopObjects::Off => Carrier::Off,
             },
             configured: settings.nexthop_objects,
-            plans: HashMap::new(),
+            plans: PerSet::default(),
             plans_are_stale: false,
             objects_are_due: false,
             local: LocalRoutes::default(),

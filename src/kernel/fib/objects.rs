@@ -120,6 +120,8 @@ pub(super) struct Objects {
     fights: Strikes,
     resync_at: Option<Instant>,
     trouble: Option<NoObjects>,
+    /// As of the last [`Self::poll`], which alone makes a group wait.
+    has_loans: bool,
     /// A loan was called in: its routes wait for a group of their own.
     called_in: bool,
 }
@@ -140,6 +142,7 @@ impl Objects {
             fights: Strikes::default(),
             resync_at: None,
             trouble: None,
+            has_loans: false,
             called_in: false,
         }
     }
@@ -166,7 +169,7 @@ impl Objects {
 
     /// Whether a group waits for loans to end.
     pub(super) fn has_loans_to_watch(&self) -> bool {
-        self.groups.values().any(|group| group.growth != Growth::NotDue)
+        self.has_loans
     }
 
     /// Groups and members that are there.
@@ -309,6 +312,7 @@ impl Objects {
                 ObjectOperation::Create(nexthop)
             });
         }
+        self.has_loans = self.groups.values().any(|group| group.growth != Growth::NotDue);
         operations.extend(adding.into_iter().map(|(id, gateway)| {
             let shape = Shape::Member(gateway);
             ObjectOperation::Create(Nexthop { id, protocol: self.protocol, shape })

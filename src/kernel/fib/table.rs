@@ -196,10 +196,49 @@ pub(super) struct Sets {
     numbers: HashMap<Gateways, u32>,
     sets: Vec<Option<Gateways>>,
     free: Vec<u32>,
+    /// The last one looked up: batches have runs of the same.
+    last: Option<SetId>,
+}
+
+/// Something for each of some sets.
+#[derive(Debug)]
+pub(super) struct PerSet<T>(Vec<Option<T>>);
+
+impl<T> Default for PerSet<T> {
+    fn default() -> Self {
+        Self(Vec::new())
+    }
+}
+
+impl<T> PerSet<T> {
+    pub(super) fn get(&self, id: SetId) -> Option<&T> {
+        self.0.get(usize::try_from(id.0).ok()?)?.as_ref()
+    }
+
+    pub(super) fn insert(&mut self, id: SetId, value: T) {
+        let Ok(place) = usize::try_from(id.0) else { return };
+        if place >= self.0.len() {
+            self.0.resize_with(place + 1, || None);
+        }
+        if let Some(old) = self.0.get_mut(place) {
+            *old = Some(value);
+        }
+    }
+
+    pub(super) fn clear(&mut self) {
+        self.0.clear();
+    }
 }
 
 impl Sets {
     pub(super) fn intern(&mut self, gateways: &Gateways) -> SetId {
+        let last = self.last.filter(|last| self.get(*last) == Some(gateways));
+        let id = last.unwrap_or_else(|| self.look_up(gateways));
+        self.last = Some(id);
+        id
+    }
+
+    fn look_up(&mut self, gateways: &Gateways) -> SetId {
         if let Some(&number) = self.numbers.get(gateways) {
             return SetId(number);
         }

@@ -71,7 +71,7 @@ impl Delta {
     }
 
     fn verdict_on_set(&self, set: SetId, case: &Case) -> Verdict {
-        let Some(plan) = self.plans.get(&set) else { return Verdict::Wait };
+        let Some(plan) = self.plans.get(set) else { return Verdict::Wait };
         if self.is_kept(&plan.living, case) {
             return Verdict::Rest;
         }
@@ -126,7 +126,7 @@ impl Delta {
     /// The next hops that a wanted route shows: those that can be reached, or all where none can.
     pub(super) fn shown(&self, set: SetId) -> Gateways {
         let all = || self.table.sets.get(set).cloned().unwrap_or_default();
-        match self.plans.get(&set) {
+        match self.plans.get(set) {
             Some(Plan { way: PlannedWay::InLine(usable), .. }) => {
                 self.table.sets.get(*usable).cloned().unwrap_or_else(all)
             }
@@ -137,7 +137,7 @@ impl Delta {
 
     /// Makes the plan of a set that has none.
     pub(super) fn plan(&mut self, set: SetId) {
-        if self.plans.contains_key(&set) {
+        if self.plans.get(set).is_some() {
             return;
         }
         let Some(gateways) = self.table.sets.get(set).cloned() else { return };
@@ -235,7 +235,7 @@ impl Delta {
                     None => {}
                 }
             }
-            let plan = learned.and_then(|set| self.plans.get(&set));
+            let plan = learned.and_then(|set| self.plans.get(set));
             if plan.is_some_and(|plan| plan.way == PlannedWay::Awaited) && self.verdict(case) == Verdict::Wait
             {
                 awaited.extend(set);
