@@ -163,12 +163,10 @@ impl<K: Ord + Copy, S: Copy + Default, I> Leaves<K, S, I> {
     }
 
     /// Puts the key in, without items, where it is not there.
-    pub(crate) fn entry(&mut self, key: K) -> Option<EntryMut<'_, S, I>> {
-        let Place { leaf, slot } = match self.find(key) {
-            Ok(place) => place,
-            Err(place) => self.insert(place, key),
-        };
-        self.leaves.get_mut(leaf)?.entry_mut(slot)
+    pub(crate) fn ensure(&mut self, key: K) {
+        if let Err(place) = self.find(key) {
+            self.insert(place, key);
+        }
     }
 
     /// Marks a key that is there. It stays until the mark is taken off.

@@ -10,6 +10,7 @@
 
 mod adj_rib_in;
 mod adj_rib_out;
+mod chunks;
 pub mod decision;
 #[cfg(test)]
 pub(crate) mod fixtures;
@@ -335,7 +336,7 @@ impl Rib {
 
     /// Takes at most `limit` FIB changes out of the set that waits.
     pub fn poll_fib(&mut self, limit: usize) -> Vec<FibChange> {
-        let mut changes = Vec::new();
+        let mut changes = Vec::with_capacity(limit.min(self.table.fib_changes()));
         while changes.len() < limit {
             let Some((prefix, NextHopSets { wanted, given })) = self.table.take_fib() else {
                 break;
@@ -352,7 +353,7 @@ impl Rib {
     /// Whether [`Self::poll_fib`] has something to give.
     #[must_use]
     pub fn has_fib_changes(&self) -> bool {
-        self.table.has_fib_changes()
+        self.table.fib_changes() > 0
     }
 
     /// Takes at most `limit` prefixes out of what the neighbor has yet to be told, packed by attributes,
