@@ -37,7 +37,7 @@ fn a_refresh_brings_everything_again_and_the_kernel_sees_nothing_of_it() {
         count(&after, "/messages/sent/route_refresh"),
         count(&before, "/messages/sent/route_refresh") + 6
     );
-    assert_eq!(times_established(&after), 1);
+    assert_eq!(times_established(&after), 1, "log of the agent:\n{}", link.agent().log());
     for prefix in ["4.4.4.4/32", "fd00::4/128"] {
         link.await_route(prefix);
     }
