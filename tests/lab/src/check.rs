@@ -217,9 +217,8 @@ fn is_as_wanted(rack: &Rack, node: &Host, route: &Route) -> bool {
         Some(Daemon::Frr(_)) | None => None,
     };
     let is_carried_as_told = match objects {
-        None => true,
-        // The kernels that the lab runs on have objects, and nobody fights over them.
-        Some(NexthopObjects::Auto | NexthopObjects::On) => route.object.is_some(),
+        None | Some(NexthopObjects::Auto) => true,
+        Some(NexthopObjects::On) => route.object.is_some(),
         Some(NexthopObjects::Off) => route.object.is_none(),
     };
     route.devices() == uplinks
