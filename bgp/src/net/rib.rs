@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, oneshot};
-use tokio::task::JoinHandle;
+use tokio::task::{JoinHandle, yield_now};
 use tokio::time::Instant;
 use tracing::{info, warn};
 
@@ -23,15 +23,15 @@ use crate::{Families, Family, PeerId, Prefix};
 const INBOX: usize = 32;
 /// Prefixes decided in one turn: well below 5 ms.
 const DECISION_BUDGET: usize = 1024;
-/// Prefixes taken in before the next turn, give or take one message: the same.
-const INTAKE_BUDGET: usize = 4096;
+/// Prefixes taken in in one turn, give or take one message of some two thousand: the same.
+const INTAKE_BUDGET: usize = 1024;
 /// Prefixes in one batch for a peer: some messages of full length.
 const PEER_BATCH: usize = 4096;
 /// Between two requests to send everything again, because a peer over its limit has made room: each costs the peer a
 /// walk over its table, and where a route comes and goes at the limit there would be one for each time.
 const REFRESH_INTERVAL: Duration = Duration::from_secs(5);
 /// Changes in one batch for the FIB.
-const FIB_BATCH: usize = 4096;
+const FIB_BATCH: usize = 1024;
 
 /// What the RIB task starts with.
 #[derive(Debug, Clone)]
@@ -276,12 +276,14 @@ impl Task {
                 Wake::Message(Some(message)) => self.take_in(message),
                 Wake::FibReady | Wake::Turn | Wake::ConvergenceDeadline | Wake::RefreshAllowed => {}
             }
+            // A turn is short, and then it is the others': a peer task that waits on this thread has a KEEPALIVE to send.
+            yield_now().await;
             self.rib.process(DECISION_BUDGET);
+            yield_now().await;
             self.serve_peers();
             self.check_convergence();
             self.serve_fib();
-            // A turn is short, and then it is the others': a peer task that waits on this thread has a KEEPALIVE to send.
-            tokio::task::yield_now().await;
+            yield_now().await;
         }
     }
 

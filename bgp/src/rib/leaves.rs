@@ -9,6 +9,7 @@
 //!
 //! Nothing here knows about routes. Measurements against other layouts are in the bench's README.
 
+use std::cell::Cell;
 use std::ops::Range;
 
 /// Keys in a leaf, at most. More makes a look-up touch fewer leaves, and an insertion move more octets.
@@ -89,6 +90,9 @@ pub(crate) struct Leaves<K, S, I> {
     marked: Vec<MarkCounts>,
     length: usize,
     all_marked: PerMark<usize>,
+    /// Where a key was found last. The owner does several things with a key before it turns to the next, which is
+    /// often the one beside it; what is there is compared, so a place that has become wrong costs a search and no more.
+    last: Cell<Place>,
 }
 
 type MarkCounts = PerMark<u16>;
@@ -124,7 +128,7 @@ struct Leaf<K, S, I> {
 }
 
 /// Where a key is, or would be.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Default)]
 struct Place {
     leaf: usize,
     slot: usize,
@@ -138,6 +142,7 @@ impl<K, S, I> Default for Leaves<K, S, I> {
             marked: Vec::new(),
             length: 0,
             all_marked: PerMark::default(),
+            last: Cell::default(),
         }
     }
 }
@@ -158,12 +163,10 @@ impl<K: Ord + Copy, S: Copy + Default, I> Leaves<K, S, I> {
     }
 
     /// Puts the key in, without items, where it is not there.
-    pub(crate) fn entry(&mut self, key: K) -> Option<EntryMut<'_, S, I>> {
-        let Place { leaf, slot } = match self.find(key) {
-            Ok(place) => place,
-            Err(place) => self.insert(place, key),
-        };
-        self.leaves.get_mut(leaf)?.entry_mut(slot)
+    pub(crate) fn ensure(&mut self, key: K) {
+        if let Err(place) = self.find(key) {
+            self.insert(place, key);
+        }
     }
 
     /// Marks a key that is there. It stays until the mark is taken off.
@@ -285,6 +288,19 @@ impl<K: Ord + Copy, S: Copy + Default, I> Leaves<K, S, I> {
     }
 
     fn find(&self, key: K) -> Result<Place, Place> {
+        let last = self.last.get();
+        let beside = self.leaves.get(last.leaf).map(|leaf| leaf.keys.as_slice()).unwrap_or_default();
+        if beside.get(last.slot) == Some(&key) {
+            return Ok(last);
+        }
+        let next = Place { slot: last.slot + 1, ..last };
+        let found = if beside.get(next.slot) == Some(&key) { Ok(next) } else { self.search(key) };
+        let (Ok(place) | Err(place)) = found;
+        self.last.set(place);
+        found
+    }
+
+    fn search(&self, key: K) -> Result<Place, Place> {
         // What is below all goes into the first leaf.
         let leaf = self.firsts.partition_point(|first| *first <= key).saturating_sub(1);
         let keys = self.leaves.get(leaf).map(|leaf| leaf.keys.as_slice()).unwrap_or_default();

@@ -13,6 +13,7 @@ mod adj_rib_out;
 #[cfg(feature = "bench")]
 #[doc(hidden)]
 pub mod bench;
+mod chunks;
 pub mod decision;
 #[cfg(test)]
 pub(crate) mod fixtures;
@@ -338,7 +339,7 @@ impl Rib {
 
     /// Takes at most `limit` FIB changes out of the set that waits.
     pub fn poll_fib(&mut self, limit: usize) -> Vec<FibChange> {
-        let mut changes = Vec::new();
+        let mut changes = Vec::with_capacity(limit.min(self.table.fib_changes()));
         while changes.len() < limit {
             let Some((prefix, NextHopSets { wanted, given })) = self.table.take_fib() else {
                 break;
@@ -355,7 +356,7 @@ impl Rib {
     /// Whether [`Self::poll_fib`] has something to give.
     #[must_use]
     pub fn has_fib_changes(&self) -> bool {
-        self.table.has_fib_changes()
+        self.table.fib_changes() > 0
     }
 
     /// Takes at most `limit` prefixes out of what the neighbor has yet to be told, packed by attributes,

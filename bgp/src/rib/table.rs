@@ -144,8 +144,8 @@ impl Table {
     /// The prefix is to be decided. Its destination is made where it is not there.
     pub(crate) fn mark_dirty(&mut self, prefix: Prefix) {
         match prefix {
-            Prefix::V4(prefix) => _ = self.ipv4.entry(prefix),
-            Prefix::V6(prefix) => _ = self.ipv6.entry(prefix),
+            Prefix::V4(prefix) => self.ipv4.ensure(prefix),
+            Prefix::V6(prefix) => self.ipv6.ensure(prefix),
         }
         self.mark(prefix, DIRTY);
     }
@@ -188,9 +188,9 @@ impl Table {
         Some((prefix, before))
     }
 
-    /// Whether the FIB is to be told anything.
-    pub(crate) fn has_fib_changes(&self) -> bool {
-        self.marked(FIB) > 0
+    /// How much the FIB is to be told.
+    pub(crate) fn fib_changes(&self) -> usize {
+        self.marked(FIB)
     }
 
     /// Forgets a destination about which there is nothing to know. Originated ones stay, so that a walk over

@@ -67,7 +67,7 @@ impl Clock {
 
 fn settle(rib: &mut Rib, clock: &mut Clock) {
     while clock.turn(|| rib.process(BUDGET)) {}
-    while !clock.turn(|| rib.poll_fib(4096)).is_empty() {}
+    while !clock.turn(|| rib.poll_fib(BUDGET)).is_empty() {}
     while clock.turn(|| rib.process(BUDGET)) {}
 }
 
