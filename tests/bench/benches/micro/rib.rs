@@ -43,6 +43,13 @@ fn interner_hit(bencher: Bencher<'_, '_>) {
     hold_and_release(bencher, &mut interner, |number| number % KNOWN);
 }
 
+/// The same with those of the path before, as in a run of UPDATEs that differ in their prefixes alone.
+#[divan::bench]
+fn interner_repeated(bencher: Bencher<'_, '_>) {
+    let mut interner = interner();
+    hold_and_release(bencher, &mut interner, |_| 0);
+}
+
 /// The same with attributes that no other path has.
 #[divan::bench]
 fn interner_miss(bencher: Bencher<'_, '_>) {
