@@ -185,7 +185,8 @@ impl<T: Hash + Eq> Interner<T> {
     }
 
     fn find_or_insert(&mut self, value: T) -> Option<Handle> {
-        let is_latest = self.latest.and_then(|latest| self.get(latest)).is_some_and(|latest| **latest == value);
+        let is_latest =
+            self.latest.and_then(|latest| self.get(latest)).is_some_and(|latest| **latest == value);
         if !is_latest {
             let hash = self.hash(&value);
             self.latest = self.find(hash, &value).or_else(|| self.insert(hash, Arc::new(value)));
