@@ -8,7 +8,7 @@ use bgp::message::{Attributes, Outgoing, Reach, Update, UpdateCodec};
 use bgp::policy::{Guard, Judgement, Refusal, Role};
 use bgp::rib::bench::Interner;
 use bgp::rib::decision::{Candidate, Source, Standing, decide};
-use bgp::rib::{Originated, Originator, PeerConfig, Rib, ToPeer};
+use bgp::rib::{Originated, Originator, PeerConfig, Rib, Ripeness, ToPeer};
 use bgp::{Family, InterfaceIndex, NextHop, PeerId, PeerKind, Prefix};
 use bytes::BytesMut;
 use divan::Bencher;
@@ -177,7 +177,7 @@ fn announce_all(rib: &RefCell<Rib>, peer: u32) {
 }
 
 fn settle(rib: &mut Rib) {
-    while rib.process(BUDGET) || !rib.poll_fib(PEER_BATCH).is_empty() {}
+    while rib.process(BUDGET) || !rib.poll_fib(PEER_BATCH, Ripeness::Any).is_empty() {}
 }
 
 /// Octets and routes that are said.
