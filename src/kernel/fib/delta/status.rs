@@ -1,6 +1,9 @@
 //! What the reconciler tells about itself.
 
+use std::net::IpAddr;
+
 use bgp::Prefix;
+use bgp::rib::Gateways;
 
 use super::super::route::Key;
 use super::super::table::{Case, Image, Local, Origin};
@@ -82,20 +85,28 @@ impl Delta {
         {
             state = trouble.waiting_state(case.installed.is_some());
         }
+        let is_left_alone = case.origin == Origin::Inherited && self.verdict(case) == Verdict::Rest;
         let (kind, source) = match (case.local, case.learned, case.installed) {
             (Local::Blackhole, _, _) => (Some(Kind::Blackhole), None),
+            (Local::Nothing, _, Some(image)) if is_left_alone => self.described(image),
             (Local::Nothing, Some(set), _) => {
                 (Some(Kind::Unicast(self.shown(set))), self.source(case.family))
             }
-            (Local::Nothing, None, Some(Image::InLine { set, source })) => {
-                (self.table.sets.get(set).cloned().map(Kind::Unicast), source)
-            }
-            (Local::Nothing, None, Some(Image::Object { id, source })) => {
-                (self.gateways_of(id).map(Kind::Unicast), source)
-            }
-            (Local::Nothing, None, Some(Image::Blackhole { source })) => (Some(Kind::Blackhole), source),
-            (Local::Nothing, None, Some(Image::Irregular | Image::Several) | None) => (None, None),
+            (Local::Nothing, None, Some(image)) => self.described(image),
+            (Local::Nothing, None, None) => (None, None),
         };
         Some(RouteStatus { prefix: key.prefix, metric: key.metric, kind, source, state })
+    }
+
+    /// What is there.
+    fn described(&self, image: Image) -> (Option<Kind>, Option<IpAddr>) {
+        match image {
+            Image::InLine { source, .. } | Image::Object { source, .. } => {
+                let legs = Gateways::from(self.legs(image));
+                ((!legs.is_empty()).then_some(Kind::Unicast(legs)), source)
+            }
+            Image::Blackhole { source } => (Some(Kind::Blackhole), source),
+            Image::Irregular | Image::Several => (None, None),
+        }
     }
 }
