@@ -9,8 +9,8 @@ use lab::check::{self, Verdict};
 use lab::rack::{lay_uplink, leads_over};
 use lab::route::PROTOCOL_BGP;
 use lab::{
-    Action, Capture, Host, Journal, NodeDaemon, Outcome, Ping, Programs, Rack, RackOptions, Requirement,
-    Route, TorDaemon, can_run, eventually, topology,
+    Action, Capture, Host, Journal, NexthopObjects, NodeDaemon, Outcome, Ping, Programs, Rack, RackOptions,
+    Requirement, Route, TorDaemon, can_run, eventually, topology,
 };
 
 /// FRR takes two to three seconds from a new link to its first UPDATE; the rest is for a loaded machine.
@@ -34,6 +34,7 @@ fn rack_with(test: &str, more: &str) -> Option<Rack> {
         daemon: env!("CARGO_BIN_EXE_selvedge").into(),
         arguments: Vec::new(),
         bgpctl: env!("CARGO_BIN_EXE_bgpctl").into(),
+        nexthop_objects: NexthopObjects::of_environment().unwrap(),
     };
     let read = |name: &str| {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("conf/lab/{name}.toml"));

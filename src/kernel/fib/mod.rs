@@ -9,6 +9,9 @@
 //!
 //! Routes outlive the task: it never deletes them when it ends, and the next one inherits them.
 
+#[cfg(feature = "bench")]
+#[doc(hidden)]
+pub mod bench;
 mod delta;
 mod nexthop;
 mod objects;

@@ -33,7 +33,7 @@ const GROUPS: [u32; 5] =
 /// Objects that are looked after in one go; a change may make others possible.
 const ROUNDS: usize = 4;
 /// Operations between two looks at the inputs: about 20 KiB and 2 ms of the kernel's time.
-const OPERATIONS: usize = 256;
+pub(super) const OPERATIONS: usize = 256;
 /// Keys that may wait here; what is more waits in the RIB, where it can be superseded.
 const BACKLOG: usize = 4096;
 /// Datagrams of events read in one go, so that a flood of them does not keep us from writing.

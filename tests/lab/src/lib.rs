@@ -20,7 +20,7 @@ mod scratch;
 pub mod topology;
 mod wait;
 
-pub use agent::{Agent, Programs};
+pub use agent::{Agent, NexthopObjects, Programs};
 pub use bird::Bird;
 pub use capture::{Capture, Frame};
 pub use echo::Fragmentation;
