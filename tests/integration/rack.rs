@@ -22,11 +22,11 @@ const BOTH: [&str; 2] = ["tor1", "tor2"];
 
 /// A rack that has converged; `None`, said loudly, where the machine cannot have one.
 fn rack(test: &str) -> Option<Rack> {
-    rack_with(test, "")
+    rack_with(test, NexthopObjects::of_environment().unwrap())
 }
 
-/// As [`rack`], with something more in the configuration of each node.
-fn rack_with(test: &str, more: &str) -> Option<Rack> {
+/// As [`rack`], with nexthop objects or without.
+fn rack_with(test: &str, nexthop_objects: Option<NexthopObjects>) -> Option<Rack> {
     if !can_run(&[Requirement::Root, Requirement::Frr]) {
         return None;
     }
@@ -34,13 +34,11 @@ fn rack_with(test: &str, more: &str) -> Option<Rack> {
         daemon: env!("CARGO_BIN_EXE_selvedge").into(),
         arguments: Vec::new(),
         bgpctl: env!("CARGO_BIN_EXE_bgpctl").into(),
-        nexthop_objects: NexthopObjects::of_environment().unwrap(),
+        nexthop_objects,
     };
     let read = |name: &str| {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("conf/lab/{name}.toml"));
-        let text =
-            std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
-        text + more
+        std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
     };
     let configs = topology::nodes().iter().map(|node| read(node.name)).collect();
     let name = format!("{test}-{}", std::process::id());
@@ -196,9 +194,8 @@ fn a_killed_agent_loses_no_packet_and_its_successor_none_either() {
 /// The ToRs tell their tables one after the other, and what they tell is there already.
 #[test]
 fn a_restart_changes_nothing_in_the_kernel() {
-    for objects in ["on", "off"] {
-        let more = format!("\n[fib]\nnexthop-objects = \"{objects}\"\n");
-        let Some(mut rack) = rack_with(&format!("restart-{objects}"), &more) else { return };
+    for (objects, test) in [(NexthopObjects::On, "restart-on"), (NexthopObjects::Off, "restart-off")] {
+        let Some(mut rack) = rack_with(test, Some(objects)) else { return };
         let before = rack.nodes[0].netns.routes().unwrap();
         let journal = Journal::open(&rack.nodes[0].netns).unwrap();
         let (agent, netns) = rack.nodes[0].agent_mut().unwrap();
@@ -215,7 +212,7 @@ fn a_restart_changes_nothing_in_the_kernel() {
         let changes = journal.changes().unwrap();
         let log = rack.nodes[0].agent().unwrap().log();
         let log = log.get(log_of_the_killed..).unwrap_or_default();
-        assert_eq!(changes, [], "nexthop objects {objects}; the log of the successor:\n{log}");
+        assert_eq!(changes, [], "nexthop objects {objects:?}; the log of the successor:\n{log}");
     }
 }
 
