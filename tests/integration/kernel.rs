@@ -410,6 +410,18 @@ fn a_table_that_is_not_there_yet_and_other_tables_stay_apart() {
     });
 }
 
+/// Its batches may still be open then.
+#[test]
+fn the_thread_ends_with_the_future_that_waits_for_it() {
+    in_namespace(|| async {
+        let fib = Fib::start().await;
+        fib.counters().await;
+        fib.task.abort();
+        tokio::time::timeout(PATIENCE, fib.requests.closed()).await.unwrap();
+        assert!(fib.batches.is_closed());
+    });
+}
+
 #[test]
 fn a_foreign_route_that_takes_our_place_is_left_alone() {
     in_namespace(|| async {
