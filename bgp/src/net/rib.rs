@@ -14,6 +14,7 @@ use tokio::task::{JoinHandle, yield_now};
 use tokio::time::Instant;
 use tracing::{info, warn};
 
+use crate::memory::list_octets;
 use crate::message::{RefreshKind, RouteRefresh, Update};
 use crate::rib::{FibChange, Originator, PeerConfig, PeerSession, Rib, RibConfig, ToPeer};
 use crate::{Families, Family, PeerId, Prefix};
@@ -138,6 +139,25 @@ impl ToRib {
             | Self::Question(_) => 1,
         }
     }
+
+    /// What it has on the heap. Only UPDATEs come in such numbers that it matters.
+    pub(super) fn octets(&self) -> usize {
+        match self {
+            Self::Updates { updates, .. } => {
+                list_octets(updates) + updates.iter().map(Update::heap_octets).sum::<usize>()
+            }
+            Self::Configure { .. }
+            | Self::Reconfigure { .. }
+            | Self::Remove { .. }
+            | Self::Up { .. }
+            | Self::Down { .. }
+            | Self::Refresh { .. }
+            | Self::Ready { .. }
+            | Self::Originated(_)
+            | Self::Expected(_)
+            | Self::Question(_) => 0,
+        }
+    }
 }
 
 /// The RIB task has ended.
@@ -214,6 +234,12 @@ impl RibHandle {
         });
         self.inbox.send(ToRib::Question(question)).await.map_err(|_| RibStopped)?;
         answer.await.map_err(|_| RibStopped)
+    }
+
+    /// Messages that wait for the task.
+    #[must_use]
+    pub fn waiting(&self) -> usize {
+        self.inbox.max_capacity() - self.inbox.capacity()
     }
 
     /// Forgets a neighbor whose task has failed.

@@ -12,9 +12,12 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use super::chunks::Chunks;
+use crate::memory::set_octets;
 
 /// Slots that one step looks at: freeing all of them takes about as long as a decision.
 const STEP: usize = 4;
+/// What an [`Arc`] has before its value, in octets.
+const ARC_COUNTS: usize = 2 * size_of::<usize>();
 /// A sweep starts when one in this many values may have been let go.
 const GARBAGE_FRACTION: usize = 4;
 
@@ -164,6 +167,22 @@ impl<T: Hash + Eq> Interner<T> {
         self.by_hash.len()
     }
 
+    /// What the values in some slots take, from number `from`: each by `heap` for what it has elsewhere. `None` for
+    /// slots behind the last one.
+    pub(crate) fn octets(&self, from: usize, limit: usize, heap: impl Fn(&T) -> usize) -> Option<usize> {
+        let slots = from..from.saturating_add(limit).min(self.slots.len());
+        if slots.is_empty() {
+            return None;
+        }
+        let values = slots.filter_map(|slot| self.slots.get(slot)?.value.as_ref());
+        Some(values.map(|value| ARC_COUNTS + size_of::<T>() + heap(value)).sum())
+    }
+
+    /// What it takes to keep them apart.
+    pub(crate) fn list_octets(&self) -> usize {
+        self.slots.octets() + set_octets(&self.vacant) + set_octets(&self.by_hash)
+    }
+
     fn start_if_due(&mut self) {
         let due = self.released > 0 && self.released.saturating_mul(GARBAGE_FRACTION) >= self.len();
         if due && !self.is_sweeping() {
@@ -185,7 +204,8 @@ impl<T: Hash + Eq> Interner<T> {
     }
 
     fn find_or_insert(&mut self, value: T) -> Option<Handle> {
-        let is_latest = self.latest.and_then(|latest| self.get(latest)).is_some_and(|latest| **latest == value);
+        let is_latest =
+            self.latest.and_then(|latest| self.get(latest)).is_some_and(|latest| **latest == value);
         if !is_latest {
             let hash = self.hash(&value);
             self.latest = self.find(hash, &value).or_else(|| self.insert(hash, Arc::new(value)));

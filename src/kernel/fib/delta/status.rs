@@ -1,10 +1,11 @@
 //! What the reconciler tells about itself.
 
 use bgp::Prefix;
+use bgp::memory::{Usage, hash_octets, list_octets, set_octets, tree_octets};
 
 use super::super::route::Key;
 use super::super::table::{Case, Image, Local, Origin};
-use super::super::{Carrier, Counters, Kind, NextHops, RouteState, RouteStatus};
+use super::super::{Carrier, Counters, Kind, Memory, NextHops, RouteState, RouteStatus};
 use super::Delta;
 use super::plan::Verdict;
 
@@ -48,6 +49,20 @@ impl Delta {
             }
         }
         counters
+    }
+
+    /// Where the memory is.
+    pub(in crate::kernel::fib) fn memory(&self) -> Memory {
+        let plans = hash_octets(&self.plans);
+        let waiting = self.dirty.len() + self.unconfirmed.len() + self.timers.len();
+        let queues = set_octets(&self.dirty) + list_octets(&self.unconfirmed) + set_octets(&self.timers);
+        Memory {
+            routes: self.table.usage(),
+            sets: self.table.sets.usage() + Usage::new(0, plans),
+            objects: self.objects.usage(),
+            backlog: Usage::new(waiting, queues),
+            troubles: Usage::new(self.troubles.len(), tree_octets(&self.troubles)),
+        }
     }
 
     fn next_hops(&self) -> NextHops {
