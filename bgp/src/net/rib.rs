@@ -20,8 +20,9 @@ use crate::rib::{FibChange, Originator, PeerConfig, PeerSession, Rib, RibConfig,
 use crate::{Families, Family, PeerId, Prefix};
 
 /// Messages that may wait for the RIB. Each is one read of a socket at most, whose prefixes and attributes take up to
-/// eight times the room that they have on the wire: some megabytes in all. A peer with more stops reading.
-const INBOX: usize = 32;
+/// eight times the room that they have on the wire: a megabyte in all, which is what the RIB takes in in some turns. A
+/// peer with more stops reading.
+const INBOX: usize = 8;
 /// Prefixes decided in one turn: well below 5 ms.
 const DECISION_BUDGET: usize = 1024;
 /// Prefixes taken in in one turn, give or take one message of some two thousand: the same.
