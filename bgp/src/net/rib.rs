@@ -8,7 +8,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::future::{pending, ready};
 use std::time::Duration;
 
-use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::{JoinHandle, yield_now};
 use tokio::time::Instant;
@@ -16,7 +15,7 @@ use tracing::{info, warn};
 
 use crate::memory::list_octets;
 use crate::message::{RefreshKind, RouteRefresh, Update};
-use crate::rib::{FibChange, Originator, PeerConfig, PeerSession, Rib, RibConfig, ToPeer};
+use crate::rib::{FibChange, Originator, PeerConfig, PeerSession, Rib, RibConfig, Ripeness, ToPeer};
 use crate::{Families, Family, PeerId, Prefix};
 
 /// Messages that may wait for the RIB. Each is one read of a socket at most, whose prefixes and attributes take up to
@@ -34,6 +33,11 @@ const PEER_BATCH: usize = 4096;
 const REFRESH_INTERVAL: Duration = Duration::from_secs(5);
 /// Changes in one batch for the FIB.
 const FIB_BATCH: usize = 1024;
+
+/// How long the FIB may stand still for want of settled changes, while neighbors announce their tables.
+const FIB_PATIENCE: Duration = Duration::from_millis(10);
+/// Neighbors announce their tables as long as it is no longer than this since a turn took in as much as a turn may.
+const FLOOD: Duration = Duration::from_millis(10);
 
 /// What the RIB task starts with.
 #[derive(Debug, Clone)]
@@ -188,6 +192,8 @@ impl RibHandle {
             inbox,
             fib,
             peers: BTreeMap::new(),
+            fib_still_since: None,
+            last_full_turn: None,
             convergence: Convergence::Waiting {
                 deadline: Instant::now() + settings.convergence_deadline,
                 expected: None,
@@ -284,6 +290,10 @@ struct Task {
     inbox: mpsc::Receiver<ToRib>,
     fib: mpsc::Sender<FibBatch>,
     peers: BTreeMap<PeerId, PeerLink>,
+    /// Since when there was nothing for the FIB but what is not settled.
+    fib_still_since: Option<Instant>,
+    /// When a turn last took in as much as a turn may.
+    last_full_turn: Option<Instant>,
     convergence: Convergence,
 }
 
@@ -325,6 +335,8 @@ impl Task {
         let now = Instant::now();
         let next_refresh =
             self.peers.values().filter_map(|link| link.next_refresh).filter(|next| *next > now).min();
+        // One that is past means that the FIB has no room, which is waited for.
+        let fib_deadline = self.fib_deadline().filter(|deadline| *deadline > now);
         tokio::select! {
             biased;
             message = self.inbox.recv() => Wake::Message(message),
@@ -333,6 +345,7 @@ impl Task {
             _ = self.fib.reserve(), if self.fib_waits() => Wake::FibReady,
             () = sleep_until(deadline) => Wake::ConvergenceDeadline,
             () = sleep_until(next_refresh) => Wake::RefreshAllowed,
+            () = sleep_until(fib_deadline) => Wake::FibReady,
         }
     }
 
@@ -346,32 +359,52 @@ impl Task {
             taken += message.cost();
             self.handle(message);
         }
+        if taken >= INTAKE_BUDGET {
+            self.last_full_turn = Some(Instant::now());
+        }
     }
 
     fn fib_waits(&self) -> bool {
         let to_tell = matches!(self.convergence, Convergence::Reached) && !self.rib.is_dirty();
-        self.rib.has_fib_changes() || to_tell
+        self.rib.has_fib_changes(self.ripeness()) || to_tell
+    }
+
+    /// What the FIB may have now.
+    fn ripeness(&self) -> Ripeness {
+        let is_past = |deadline: Instant| deadline <= Instant::now();
+        let is_flooded = self.last_full_turn.is_some_and(|last| !is_past(last + FLOOD));
+        let is_out_of_patience = self.fib_deadline().is_some_and(is_past);
+        let may_wait = is_flooded || self.rib.awaits_end_of_rib();
+        if is_out_of_patience || !may_wait { Ripeness::Any } else { Ripeness::Settled }
+    }
+
+    fn fib_deadline(&self) -> Option<Instant> {
+        self.fib_still_since.map(|since| since + FIB_PATIENCE)
+    }
+
+    /// Looks whether the FIB has to stand still. Once it has done so for too long it does not until something is settled.
+    fn mind_the_fib(&mut self) {
+        let is_still =
+            !self.rib.has_fib_changes(Ripeness::Settled) && self.rib.has_fib_changes(Ripeness::Any);
+        self.fib_still_since = is_still.then(|| self.fib_still_since.unwrap_or_else(Instant::now));
     }
 
     /// Gives the FIB a batch if it has room for one. What is superseded until then is never written.
     fn serve_fib(&mut self) {
-        if !self.fib_waits() {
+        self.mind_the_fib();
+        let is_full = self.fib.capacity() == 0 && !self.fib.is_closed();
+        if is_full || !self.fib_waits() {
             return;
         }
-        let permit = match self.fib.try_reserve() {
-            Ok(permit) => Some(permit),
-            Err(TrySendError::Full(())) => return,
-            // Without a FIB (library use, or a stop) changes go nowhere.
-            Err(TrySendError::Closed(())) => None,
-        };
-        let changes = self.rib.poll_fib(FIB_BATCH);
-        let last = !self.rib.has_fib_changes() && !self.rib.is_dirty();
+        let changes = self.rib.poll_fib(FIB_BATCH, self.ripeness());
+        let last = !self.rib.has_fib_changes(Ripeness::Any) && !self.rib.is_dirty();
         let converged = last && matches!(self.convergence, Convergence::Reached);
         if converged {
             self.convergence = Convergence::Told;
         }
-        if let Some(permit) = permit {
-            permit.send(FibBatch { changes, converged });
+        if converged || !changes.is_empty() {
+            // There was room, and nobody else sends. Without a FIB (library use, or a stop) changes go nowhere.
+            let _ = self.fib.try_send(FibBatch { changes, converged });
         }
     }
 

@@ -27,6 +27,7 @@ const SMALLEST_GROWTH: usize = 4;
 pub(crate) enum Mark {
     First,
     Second,
+    Third,
 }
 
 /// How many items a key has, and its marks, in two octets: the sum over those before it is where its items begin.
@@ -34,7 +35,7 @@ pub(crate) enum Mark {
 pub(crate) struct Tally(u16);
 
 impl Tally {
-    pub(crate) const ITEMS: u16 = 0x3fff;
+    pub(crate) const ITEMS: u16 = 0x1fff;
 
     fn items(self) -> usize {
         usize::from(self.0 & Self::ITEMS)
@@ -42,8 +43,9 @@ impl Tally {
 
     fn bit(mark: Mark) -> u16 {
         match mark {
-            Mark::First => 0x4000,
-            Mark::Second => 0x8000,
+            Mark::First => 0x2000,
+            Mark::Second => 0x4000,
+            Mark::Third => 0x8000,
         }
     }
 
@@ -112,6 +114,7 @@ type MarkCounts = PerMark<u16>;
 struct PerMark<T> {
     first: T,
     second: T,
+    third: T,
 }
 
 impl<T> PerMark<T> {
@@ -119,6 +122,7 @@ impl<T> PerMark<T> {
         match mark {
             Mark::First => &self.first,
             Mark::Second => &self.second,
+            Mark::Third => &self.third,
         }
     }
 
@@ -126,6 +130,7 @@ impl<T> PerMark<T> {
         match mark {
             Mark::First => &mut self.first,
             Mark::Second => &mut self.second,
+            Mark::Third => &mut self.third,
         }
     }
 }
@@ -231,7 +236,7 @@ impl<K: Ord + Copy, S: Copy + Default, I> Leaves<K, S, I> {
     }
 
     /// Puts an item behind the others of the key, and the key in where it is not there. An item that would be
-    /// number 16,384 of its key is given back.
+    /// number 8,192 of its key is given back.
     pub(crate) fn push(&mut self, key: K, item: I) -> Result<(), I> {
         let mut place = match self.find(key) {
             Ok(place) => place,
@@ -481,7 +486,7 @@ impl<K: Ord + Copy, S: Copy + Default, I> Leaf<K, S, I> {
 
     fn count_marks(&self) -> MarkCounts {
         let count = |mark| self.tallies.iter().map(|tally| u16::from(tally.has(mark))).sum();
-        PerMark { first: count(Mark::First), second: count(Mark::Second) }
+        PerMark { first: count(Mark::First), second: count(Mark::Second), third: count(Mark::Third) }
     }
 
     fn iter(&self, from: usize) -> impl Iterator<Item = (K, Entry<'_, S, I>)> {
