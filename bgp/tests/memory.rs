@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use bgp::message::{AsPath, Attributes, Community, Reach, Segment, SegmentKind, Update};
 use bgp::policy::Role;
-use bgp::rib::{Census, Originator, PeerConfig, PeerSession, Rib, RibConfig, RibMemory};
+use bgp::rib::{Census, Originator, PeerConfig, PeerSession, Rib, RibConfig, RibMemory, Ripeness};
 use bgp::{Asn, Families, InterfaceIndex, NextHop, PeerId, PeerKind, Prefix, RouterId};
 
 /// The system's allocator, with the number of octets that were asked of it and not given back.
@@ -91,7 +91,7 @@ fn settle(rib: &mut Rib) {
     loop {
         while rib.process(1024) {}
         let to_peers: usize = (1..=PEERS).map(|peer| rib.poll_outgoing(PeerId(peer), 4096).len()).sum();
-        if to_peers + rib.poll_fib(1024).len() == 0 && !rib.is_dirty() {
+        if to_peers + rib.poll_fib(1024, Ripeness::Any).len() == 0 && !rib.is_dirty() {
             return;
         }
     }
