@@ -82,7 +82,7 @@ fn attributes(peer: u32, set: u32) -> Attributes {
     Attributes {
         as_path: AsPath::from_segments([Segment { kind: SegmentKind::Sequence, asns }]),
         next_hop: NextHop::LinkLocal(link_local(peer)),
-        communities: (0..set % 5).map(|number| Community(number)).collect(),
+        communities: (0..set % 5).map(Community).collect(),
         ..Attributes::originated()
     }
 }

@@ -93,13 +93,13 @@ mod tests {
     #[test]
     fn memory_is_a_line_for_each_user() {
         let expected = "\
-Memory of            Number    Octets
-Paths               2000000  30.5 MiB
-FIB: waiting              3        72
-RIB: inbox                2         -
-Accounted for                30.5 MiB
-Not accounted for           976.4 KiB
-Allocated                    31.4 MiB
+Memory of            Number     Octets
+Paths               2000000   30.5 MiB
+FIB: waiting              3         72
+RIB: inbox                2          -
+Accounted for                 30.5 MiB
+Not accounted for            976.4 KiB
+Allocated                     31.4 MiB
 
 Resident: 40.0 MiB, of which heap and stacks 33.0 MiB, program and libraries 7.0 MiB; 50.0 MiB at most
 ";
