@@ -1,9 +1,11 @@
 //! `cargo run --release -p bench -- layout`: how routes may be laid out in memory, by octets and nanoseconds.
 //! `cargo run --release -p bench -- rib`: the whole RIB, from UPDATE to FIB change.
+//! `cargo run --release -p bench -- flaps`: the daemon's memory while all its routes come and go; needs root.
 
 use std::process::ExitCode;
 
 mod counting;
+mod flaps;
 mod layout;
 mod rib;
 
@@ -16,8 +18,9 @@ fn main() -> ExitCode {
     match arguments.first().map(String::as_str) {
         Some("layout") => layout::run(&numbers),
         Some("rib") => rib::run(&numbers),
+        Some("flaps") => return flaps::run(&numbers),
         Some(_) | None => {
-            eprintln!("usage: bench layout [PREFIXES...] | rib [PREFIXES...]");
+            eprintln!("usage: bench layout [PREFIXES...] | rib [PREFIXES...] | flaps [ROUTES [ROUNDS]]");
             return ExitCode::from(2);
         }
     }

@@ -7,6 +7,7 @@ pub mod capture;
 pub mod check;
 mod echo;
 mod error;
+pub mod flaps;
 mod frr;
 pub mod journal;
 mod link;
