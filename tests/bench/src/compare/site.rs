@@ -11,6 +11,7 @@
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
+use std::time::Duration;
 
 use bgp::Asn;
 use lab::{Netns, Port, Result, Scratch, cable};
@@ -21,6 +22,8 @@ pub(super) const ASN: Asn = Asn(65000);
 pub(super) const LOOPBACK: Ipv4Addr = Ipv4Addr::new(10, 255, 0, 1);
 /// What a ToR calls its end of the cable.
 pub(super) const TOR_PORT: &str = "dut";
+/// The kernel takes a turn of its own to make an address usable.
+const LINK_LOCAL_LIMIT: Duration = Duration::from_secs(5);
 const LINK_LOCAL: Ipv6Addr = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 0);
 
 /// One cable to a ToR, seen from the agent.
@@ -87,6 +90,9 @@ impl Site {
                 port.netns.set_sysctl(&format!("{conf}/accept_dad"), 0)?;
                 port.netns.set_up(port.name)?;
                 port.netns.add_address(port.name, address.into(), 64)?;
+            }
+            for port in [near, far] {
+                port.netns.await_link_local(port.name, LINK_LOCAL_LIMIT)?;
             }
         }
         Ok(Self { dut, tors, directory, _scratch: scratch })
