@@ -97,8 +97,8 @@ impl Run<'_> {
         let mut bench = Bench::build(self.manner())?;
         let mut agent = bench.establish(self, GracefulRestart::Off)?;
         bench.converge(&mut agent, self.routes)?;
-        let [uplink, _] = uplinks();
-        let [tor, _] = &bench.site.tors;
+        let [_, uplink] = uplinks();
+        let [_, tor] = &bench.site.tors;
         let dead = bench.site.dut.index(uplink.interface)?;
         bench.watch.forget_messages()?;
         let before = cpu_time(&agent.ids())?;

@@ -57,7 +57,9 @@ pub(super) fn uplinks() -> [Uplink; 2] {
 pub(super) struct Site {
     /// The agent's.
     pub(super) dut: Netns,
-    /// The ToRs', in the order of [`uplinks`].
+    /// The ToRs', in the order of [`uplinks`]. Only the second is good for a loss of carrier: the two ends of its cable
+    /// have different interface indices, by which the kernel tells a veth from a real device, and acts at once. For a
+    /// real one it waits up to a second if any link of the machine has changed within the last (`net/core/link_watch.c`).
     pub(super) tors: [Netns; 2],
     /// Where the daemons keep their files.
     pub(super) directory: PathBuf,
