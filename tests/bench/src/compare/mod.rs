@@ -34,6 +34,9 @@ pub(crate) use scenario::Scenario;
 
 /// What the gate runs with: small enough for every check, large enough to tell.
 const GATE_ROUTES: u32 = 10_000;
+/// And what it compares the memory with: the difference is seven megabytes and more, where a run differs from the next by
+/// half of one.
+const GATE_MORE_ROUTES: u32 = 100_000;
 /// The two halves of the table must not meet, nor leave the address space; BGP tables are no larger.
 const MAX_ROUTES: i64 = 4_000_000;
 
@@ -96,9 +99,16 @@ pub(crate) fn gate(options: &GateOptions) -> Result<bool> {
     if !Candidate::Bird.is_installed() {
         return Err(Error::Missing("there is no BIRD to compare with: apt-get install bird2".to_owned()));
     }
-    let results = turns(Scenario::Load, &candidates, &program, GATE_ROUTES, options.runs)?;
-    println!("{}", results.table(&format!("load, {GATE_ROUTES} routes")));
-    let verdicts = gate::judge(&results);
+    let measure = |routes| {
+        let results = turns(Scenario::Load, &candidates, &program, routes, options.runs)?;
+        println!("{}", results.table(&format!("load, {routes} routes")));
+        Ok(results)
+    };
+    let (small, large) = (measure(GATE_ROUTES)?, measure(GATE_MORE_ROUTES)?);
+    let verdicts = gate::judge(
+        gate::Size { routes: GATE_ROUTES, results: &small },
+        gate::Size { routes: GATE_MORE_ROUTES, results: &large },
+    );
     verdicts.iter().for_each(|verdict| println!("{verdict}"));
     Ok(verdicts.iter().all(gate::Verdict::holds))
 }
