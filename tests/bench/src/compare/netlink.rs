@@ -277,3 +277,107 @@ fn nexthop(payload: &[u8]) -> Option<(u32, NexthopObject)> {
     }
     Some((id?, object))
 }
+
+#[cfg(test)]
+mod tests {
+    use smallvec::smallvec;
+
+    use super::*;
+
+    const TEN: Destination = Destination { address: [10, 0, 0, 0], length: 26 };
+
+    fn attribute(kind: u16, value: &[u8]) -> Vec<u8> {
+        let length = u16::try_from(4 + value.len()).unwrap();
+        let mut octets = [length.to_ne_bytes(), kind.to_ne_bytes()].concat();
+        octets.extend(value);
+        octets.resize(octets.len().next_multiple_of(4), 0);
+        octets
+    }
+
+    fn message(kind: u16, head: &[u8], attributes: &[Vec<u8>]) -> Vec<u8> {
+        let payload = [head, &attributes.concat()].concat();
+        let length = u32::try_from(16 + payload.len()).unwrap();
+        [&length.to_ne_bytes()[..], &kind.to_ne_bytes(), &[0; 10], &payload].concat()
+    }
+
+    /// `struct rtmsg` of a unicast route of BGP to 10.0.0.0/26.
+    fn head(table: u8, protocol: u8) -> [u8; 12] {
+        [AF_INET, 26, 0, 0, table, protocol, 0, UNICAST, 0, 0, 0, 0]
+    }
+
+    fn changes(octets: &[u8]) -> Vec<Change> {
+        Messages(octets).filter_map(|message| message.change()).collect()
+    }
+
+    fn leg(interface: u32) -> Vec<u8> {
+        // With a gateway behind it, as the kernel writes it.
+        let gateway = attribute(18, &[0; 18]);
+        let length = u16::try_from(8 + gateway.len()).unwrap();
+        [&length.to_ne_bytes()[..], &[0, 0], &interface.to_ne_bytes(), &gateway].concat()
+    }
+
+    #[test]
+    fn routes_are_read_in_line_and_by_object() {
+        let to = attribute(1, &[10, 0, 0, 0]);
+        let single = attribute(4, &2_u32.to_ne_bytes());
+        let many = attribute(9, &[leg(2), leg(3)].concat());
+        let object = attribute(30, &77_u32.to_ne_bytes());
+        let octets = [
+            message(RTM_NEWROUTE, &head(254, 186), &[to.clone(), single]),
+            message(RTM_NEWROUTE, &head(254, 186), &[to.clone(), many.clone()]),
+            message(RTM_NEWROUTE, &head(254, 186), &[to.clone(), object, many]),
+            message(RTM_DELROUTE, &head(254, 186), &[to]),
+        ]
+        .concat();
+        let expected = [
+            Change::Route(TEN, Via::Interfaces(smallvec![2])),
+            Change::Route(TEN, Via::Interfaces(smallvec![2, 3])),
+            Change::Route(TEN, Via::Nexthop(77)),
+            Change::NoRoute(TEN),
+        ];
+        assert_eq!(changes(&octets), expected);
+    }
+
+    #[test]
+    fn only_the_main_tables_routes_of_routing_daemons_count() {
+        let to = attribute(1, &[10, 0, 0, 0]);
+        let elsewhere = attribute(15, &1000_u32.to_ne_bytes());
+        for (head, attributes) in [
+            (head(254, 2), vec![to.clone()]),
+            (head(255, 186), vec![to.clone()]),
+            (head(252, 186), vec![to.clone(), elsewhere]),
+        ] {
+            assert_eq!(changes(&message(RTM_NEWROUTE, &head, &attributes)), []);
+        }
+    }
+
+    #[test]
+    fn nexthop_objects_are_read() {
+        let id = attribute(1, &5_u32.to_ne_bytes());
+        let member = |id: u32| [&id.to_ne_bytes()[..], &[0; 4]].concat();
+        let group = attribute(2, &[member(3), member(4)].concat());
+        let interface = attribute(5, &2_u32.to_ne_bytes());
+        let octets = [
+            message(RTM_NEWNEXTHOP, &[0; 8], &[id.clone(), interface]),
+            message(RTM_NEWNEXTHOP, &[0; 8], &[id.clone(), group]),
+            message(RTM_DELNEXTHOP, &[0; 8], &[id]),
+        ]
+        .concat();
+        let expected = [
+            Change::Nexthop(5, NexthopObject::Interface(2)),
+            Change::Nexthop(5, NexthopObject::Group(smallvec![3, 4])),
+            Change::NoNexthop(5),
+        ];
+        assert_eq!(changes(&octets), expected);
+    }
+
+    #[test]
+    fn what_is_cut_off_ends_the_reading() {
+        let to = attribute(1, &[10, 0, 0, 0]);
+        let whole = message(RTM_NEWROUTE, &head(254, 186), &[to, attribute(30, &77_u32.to_ne_bytes())]);
+        for length in 0..whole.len() {
+            assert_eq!(changes(&whole[..length]), [], "{length} octets");
+        }
+        assert_eq!(changes(&whole).len(), 1);
+    }
+}
