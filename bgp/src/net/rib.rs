@@ -8,14 +8,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::future::{pending, ready};
 use std::time::Duration;
 
-use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, oneshot};
-use tokio::task::JoinHandle;
+use tokio::task::{JoinHandle, yield_now};
 use tokio::time::Instant;
 use tracing::{info, warn};
 
 use crate::message::{RefreshKind, RouteRefresh, Update};
-use crate::rib::{FibChange, Originator, PeerConfig, PeerSession, Rib, RibConfig, ToPeer};
+use crate::rib::{FibChange, Originator, PeerConfig, PeerSession, Rib, RibConfig, Ripeness, ToPeer};
 use crate::{Families, Family, PeerId, Prefix};
 
 /// Messages that may wait for the RIB. Each is one read of a socket at most, whose prefixes and attributes take up to
@@ -23,15 +22,20 @@ use crate::{Families, Family, PeerId, Prefix};
 const INBOX: usize = 32;
 /// Prefixes decided in one turn: well below 5 ms.
 const DECISION_BUDGET: usize = 1024;
-/// Prefixes taken in before the next turn, give or take one message: the same.
-const INTAKE_BUDGET: usize = 4096;
+/// Prefixes taken in in one turn, give or take one message of some two thousand: the same.
+const INTAKE_BUDGET: usize = 1024;
 /// Prefixes in one batch for a peer: some messages of full length.
 const PEER_BATCH: usize = 4096;
 /// Between two requests to send everything again, because a peer over its limit has made room: each costs the peer a
 /// walk over its table, and where a route comes and goes at the limit there would be one for each time.
 const REFRESH_INTERVAL: Duration = Duration::from_secs(5);
 /// Changes in one batch for the FIB.
-const FIB_BATCH: usize = 4096;
+const FIB_BATCH: usize = 1024;
+
+/// How long the FIB may stand still for want of settled changes, while neighbors announce their tables.
+const FIB_PATIENCE: Duration = Duration::from_millis(10);
+/// Neighbors announce their tables as long as it is no longer than this since a turn took in as much as a turn may.
+const FLOOD: Duration = Duration::from_millis(10);
 
 /// What the RIB task starts with.
 #[derive(Debug, Clone)]
@@ -167,6 +171,8 @@ impl RibHandle {
             inbox,
             fib,
             peers: BTreeMap::new(),
+            fib_still_since: None,
+            last_full_turn: None,
             convergence: Convergence::Waiting {
                 deadline: Instant::now() + settings.convergence_deadline,
                 expected: None,
@@ -257,6 +263,10 @@ struct Task {
     inbox: mpsc::Receiver<ToRib>,
     fib: mpsc::Sender<FibBatch>,
     peers: BTreeMap<PeerId, PeerLink>,
+    /// Since when there was nothing for the FIB but what is not settled.
+    fib_still_since: Option<Instant>,
+    /// When a turn last took in as much as a turn may.
+    last_full_turn: Option<Instant>,
     convergence: Convergence,
 }
 
@@ -276,12 +286,14 @@ impl Task {
                 Wake::Message(Some(message)) => self.take_in(message),
                 Wake::FibReady | Wake::Turn | Wake::ConvergenceDeadline | Wake::RefreshAllowed => {}
             }
+            // A turn is short, and then it is the others': a peer task that waits on this thread has a KEEPALIVE to send.
+            yield_now().await;
             self.rib.process(DECISION_BUDGET);
+            yield_now().await;
             self.serve_peers();
             self.check_convergence();
             self.serve_fib();
-            // A turn is short, and then it is the others': a peer task that waits on this thread has a KEEPALIVE to send.
-            tokio::task::yield_now().await;
+            yield_now().await;
         }
     }
 
@@ -296,6 +308,8 @@ impl Task {
         let now = Instant::now();
         let next_refresh =
             self.peers.values().filter_map(|link| link.next_refresh).filter(|next| *next > now).min();
+        // One that is past means that the FIB has no room, which is waited for.
+        let fib_deadline = self.fib_deadline().filter(|deadline| *deadline > now);
         tokio::select! {
             biased;
             message = self.inbox.recv() => Wake::Message(message),
@@ -304,6 +318,7 @@ impl Task {
             _ = self.fib.reserve(), if self.fib_waits() => Wake::FibReady,
             () = sleep_until(deadline) => Wake::ConvergenceDeadline,
             () = sleep_until(next_refresh) => Wake::RefreshAllowed,
+            () = sleep_until(fib_deadline) => Wake::FibReady,
         }
     }
 
@@ -317,32 +332,52 @@ impl Task {
             taken += message.cost();
             self.handle(message);
         }
+        if taken >= INTAKE_BUDGET {
+            self.last_full_turn = Some(Instant::now());
+        }
     }
 
     fn fib_waits(&self) -> bool {
         let to_tell = matches!(self.convergence, Convergence::Reached) && !self.rib.is_dirty();
-        self.rib.has_fib_changes() || to_tell
+        self.rib.has_fib_changes(self.ripeness()) || to_tell
+    }
+
+    /// What the FIB may have now.
+    fn ripeness(&self) -> Ripeness {
+        let is_past = |deadline: Instant| deadline <= Instant::now();
+        let is_flooded = self.last_full_turn.is_some_and(|last| !is_past(last + FLOOD));
+        let is_out_of_patience = self.fib_deadline().is_some_and(is_past);
+        let may_wait = is_flooded || self.rib.awaits_end_of_rib();
+        if is_out_of_patience || !may_wait { Ripeness::Any } else { Ripeness::Settled }
+    }
+
+    fn fib_deadline(&self) -> Option<Instant> {
+        self.fib_still_since.map(|since| since + FIB_PATIENCE)
+    }
+
+    /// Looks whether the FIB has to stand still. Once it has done so for too long it does not until something is settled.
+    fn mind_the_fib(&mut self) {
+        let is_still =
+            !self.rib.has_fib_changes(Ripeness::Settled) && self.rib.has_fib_changes(Ripeness::Any);
+        self.fib_still_since = is_still.then(|| self.fib_still_since.unwrap_or_else(Instant::now));
     }
 
     /// Gives the FIB a batch if it has room for one. What is superseded until then is never written.
     fn serve_fib(&mut self) {
-        if !self.fib_waits() {
+        self.mind_the_fib();
+        let is_full = self.fib.capacity() == 0 && !self.fib.is_closed();
+        if is_full || !self.fib_waits() {
             return;
         }
-        let permit = match self.fib.try_reserve() {
-            Ok(permit) => Some(permit),
-            Err(TrySendError::Full(())) => return,
-            // Without a FIB (library use, or a stop) changes go nowhere.
-            Err(TrySendError::Closed(())) => None,
-        };
-        let changes = self.rib.poll_fib(FIB_BATCH);
-        let last = !self.rib.has_fib_changes() && !self.rib.is_dirty();
+        let changes = self.rib.poll_fib(FIB_BATCH, self.ripeness());
+        let last = !self.rib.has_fib_changes(Ripeness::Any) && !self.rib.is_dirty();
         let converged = last && matches!(self.convergence, Convergence::Reached);
         if converged {
             self.convergence = Convergence::Told;
         }
-        if let Some(permit) = permit {
-            permit.send(FibBatch { changes, converged });
+        if converged || !changes.is_empty() {
+            // There was room, and nobody else sends. Without a FIB (library use, or a stop) changes go nowhere.
+            let _ = self.fib.try_send(FibBatch { changes, converged });
         }
     }
 

@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
-use super::{FibChange, Gateway, Gateways, Originator, PeerConfig, PeerSession, Rib, RibConfig, ToPeer};
+use super::{
+    FibChange, Gateway, Gateways, Originator, PeerConfig, PeerSession, Rib, RibConfig, Ripeness, ToPeer,
+};
 use crate::message::{AsPath, Attributes, Outgoing, Reach, RefreshKind, Segment, SegmentKind, Update};
 use crate::policy::Role;
 use crate::{Asn, Families, Family, InterfaceIndex, NextHop, PeerId, PeerKind, Prefix, RouterId};
@@ -114,7 +116,10 @@ pub(crate) fn settle(rib: &mut Rib) {
 
 pub(crate) fn fib(rib: &mut Rib) -> BTreeMap<Prefix, Option<Gateways>> {
     settle(rib);
-    rib.poll_fib(usize::MAX).into_iter().map(|FibChange { prefix, gateways }| (prefix, gateways)).collect()
+    rib.poll_fib(usize::MAX, Ripeness::Any)
+        .into_iter()
+        .map(|FibChange { prefix, gateways }| (prefix, gateways))
+        .collect()
 }
 
 /// What a peer holds, from what it was told.

@@ -11,8 +11,10 @@ use std::hash::{BuildHasher, Hash, RandomState};
 use std::num::NonZeroU32;
 use std::sync::Arc;
 
-/// Slots that one step looks at: freeing all of them takes as long as a few decisions.
-const STEP: usize = 16;
+use super::chunks::Chunks;
+
+/// Slots that one step looks at: freeing all of them takes about as long as a decision.
+const STEP: usize = 4;
 /// A sweep starts when one in this many values may have been let go.
 const GARBAGE_FRACTION: usize = 4;
 
@@ -35,11 +37,13 @@ impl Handle {
 #[derive(Debug)]
 pub(crate) struct Interner<T> {
     hasher: RandomState,
-    slots: Vec<Slot<T>>,
+    slots: Chunks<Slot<T>>,
     /// Lowest first, so that the slots in use stay together and the rest can be given back.
     vacant: BTreeSet<u32>,
     // Half a hash is enough to make an unequal value with the same one rare, and a tree is never rehashed.
     by_hash: BTreeSet<(u32, Handle)>,
+    /// The one that was found or made last: routes with equal next hops follow one another.
+    latest: Option<Handle>,
     released: usize,
     sweep: Sweep,
 }
@@ -66,9 +70,10 @@ impl<T: Hash + Eq> Interner<T> {
     pub(crate) fn new() -> Self {
         Self {
             hasher: RandomState::new(),
-            slots: Vec::new(),
+            slots: Chunks::default(),
             vacant: BTreeSet::new(),
             by_hash: BTreeSet::new(),
+            latest: None,
             released: 0,
             sweep: Sweep::Resting,
         }
@@ -180,8 +185,13 @@ impl<T: Hash + Eq> Interner<T> {
     }
 
     fn find_or_insert(&mut self, value: T) -> Option<Handle> {
-        let hash = self.hash(&value);
-        self.find(hash, &value).or_else(|| self.insert(hash, Arc::new(value)))
+        let is_latest =
+            self.latest.and_then(|latest| self.get(latest)).is_some_and(|latest| **latest == value);
+        if !is_latest {
+            let hash = self.hash(&value);
+            self.latest = self.find(hash, &value).or_else(|| self.insert(hash, Arc::new(value)));
+        }
+        self.latest
     }
 
     fn insert(&mut self, hash: u32, value: Arc<T>) -> Option<Handle> {
@@ -224,9 +234,6 @@ impl<T: Hash + Eq> Interner<T> {
             }
             self.slots.pop();
             self.vacant.pop_last();
-        }
-        if self.slots.capacity() / 4 > self.slots.len() + STEP {
-            self.slots.shrink_to(self.slots.len() * 2);
         }
     }
 }

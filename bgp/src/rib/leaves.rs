@@ -9,6 +9,7 @@
 //!
 //! Nothing here knows about routes. Measurements against other layouts are in the bench's README.
 
+use std::cell::Cell;
 use std::ops::Range;
 
 /// Keys in a leaf, at most. More makes a look-up touch fewer leaves, and an insertion move more octets.
@@ -26,6 +27,7 @@ const SMALLEST_GROWTH: usize = 4;
 pub(crate) enum Mark {
     First,
     Second,
+    Third,
 }
 
 /// How many items a key has, and its marks, in two octets: the sum over those before it is where its items begin.
@@ -33,7 +35,7 @@ pub(crate) enum Mark {
 pub(crate) struct Tally(u16);
 
 impl Tally {
-    pub(crate) const ITEMS: u16 = 0x3fff;
+    pub(crate) const ITEMS: u16 = 0x1fff;
 
     fn items(self) -> usize {
         usize::from(self.0 & Self::ITEMS)
@@ -41,8 +43,9 @@ impl Tally {
 
     fn bit(mark: Mark) -> u16 {
         match mark {
-            Mark::First => 0x4000,
-            Mark::Second => 0x8000,
+            Mark::First => 0x2000,
+            Mark::Second => 0x4000,
+            Mark::Third => 0x8000,
         }
     }
 
@@ -89,6 +92,9 @@ pub(crate) struct Leaves<K, S, I> {
     marked: Vec<MarkCounts>,
     length: usize,
     all_marked: PerMark<usize>,
+    /// Where a key was found last. The owner does several things with a key before it turns to the next, which is
+    /// often the one beside it; what is there is compared, so a place that has become wrong costs a search and no more.
+    last: Cell<Place>,
 }
 
 type MarkCounts = PerMark<u16>;
@@ -97,6 +103,7 @@ type MarkCounts = PerMark<u16>;
 struct PerMark<T> {
     first: T,
     second: T,
+    third: T,
 }
 
 impl<T> PerMark<T> {
@@ -104,6 +111,7 @@ impl<T> PerMark<T> {
         match mark {
             Mark::First => &self.first,
             Mark::Second => &self.second,
+            Mark::Third => &self.third,
         }
     }
 
@@ -111,6 +119,7 @@ impl<T> PerMark<T> {
         match mark {
             Mark::First => &mut self.first,
             Mark::Second => &mut self.second,
+            Mark::Third => &mut self.third,
         }
     }
 }
@@ -124,7 +133,7 @@ struct Leaf<K, S, I> {
 }
 
 /// Where a key is, or would be.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Default)]
 struct Place {
     leaf: usize,
     slot: usize,
@@ -138,6 +147,7 @@ impl<K, S, I> Default for Leaves<K, S, I> {
             marked: Vec::new(),
             length: 0,
             all_marked: PerMark::default(),
+            last: Cell::default(),
         }
     }
 }
@@ -158,12 +168,10 @@ impl<K: Ord + Copy, S: Copy + Default, I> Leaves<K, S, I> {
     }
 
     /// Puts the key in, without items, where it is not there.
-    pub(crate) fn entry(&mut self, key: K) -> Option<EntryMut<'_, S, I>> {
-        let Place { leaf, slot } = match self.find(key) {
-            Ok(place) => place,
-            Err(place) => self.insert(place, key),
-        };
-        self.leaves.get_mut(leaf)?.entry_mut(slot)
+    pub(crate) fn ensure(&mut self, key: K) {
+        if let Err(place) = self.find(key) {
+            self.insert(place, key);
+        }
     }
 
     /// Marks a key that is there. It stays until the mark is taken off.
@@ -217,7 +225,7 @@ impl<K: Ord + Copy, S: Copy + Default, I> Leaves<K, S, I> {
     }
 
     /// Puts an item behind the others of the key, and the key in where it is not there. An item that would be
-    /// number 16,384 of its key is given back.
+    /// number 8,192 of its key is given back.
     pub(crate) fn push(&mut self, key: K, item: I) -> Result<(), I> {
         let mut place = match self.find(key) {
             Ok(place) => place,
@@ -285,6 +293,19 @@ impl<K: Ord + Copy, S: Copy + Default, I> Leaves<K, S, I> {
     }
 
     fn find(&self, key: K) -> Result<Place, Place> {
+        let last = self.last.get();
+        let beside = self.leaves.get(last.leaf).map(|leaf| leaf.keys.as_slice()).unwrap_or_default();
+        if beside.get(last.slot) == Some(&key) {
+            return Ok(last);
+        }
+        let next = Place { slot: last.slot + 1, ..last };
+        let found = if beside.get(next.slot) == Some(&key) { Ok(next) } else { self.search(key) };
+        let (Ok(place) | Err(place)) = found;
+        self.last.set(place);
+        found
+    }
+
+    fn search(&self, key: K) -> Result<Place, Place> {
         // What is below all goes into the first leaf.
         let leaf = self.firsts.partition_point(|first| *first <= key).saturating_sub(1);
         let keys = self.leaves.get(leaf).map(|leaf| leaf.keys.as_slice()).unwrap_or_default();
@@ -435,7 +456,7 @@ impl<K: Ord + Copy, S: Copy + Default, I> Leaf<K, S, I> {
 
     fn count_marks(&self) -> MarkCounts {
         let count = |mark| self.tallies.iter().map(|tally| u16::from(tally.has(mark))).sum();
-        PerMark { first: count(Mark::First), second: count(Mark::Second) }
+        PerMark { first: count(Mark::First), second: count(Mark::Second), third: count(Mark::Third) }
     }
 
     fn iter(&self, from: usize) -> impl Iterator<Item = (K, Entry<'_, S, I>)> {

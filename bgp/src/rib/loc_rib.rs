@@ -9,7 +9,7 @@ use smallvec::SmallVec;
 use super::adj_rib_out::Cause;
 use super::decision::{self, Candidate, Source, Standing, Standings};
 use super::peer::Peer;
-use super::table::{Destination, Path, Verdict};
+use super::table::{Destination, Path, Timing, Verdict};
 use super::{Gateway, Gateways, Rib};
 use crate::message::Attributes;
 use crate::policy::{Role, Route, Target, permits, rewrite, usable_gateway};
@@ -190,7 +190,8 @@ impl Rib {
     fn decide(&mut self, prefix: Prefix) {
         let Outcome { best, gateways } = self.outcome(prefix);
         let wanted = if gateways.is_empty() { None } else { self.gateways.intern(gateways) };
-        if let Some(before) = self.table.want(prefix, wanted) {
+        let timing = self.timing(prefix);
+        if let Some(before) = self.table.want(prefix, wanted, timing) {
             self.gateways.release(before);
         }
         let peers: SmallVec<[PeerId; 8]> = self.peers.keys().copied().collect();
@@ -198,6 +199,18 @@ impl Rib {
             self.tell(id, prefix, best.as_ref(), Cause::Changed);
         }
         self.table.prune(prefix, &self.originated);
+    }
+
+    /// Whether every neighbor has spoken of a prefix.
+    fn timing(&self, prefix: Prefix) -> Timing {
+        let family = prefix.family();
+        let paths = self.table.get(prefix).map_or(&[][..], |found| found.paths);
+        let mut flowing = self.peers.iter().filter(|(_, peer)| peer.session_with(family).is_some());
+        if flowing.all(|(&id, _)| paths.iter().any(|path| path.peer == id)) {
+            Timing::Settled
+        } else {
+            Timing::Early
+        }
     }
 
     /// Gives a neighbor's Adj-RIB-Out what the neighbor should have.

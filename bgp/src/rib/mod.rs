@@ -10,6 +10,7 @@
 
 mod adj_rib_in;
 mod adj_rib_out;
+mod chunks;
 pub mod decision;
 #[cfg(test)]
 pub(crate) mod fixtures;
@@ -37,7 +38,7 @@ use self::interner::Interner;
 use self::loc_rib::Sweep;
 use self::peer::Peer;
 use self::per_family::PerFamily;
-use self::table::{NextHopSets, Table};
+use self::table::{NextHopSets, Table, Timing};
 use crate::message::{Attributes, Outgoing, RouteRefresh, Update};
 use crate::policy::Role;
 use crate::{Asn, Families, Family, InterfaceIndex, NextHop, PeerId, PeerKind, Prefix, RouterId};
@@ -123,6 +124,27 @@ pub struct FibChange {
     pub prefix: Prefix,
     /// All equal next hops.
     pub gateways: Option<Gateways>,
+}
+
+/// Which changes the FIB is given.
+///
+/// Where several neighbors announce a table at the same time, most routes come once from each: a route that is written
+/// when the first has spoken is written again for each of the others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ripeness {
+    /// All but new routes of which a neighbor has said nothing yet.
+    Settled,
+    /// All.
+    Any,
+}
+
+impl Ripeness {
+    fn timings(self) -> &'static [Timing] {
+        match self {
+            Self::Settled => &[Timing::Settled],
+            Self::Any => &[Timing::Settled, Timing::Early],
+        }
+    }
 }
 
 /// What [`Rib::poll_outgoing`] hands out: attributes are shared with the Adj-RIB-Out.
@@ -333,26 +355,37 @@ impl Rib {
             || self.gateways.is_sweeping()
     }
 
-    /// Takes at most `limit` FIB changes out of the set that waits.
-    pub fn poll_fib(&mut self, limit: usize) -> Vec<FibChange> {
-        let mut changes = Vec::new();
-        while changes.len() < limit {
-            let Some((prefix, NextHopSets { wanted, given })) = self.table.take_fib() else {
-                break;
-            };
-            let gateways = wanted.and_then(|wanted| self.gateways.get(wanted));
-            changes.push(FibChange { prefix, gateways: gateways.map(|gateways| (**gateways).clone()) });
-            wanted.into_iter().for_each(|wanted| self.gateways.retain(wanted));
-            given.into_iter().for_each(|given| self.gateways.release(given));
-            self.table.prune(prefix, &self.originated);
+    /// Takes at most `limit` FIB changes out of the set that waits, settled ones first.
+    pub fn poll_fib(&mut self, limit: usize, ripeness: Ripeness) -> Vec<FibChange> {
+        let waiting: usize = ripeness.timings().iter().map(|timing| self.table.fib_changes(*timing)).sum();
+        let mut changes = Vec::with_capacity(limit.min(waiting));
+        for &timing in ripeness.timings() {
+            while changes.len() < limit
+                && let Some((prefix, NextHopSets { wanted, given })) = self.table.take_fib(timing)
+            {
+                let gateways = wanted.and_then(|wanted| self.gateways.get(wanted));
+                changes.push(FibChange { prefix, gateways: gateways.map(|gateways| (**gateways).clone()) });
+                wanted.into_iter().for_each(|wanted| self.gateways.retain(wanted));
+                given.into_iter().for_each(|given| self.gateways.release(given));
+                self.table.prune(prefix, &self.originated);
+            }
         }
         changes
     }
 
     /// Whether [`Self::poll_fib`] has something to give.
     #[must_use]
-    pub fn has_fib_changes(&self) -> bool {
-        self.table.has_fib_changes()
+    pub fn has_fib_changes(&self, ripeness: Ripeness) -> bool {
+        ripeness.timings().iter().any(|timing| self.table.fib_changes(*timing) > 0)
+    }
+
+    /// Whether the first announcement of a neighbor is under way.
+    #[must_use]
+    pub fn awaits_end_of_rib(&self) -> bool {
+        self.peers.values().any(|peer| {
+            let mut flowing = Family::ALL.into_iter().filter(|&family| peer.session_with(family).is_some());
+            flowing.any(|family| !peer.adj_rib_in.of(family).end_of_rib)
+        })
     }
 
     /// Takes at most `limit` prefixes out of what the neighbor has yet to be told, packed by attributes,

@@ -14,8 +14,10 @@ use crate::{Ipv4Prefix, Ipv6Prefix, PeerId, Prefix};
 
 /// To be decided.
 const DIRTY: Mark = Mark::First;
-/// The FIB was told other next hops than are wanted.
+/// The FIB was told other next hops than are wanted: [`Timing::Settled`].
 const FIB: Mark = Mark::Second;
+/// The same, but a neighbor may change it soon.
+const FIB_EARLY: Mark = Mark::Third;
 
 /// One path in an Adj-RIB-In. Millions of them have to fit, so it is kept to 16 octets.
 ///
@@ -100,6 +102,23 @@ impl<'a> From<Entry<'a, NextHopSets, Path>> for Destination<'a> {
     }
 }
 
+/// Whether everybody has spoken of a route that the FIB does not have yet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Timing {
+    Settled,
+    /// A neighbor has not.
+    Early,
+}
+
+impl Timing {
+    fn mark(self) -> Mark {
+        match self {
+            Self::Settled => FIB,
+            Self::Early => FIB_EARLY,
+        }
+    }
+}
+
 #[derive(Debug, Default)]
 pub(crate) struct Table {
     ipv4: Leaves<Ipv4Prefix, NextHopSets, Path>,
@@ -144,8 +163,8 @@ impl Table {
     /// The prefix is to be decided. Its destination is made where it is not there.
     pub(crate) fn mark_dirty(&mut self, prefix: Prefix) {
         match prefix {
-            Prefix::V4(prefix) => _ = self.ipv4.entry(prefix),
-            Prefix::V6(prefix) => _ = self.ipv6.entry(prefix),
+            Prefix::V4(prefix) => self.ipv4.ensure(prefix),
+            Prefix::V6(prefix) => self.ipv6.ensure(prefix),
         }
         self.mark(prefix, DIRTY);
     }
@@ -162,35 +181,39 @@ impl Table {
         self.marked(DIRTY) > 0
     }
 
-    /// What a decision chose; gives back the handle that is held no more.
-    pub(crate) fn want(&mut self, prefix: Prefix, wanted: Option<Handle>) -> Option<Handle> {
+    /// What a decision chose; gives back the handle that is held no more. What replaces something in the FIB, or
+    /// takes it out, is never early.
+    pub(crate) fn want(&mut self, prefix: Prefix, wanted: Option<Handle>, timing: Timing) -> Option<Handle> {
         let Some(entry) = self.entry_of(prefix) else {
             return wanted;
         };
         let before = *entry.state;
         entry.state.wanted = wanted;
-        if before.given == wanted {
-            self.unmark(prefix, FIB);
-        } else {
-            self.mark(prefix, FIB);
+        let timing = if before.given.is_some() { Timing::Settled } else { timing };
+        for other in [Timing::Settled, Timing::Early] {
+            if other == timing && before.given != wanted {
+                self.mark(prefix, other.mark());
+            } else {
+                self.unmark(prefix, other.mark());
+            }
         }
         before.wanted
     }
 
     /// The next change for the FIB: what it was told, and what is wanted. From now on it was told.
-    pub(crate) fn take_fib(&mut self) -> Option<(Prefix, NextHopSets)> {
-        let prefix = self.next_marked(FIB, self.last_fib)?;
+    pub(crate) fn take_fib(&mut self, timing: Timing) -> Option<(Prefix, NextHopSets)> {
+        let prefix = self.next_marked(timing.mark(), self.last_fib)?;
         self.last_fib = Some(prefix);
-        self.unmark(prefix, FIB);
+        self.unmark(prefix, timing.mark());
         let entry = self.entry_of(prefix)?;
         let before = *entry.state;
         entry.state.given = before.wanted;
         Some((prefix, before))
     }
 
-    /// Whether the FIB is to be told anything.
-    pub(crate) fn has_fib_changes(&self) -> bool {
-        self.marked(FIB) > 0
+    /// How much the FIB is to be told.
+    pub(crate) fn fib_changes(&self, timing: Timing) -> usize {
+        self.marked(timing.mark())
     }
 
     /// Forgets a destination about which there is nothing to know. Originated ones stay, so that a walk over

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use bgp::message::update::LinkLocalForm;
 use bgp::message::{Attributes, RefreshKind, RouteRefresh, Update};
 use bgp::policy::Role;
-use bgp::rib::{Gateways, Originator, PeerConfig, PeerSession, Rib, RibConfig, ToPeer};
+use bgp::rib::{Gateways, Originator, PeerConfig, PeerSession, Rib, RibConfig, Ripeness, ToPeer};
 use bgp::session::{Action, Event, Negotiated, RemoteAs, Session, SessionConfig};
 use bgp::{Asn, Families, Family, HoldTime, InterfaceIndex, NextHop, PeerId, Prefix, RouterId};
 
@@ -136,8 +136,8 @@ impl Speaker {
     /// Decides, programs the FIB and gives back what is for the TCP of each peer.
     pub(crate) fn settle(&mut self, now: Instant) -> Vec<(usize, Vec<Action>)> {
         while self.rib.process(16) {}
-        while self.rib.has_fib_changes() {
-            for change in self.rib.poll_fib(16) {
+        while self.rib.has_fib_changes(Ripeness::Any) {
+            for change in self.rib.poll_fib(16, Ripeness::Any) {
                 match change.gateways {
                     Some(gateways) => self.fib.insert(change.prefix, gateways),
                     None => self.fib.remove(&change.prefix),

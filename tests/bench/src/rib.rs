@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bgp::message::{AsPath, Attributes, Reach, Segment, SegmentKind, Update};
 use bgp::policy::Role;
-use bgp::rib::{PeerConfig, PeerSession, Rib, RibConfig};
+use bgp::rib::{PeerConfig, PeerSession, Rib, RibConfig, Ripeness};
 use bgp::{Asn, Families, InterfaceIndex, NextHop, PeerId, PeerKind, Prefix, RouterId};
 
 use crate::counting;
@@ -67,7 +67,7 @@ impl Clock {
 
 fn settle(rib: &mut Rib, clock: &mut Clock) {
     while clock.turn(|| rib.process(BUDGET)) {}
-    while !clock.turn(|| rib.poll_fib(4096)).is_empty() {}
+    while !clock.turn(|| rib.poll_fib(BUDGET, Ripeness::Any)).is_empty() {}
     while clock.turn(|| rib.process(BUDGET)) {}
 }
 

@@ -7,7 +7,7 @@ use crate::policy::{Refusal, Role};
 use crate::rib::fixtures::{
     LOCAL_AS, external, fib, from_peer, gateways, originate, prefix, reach, rib, settle, withdraw,
 };
-use crate::rib::{FamilyCounts, PathStatus, PeerConfig, PeerSession, Rib, Totals};
+use crate::rib::{FamilyCounts, PathStatus, PeerConfig, PeerSession, Rib, Ripeness, Totals};
 use crate::{Families, Family, PeerId};
 
 const ONE: PeerId = PeerId(1);
@@ -43,15 +43,39 @@ fn two_sessions_to_one_router_are_one_next_hop() {
 }
 
 #[test]
+fn a_new_route_is_settled_when_every_neighbor_has_spoken_of_it() {
+    let mut rib = rib(Role::Host, 2);
+    let settled = |rib: &mut Rib| {
+        settle(rib);
+        let changes = rib.poll_fib(10, Ripeness::Settled).into_iter();
+        changes.map(|change| (change.prefix.to_string(), change.gateways)).collect::<Vec<_>>()
+    };
+    let all = ["20.0.0.0/8", "21.0.0.0/8", "22.0.0.0/8"];
+    rib.receive(ONE, reach(&from_peer(1, &[]), &all));
+    assert_eq!(settled(&mut rib), []);
+    rib.receive(TWO, reach(&from_peer(2, &[]), &all[..1]));
+    assert_eq!(settled(&mut rib), [(all[0].to_owned(), gateways(&[1, 2]))]);
+    // What the FIB has is changed at once, and what it has not is given when it is asked for.
+    rib.receive(ONE, withdraw(&all[..1]));
+    assert_eq!(settled(&mut rib), [(all[0].to_owned(), gateways(&[2]))]);
+    assert!(!rib.has_fib_changes(Ripeness::Settled) && rib.has_fib_changes(Ripeness::Any));
+    assert_eq!(rib.poll_fib(1, Ripeness::Any).len(), 1);
+    // A neighbor without a session says nothing that could be waited for.
+    rib.session_down(TWO);
+    rib.receive(ONE, reach(&from_peer(1, &[]), &["23.0.0.0/8"]));
+    assert!(settled(&mut rib).contains(&("23.0.0.0/8".to_owned(), gateways(&[1]))));
+}
+
+#[test]
 fn a_change_that_is_taken_back_is_never_given() {
     let mut rib = rib(Role::Host, 2);
     rib.receive(ONE, reach(&from_peer(1, &[]), &["20.0.0.0/8"]));
     settle(&mut rib);
-    assert!(rib.has_fib_changes());
+    assert!(rib.has_fib_changes(Ripeness::Any));
     rib.receive(ONE, withdraw(&["20.0.0.0/8"]));
     settle(&mut rib);
-    assert!(!rib.has_fib_changes());
-    assert_eq!(rib.poll_fib(10), []);
+    assert!(!rib.has_fib_changes(Ripeness::Any));
+    assert_eq!(rib.poll_fib(10, Ripeness::Any), []);
 
     rib.receive(ONE, reach(&from_peer(1, &[]), &["20.0.0.0/8"]));
     assert_eq!(fib(&mut rib).len(), 1);
@@ -269,10 +293,10 @@ fn dead_paths_are_swept_in_turns() {
     let mut turns = 0;
     while rib.process(10) {
         turns += 1;
-        assert!(rib.poll_fib(1000).len() <= 10);
+        assert!(rib.poll_fib(1000, Ripeness::Any).len() <= 10);
     }
     assert!(turns >= 9, "{turns}");
-    assert_eq!(rib.totals().destinations, rib.poll_fib(1000).len());
+    assert_eq!(rib.totals().destinations, rib.poll_fib(1000, Ripeness::Any).len());
 }
 
 #[test]

@@ -89,8 +89,8 @@ fn state_and_marks_stay_with_their_key_and_a_marked_key_stays() {
     let mut leaves: Leaves<u16, u8, u32> = Leaves::default();
     // From above, so that every leaf splits.
     for key in (0..1000).rev() {
-        let entry = leaves.entry(key).unwrap();
-        *entry.state = u8::try_from(key % 251).unwrap();
+        leaves.ensure(key);
+        *leaves.get_mut(key).unwrap().state = u8::try_from(key % 251).unwrap();
         if key % 3 == 0 {
             leaves.mark(key, Mark::First);
         }

@@ -13,7 +13,7 @@ use crate::rib::decision::{Candidate, Source, Standing, decide};
 use crate::rib::fixtures::{
     Held, LOCAL_AS, config, from_peer, originate, path, prefix, reach, session, settle, withdraw,
 };
-use crate::rib::{FibChange, Gateways, Originator, PeerConfig, PeerSession, Rib, ToPeer, Totals};
+use crate::rib::{FibChange, Gateways, Originator, PeerConfig, PeerSession, Rib, Ripeness, ToPeer, Totals};
 use crate::{Family, NextHop, PeerId, PeerKind, Prefix};
 
 /// Two of them can originate here, one is inside such a one, one is a martian.
@@ -44,7 +44,7 @@ enum Event {
     RefreshBegan(u32, Family),
     RefreshEnded(u32, Family),
     Process(usize),
-    PollFib(usize),
+    PollFib(usize, Ripeness),
     PollOutgoing(u32, usize),
 }
 
@@ -52,6 +52,7 @@ fn event() -> impl Strategy<Value = Event> {
     let peer = || 1..=PEERS;
     let family = || prop_oneof![Just(Family::Ipv4Unicast), Just(Family::Ipv6Unicast)];
     let some = || proptest::sample::subsequence(&PREFIXES[..], 1..4);
+    let ripeness = prop::sample::select(vec![Ripeness::Settled, Ripeness::Any]);
     prop_oneof![
         2 => peer().prop_map(Event::Up),
         2 => peer().prop_map(Event::Down),
@@ -63,7 +64,7 @@ fn event() -> impl Strategy<Value = Event> {
         2 => (peer(), family()).prop_map(|(peer, family)| Event::RefreshBegan(peer, family)),
         2 => (peer(), family()).prop_map(|(peer, family)| Event::RefreshEnded(peer, family)),
         6 => (1..12_usize).prop_map(Event::Process),
-        3 => (1..4_usize).prop_map(Event::PollFib),
+        3 => (1..4_usize, ripeness).prop_map(|(limit, ripeness)| Event::PollFib(limit, ripeness)),
         6 => (peer(), 1..4_usize).prop_map(|(peer, limit)| Event::PollOutgoing(peer, limit)),
     ]
 }
@@ -162,7 +163,7 @@ impl World {
                 self.model.refresh_ended(peer, family);
             }
             Event::Process(budget) => _ = self.rib.process(budget),
-            Event::PollFib(limit) => self.poll_fib(limit),
+            Event::PollFib(limit, ripeness) => self.poll_fib(limit, ripeness),
             Event::PollOutgoing(peer, limit) => self.poll_outgoing(peer, limit),
         }
     }
@@ -173,8 +174,8 @@ impl World {
     }
 
     /// Each change has to change something.
-    fn poll_fib(&mut self, limit: usize) {
-        let changes = self.rib.poll_fib(limit);
+    fn poll_fib(&mut self, limit: usize, ripeness: Ripeness) {
+        let changes = self.rib.poll_fib(limit, ripeness);
         assert!(changes.len() <= limit);
         for FibChange { prefix, gateways } in changes {
             assert_ne!(self.fib.get(&prefix), gateways.as_ref(), "{prefix}");
@@ -203,8 +204,8 @@ impl World {
                 settle(&mut self.rib);
             }
         }
-        while self.rib.has_fib_changes() {
-            self.poll_fib(3);
+        while self.rib.has_fib_changes(Ripeness::Any) {
+            self.poll_fib(3, Ripeness::Any);
         }
         settle(&mut self.rib);
     }
