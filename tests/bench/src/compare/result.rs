@@ -143,6 +143,7 @@ fn median(mut values: Vec<f64>) -> Option<f64> {
 fn ratio(value: f64, own: f64) -> String {
     match (own > 0.0, value > 0.0) {
         (true, _) if value / own >= 10.0 => format!("{:.0}x", value / own),
+        (true, _) if value < own => format!("{:.2}x", value / own),
         (true, _) => format!("{:.1}x", value / own),
         (false, true) => "more".to_owned(),
         (false, false) => "same".to_owned(),
@@ -196,7 +197,7 @@ mod tests {
     fn ratios_are_to_selvedge() {
         for (value, own, expected) in [
             (0.4, 0.1, "4.0x"),
-            (0.05, 0.1, "0.5x"),
+            (0.05, 0.1, "0.50x"),
             (2.5, 0.1, "25x"),
             (5.0, 0.0, "more"),
             (0.0, 0.0, "same"),
