@@ -3,9 +3,9 @@
 //! In: scenarios and how often. Out: a table of medians with their ratios to Selvedge; or a verdict. A time alone says
 //! as much of the machine and of what else it does as of the agent, so only ratios of one run are worth keeping.
 //!
-//! Layers, each of which knows only those above it: [`result`] and [`gate`] are about numbers, [`fib`] and [`routes`] about
-//! routes; [`netlink`], [`usage`] and [`advertise`] talk to the kernel; [`site`], [`tor`], [`daemon`] and [`watch`] are the
-//! parties; [`scenario`] makes them meet.
+//! [`result`] and [`mod@gate`] are about numbers, [`fib`] and [`routes`] about routes; [`netlink`], [`usage`] and
+//! [`advertise`] talk to the kernel; [`site`], [`tor`], [`daemon`] and [`watch`] are the parties; [`scenario`] makes them
+//! meet.
 
 use std::io;
 use std::path::{Path, PathBuf};
