@@ -36,7 +36,7 @@ pub use rack::{Daemon, Host, NodeDaemon, Pod, Rack, RackOptions, TorDaemon};
 pub use requirements::{Requirement, can_run};
 pub use route::{Action, NextHop, Route};
 pub use scratch::Scratch;
-pub use wait::{check_interrupt, eventually, interrupt};
+pub use wait::{check_interrupt, eventually, interrupt, interrupt_on_signals};
 
 #[cfg(test)]
 mod tests;
