@@ -32,6 +32,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bgp::Prefix;
+use bgp::memory::Usage;
 use bgp::rib::{Gateway, Gateways};
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -131,6 +132,11 @@ pub enum Request {
         /// Gets them.
         reply: oneshot::Sender<Counters>,
     },
+    /// Where the memory is.
+    Memory {
+        /// Gets it.
+        reply: oneshot::Sender<Memory>,
+    },
     /// End the task. The routes stay as they are, whatever comes in later.
     Stop {
         /// Hears that nothing more is written.
@@ -209,6 +215,21 @@ pub struct Counters {
     pub overruns: u64,
     /// How routes get at their next hops.
     pub next_hops: NextHops,
+}
+
+/// What the FIB has in memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Memory {
+    /// Routes, wanted or there, with what is said of each.
+    pub routes: Usage,
+    /// Different sets of next hops, with their plans.
+    pub sets: Usage,
+    /// Nexthop objects.
+    pub objects: Usage,
+    /// Routes that wait to be looked at, or for the kernel.
+    pub backlog: Usage,
+    /// Routes with something in their way.
+    pub troubles: Usage,
 }
 
 /// How routes get at their next hops.

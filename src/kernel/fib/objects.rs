@@ -22,11 +22,13 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::RangeInclusive;
 use std::time::{Duration, Instant};
 
+use bgp::memory::{Usage, hash_octets, set_octets, tree_octets};
 use bgp::rib::{Gateway, Gateways};
 
 use super::NoObjects;
 use super::nexthop::{Nexthop, ObjectId, Shape};
 use super::reach::Reach;
+use super::table::gateways_octets;
 use crate::kernel::netlink::KernelError;
 use loans::Growth;
 pub(super) use loans::{RETURN_PATIENCE, Users};
@@ -176,6 +178,16 @@ impl Objects {
     pub(super) fn counts(&self) -> (usize, usize) {
         let groups = self.groups.values().filter(|group| !group.has.is_empty()).count();
         (groups, self.members.values().filter(|member| member.is_there).count())
+    }
+
+    /// Groups and members, wanted or there.
+    pub(super) fn usage(&self) -> Usage {
+        let Self { members, groups, by_set, foreign, surplus, .. } = self;
+        let spilled: usize =
+            groups.values().map(|group| 2 * gateways_octets(&group.set) + gateways_octets(&group.has)).sum();
+        let maps = tree_octets(members) + tree_octets(groups) + hash_octets(by_set);
+        let others = set_octets(foreign) + tree_octets(surplus);
+        Usage::new(members.len() + groups.len(), maps + others + spilled)
     }
 
     /// Whether a member is on that link.

@@ -10,7 +10,8 @@ use std::hash::Hash;
 use std::net::IpAddr;
 use std::ops::Bound;
 
-use bgp::rib::Gateways;
+use bgp::memory::{Usage, hash_octets, list_octets, tree_octets};
+use bgp::rib::{Gateway, Gateways};
 use bgp::{Family, Ipv4Prefix, Ipv6Prefix, Prefix};
 
 use super::nexthop::ObjectId;
@@ -228,6 +229,11 @@ impl<T> PerSet<T> {
     pub(super) fn clear(&mut self) {
         self.0.clear();
     }
+
+    /// The room that it has, in octets, without what its values have elsewhere.
+    pub(super) fn octets(&self) -> usize {
+        list_octets(&self.0)
+    }
 }
 
 impl Sets {
@@ -279,6 +285,13 @@ impl Sets {
         self.numbers.len()
     }
 
+    pub(super) fn usage(&self) -> Usage {
+        let spilled: usize = self.numbers.keys().map(gateways_octets).sum();
+        let lists = hash_octets(&self.numbers) + list_octets(&self.sets) + list_octets(&self.free);
+        // Each is there twice: to be found by its number, and by what it is.
+        Usage::new(self.len(), lists + 2 * spilled)
+    }
+
     /// Forgets the others.
     pub(super) fn retain(&mut self, keep: impl Fn(SetId) -> bool) {
         for (number, place) in (0_u32..).zip(&mut self.sets) {
@@ -288,6 +301,11 @@ impl Sets {
             }
         }
     }
+}
+
+/// What a set takes on the heap beside itself.
+pub(super) fn gateways_octets(gateways: &Gateways) -> usize {
+    if gateways.spilled() { gateways.capacity() * size_of::<Gateway>() } else { 0 }
 }
 
 /// How far a walk over all keys has come.
@@ -444,6 +462,14 @@ impl Table {
         all.extend(self.strays.range(range).filter_map(|(key, id)| Some((*key, *self.cases.case(*id)?))));
         all.sort_unstable_by_key(|(key, _)| *key);
         all
+    }
+
+    /// The keys with their cases.
+    pub(super) fn usage(&self) -> Usage {
+        let Self { ipv4, ipv6, strays, cases, .. } = self;
+        let keys = tree_octets(ipv4) + tree_octets(ipv6) + tree_octets(strays);
+        let said = list_octets(&cases.cases) + list_octets(&cases.free) + hash_octets(&cases.numbers);
+        Usage::new(ipv4.len() + ipv6.len() + strays.len(), keys + said)
     }
 
     pub(super) fn image(&mut self, installed: &Installed) -> Image {

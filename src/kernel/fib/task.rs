@@ -216,6 +216,9 @@ impl Task {
                     let _ = reply.send(*number);
                 }
             },
+            Request::Memory { reply } => {
+                let _ = reply.send(self.delta.memory());
+            }
             Request::Counters { reply } => {
                 let _ = reply.send(super::Counters { overruns: self.overruns, ..self.delta.counters() });
             }

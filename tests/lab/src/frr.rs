@@ -90,7 +90,7 @@ impl Frr {
             let path = directory.join(name);
             fs::write(&path, text).doing(|| format!("write {}", path.display()))?;
         }
-        give_to_frr(directory)?;
+        Self::give_directory(directory)?;
         let mut frr = Self { directory: directory.to_owned(), zebra: None, bgpd: None };
         frr.start_daemons(netns)?;
         // It goes on without the line, and nobody would know what a test is about.
@@ -98,6 +98,24 @@ impl Frr {
             Some(line) => Err(Error::Missing(line.to_owned())),
             None => Ok(frr),
         }
+    }
+
+    /// Gives a directory and the files in it to the user `frr`: the daemons give up root for it before they open files
+    /// and sockets.
+    ///
+    /// # Errors
+    /// FRR is installed without its user, or the system refuses.
+    pub fn give_directory(directory: &Path) -> Result<()> {
+        let missing = || Error::Missing("FRR is installed without its user or group frr".to_owned());
+        let user = User::from_name("frr").doing(|| "look up user frr".to_owned())?.ok_or_else(missing)?;
+        let group = Group::from_name("frr").doing(|| "look up group frr".to_owned())?.ok_or_else(missing)?;
+        let give = |path: &Path| {
+            chown(path, Some(user.uid.as_raw()), Some(group.gid.as_raw()))
+                .doing(|| format!("give {} to frr", path.display()))
+        };
+        give(directory)?;
+        let entries = fs::read_dir(directory).doing(|| format!("list {}", directory.display()))?;
+        entries.flatten().try_for_each(|entry| give(&entry.path()))
     }
 
     /// Kills bgpd as a crash does: its TCP connections are reset, zebra lives on.
@@ -228,20 +246,6 @@ impl Frr {
         process.await_ready(START_LIMIT, || Ok(socket.exists()))?;
         Ok(process)
     }
-}
-
-/// The daemons give up root for the user `frr` before they open files and sockets.
-fn give_to_frr(directory: &Path) -> Result<()> {
-    let missing = || Error::Missing("FRR is installed without its user or group frr".to_owned());
-    let user = User::from_name("frr").doing(|| "look up user frr".to_owned())?.ok_or_else(missing)?;
-    let group = Group::from_name("frr").doing(|| "look up group frr".to_owned())?.ok_or_else(missing)?;
-    let give = |path: &Path| {
-        chown(path, Some(user.uid.as_raw()), Some(group.gid.as_raw()))
-            .doing(|| format!("give {} to frr", path.display()))
-    };
-    give(directory)?;
-    let entries = fs::read_dir(directory).doing(|| format!("list {}", directory.display()))?;
-    entries.flatten().try_for_each(|entry| give(&entry.path()))
 }
 
 fn zebra_conf(config: &FrrConfig) -> String {

@@ -7,6 +7,7 @@ pub mod capture;
 pub mod check;
 mod echo;
 mod error;
+pub mod flaps;
 mod frr;
 pub mod journal;
 mod link;
@@ -35,7 +36,7 @@ pub use rack::{Daemon, Host, NodeDaemon, Pod, Rack, RackOptions, TorDaemon};
 pub use requirements::{Requirement, can_run};
 pub use route::{Action, NextHop, Route};
 pub use scratch::Scratch;
-pub use wait::{check_interrupt, eventually, interrupt};
+pub use wait::{check_interrupt, eventually, interrupt, interrupt_on_signals};
 
 #[cfg(test)]
 mod tests;

@@ -7,7 +7,7 @@ mod tor;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
-use std::sync::mpsc::{self, Receiver, Sender};
+use std::sync::mpsc::{self, Receiver};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -177,11 +177,15 @@ fn measure(arguments: &Arguments, runs: u32) -> Result<bool> {
     Ok(held)
 }
 
-/// Checks for root and begins to listen for signals.
+/// Checks for root and begins to listen for signals. Each makes every wait of the lab fail, so that the rack is dropped
+/// and nothing stays.
 fn prepare() -> Result<Receiver<()>> {
     require_root()?;
     let (sender, receiver) = mpsc::channel();
-    thread::spawn(move || await_signals(&sender));
+    lab::interrupt_on_signals(move || {
+        // The main thread may have ended its wait already.
+        let _ = sender.send(());
+    });
     Ok(receiver)
 }
 
@@ -192,26 +196,6 @@ fn require_root() -> Result<()> {
     let why = "namespaces, routes and raw sockets need root: run it with sudo \
                (sudo -E env PATH=\"$PATH\" cargo run ...)";
     Err(Error::Missing(why.to_owned()))
-}
-
-/// Turns the first signal into an orderly end: every wait of the lab fails, the rack is dropped, nothing stays.
-fn await_signals(interrupted: &Sender<()>) {
-    use tokio::signal::unix::{SignalKind, signal};
-    let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_all().build() else { return };
-    runtime.block_on(async {
-        let kinds = [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()];
-        let [Ok(mut interrupt), Ok(mut terminate), Ok(mut hangup)] = kinds.map(signal) else { return };
-        loop {
-            tokio::select! {
-                _ = interrupt.recv() => {}
-                _ = terminate.recv() => {}
-                _ = hangup.recv() => {}
-            }
-            lab::interrupt();
-            // The main thread may have ended its wait already.
-            let _ = interrupted.send(());
-        }
-    });
 }
 
 fn options(arguments: &Arguments, tor: TorKind) -> Result<RackOptions> {

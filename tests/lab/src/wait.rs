@@ -16,6 +16,30 @@ pub fn interrupt() {
     INTERRUPTED.store(true, Ordering::Relaxed);
 }
 
+/// Begins to listen for SIGINT, SIGTERM and SIGHUP in a thread of its own. Each of them is an [`interrupt`], and then
+/// `and_then` is called.
+pub fn interrupt_on_signals(mut and_then: impl FnMut() + Send + 'static) {
+    std::thread::spawn(move || {
+        use tokio::signal::unix::{SignalKind, signal};
+        let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_all().build() else { return };
+        runtime.block_on(async {
+            let kinds = [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()];
+            let [Ok(mut interrupted), Ok(mut terminated), Ok(mut hung_up)] = kinds.map(signal) else {
+                return;
+            };
+            loop {
+                tokio::select! {
+                    _ = interrupted.recv() => {}
+                    _ = terminated.recv() => {}
+                    _ = hung_up.recv() => {}
+                }
+                interrupt();
+                and_then();
+            }
+        });
+    });
+}
+
 /// Whether [`interrupt`] was called.
 ///
 /// # Errors

@@ -3,11 +3,12 @@
 use std::net::IpAddr;
 
 use bgp::Prefix;
+use bgp::memory::{Usage, list_octets, set_octets, tree_octets};
 use bgp::rib::Gateways;
 
 use super::super::route::Key;
 use super::super::table::{Case, Image, Local, Origin};
-use super::super::{Carrier, Counters, Kind, NextHops, RouteState, RouteStatus};
+use super::super::{Carrier, Counters, Kind, Memory, NextHops, RouteState, RouteStatus};
 use super::Delta;
 use super::plan::Verdict;
 
@@ -51,6 +52,20 @@ impl Delta {
             }
         }
         counters
+    }
+
+    /// Where the memory is.
+    pub(in crate::kernel::fib) fn memory(&self) -> Memory {
+        let plans = self.plans.octets();
+        let waiting = self.dirty.len() + self.unconfirmed.len() + self.timers.len();
+        let queues = set_octets(&self.dirty) + list_octets(&self.unconfirmed) + set_octets(&self.timers);
+        Memory {
+            routes: self.table.usage(),
+            sets: self.table.sets.usage() + Usage::new(0, plans),
+            objects: self.objects.usage(),
+            backlog: Usage::new(waiting, queues),
+            troubles: Usage::new(self.troubles.len(), tree_octets(&self.troubles)),
+        }
     }
 
     fn next_hops(&self) -> NextHops {
