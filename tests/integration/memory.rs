@@ -20,6 +20,7 @@ fn memory_comes_back_when_the_routes_go() {
         daemon: env!("CARGO_BIN_EXE_selvedge").into(),
         arguments: Vec::new(),
         bgpctl: env!("CARGO_BIN_EXE_bgpctl").into(),
+        nexthop_objects: None,
     };
     let flaps = flaps::run(&name, &programs, OPTIONS).unwrap();
     let empty: Vec<Sample> = flaps.rounds.iter().map(|[_, empty]| *empty).collect();

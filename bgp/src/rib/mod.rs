@@ -10,6 +10,9 @@
 
 mod adj_rib_in;
 mod adj_rib_out;
+#[cfg(feature = "bench")]
+#[doc(hidden)]
+pub mod bench;
 mod census;
 mod chunks;
 pub mod decision;

@@ -3,19 +3,24 @@
 //! In: batches of changes from the RIB, what this node itself wants ([`LocalRoutes`]), the links, the neighbors
 //! that are lost, questions from the control API, and the kernel's own events. Out: routes and nexthop objects in the
 //! kernel. `delta` has what is wanted and what is there, in the little room of `table`, and what follows; `objects`
-//! does the same for nexthop objects, and `trouble` knows what is in the way; `route` alone says which kernel
-//! routes are ours; `nexthop` and `packet` are the bytes; `writer` is how changes reach the kernel; `task` waits and
-//! acts.
+//! does the same for nexthop objects, `reach` knows which next hops live, and `trouble` what is in the way; `route`
+//! alone says which kernel routes are ours; `nexthop` and `packet` are the bytes; `writer` is how changes reach the
+//! kernel; `task` waits and acts, on a `thread` of its own.
 //!
 //! Routes outlive the task: it never deletes them when it ends, and the next one inherits them.
 
+#[cfg(feature = "bench")]
+#[doc(hidden)]
+pub mod bench;
 mod delta;
 mod nexthop;
 mod objects;
 mod packet;
+mod reach;
 mod route;
 mod table;
 mod task;
+mod thread;
 mod trouble;
 mod writer;
 
@@ -34,7 +39,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 /// What the RIB hands over in one go.
 pub use bgp::net::FibBatch as Batch;
 pub use route::Ownership;
-pub use task::{StartError, run};
+pub use thread::{StartError, run};
 
 pub use crate::config::NexthopObjects;
 

@@ -39,7 +39,12 @@ fn programs() -> Result<Programs, String> {
         let missing = || format!("there is no {}: cargo build --release makes it", path.display());
         if path.exists() { Ok(path.clone()) } else { Err(missing()) }
     };
-    Ok(Programs { daemon: beside("selvedge")?, arguments: Vec::new(), bgpctl: beside("bgpctl")? })
+    Ok(Programs {
+        daemon: beside("selvedge")?,
+        arguments: Vec::new(),
+        bgpctl: beside("bgpctl")?,
+        nexthop_objects: None,
+    })
 }
 
 fn print(flaps: &Flaps) {
