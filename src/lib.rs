@@ -2,10 +2,12 @@
 //!
 //! [`config`] is what the operator wrote; [`kernel`] is what the kernel has (links, addresses, routes) and the
 //! only place that speaks netlink; [`nd`] finds the router at the other end of each uplink; the BGP speaker is
-//! the library `bgp`; [`control`] answers `bgpctl`. [`agent`] owns the tasks and joins them.
+//! the library `bgp`; [`control`] answers `bgpctl`; [`memory`] is about the
+//! process as a whole. [`agent`] owns the tasks and joins them.
 
 pub mod agent;
 pub mod config;
 pub mod control;
 pub mod kernel;
+pub mod memory;
 pub mod nd;

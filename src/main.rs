@@ -8,7 +8,8 @@ use std::process::ExitCode;
 use clap::Parser;
 use selvedge::agent;
 use selvedge::config::{self, Config, Paint};
-use tokio::runtime::Runtime;
+use selvedge::memory;
+use tokio::runtime::{Builder, Runtime};
 
 use crate::cli::Cli;
 
@@ -17,6 +18,10 @@ const FAILED: u8 = 1;
 
 /// The command line or the environment is wrong; clap uses the same.
 const USAGE: u8 = 2;
+
+/// Threads, at most: the RIB, the FIB and two neighbors may work at a time. On a host with a hundred cores there would
+/// be a hundred otherwise, most of them there only to have a stack and to look for work.
+const WORKERS: usize = 4;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
@@ -37,7 +42,8 @@ fn main() -> ExitCode {
 }
 
 fn run(cli: &Cli, config: Config) -> ExitCode {
-    match Runtime::new() {
+    memory::use_one_arena();
+    match runtime() {
         Ok(runtime) => match runtime.block_on(agent::run(&cli.config, config)) {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => {
@@ -50,6 +56,11 @@ fn run(cli: &Cli, config: Config) -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+fn runtime() -> io::Result<Runtime> {
+    let workers = std::thread::available_parallelism().map_or(WORKERS, |cores| cores.get().min(WORKERS));
+    Builder::new_multi_thread().worker_threads(workers).enable_all().build()
 }
 
 /// A message to standard error, before there is a log. Nobody is left to hear that it cannot be written.

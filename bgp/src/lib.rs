@@ -9,6 +9,7 @@
 
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
+pub mod memory;
 pub mod message;
 pub mod net;
 pub mod policy;

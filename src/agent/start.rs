@@ -19,6 +19,7 @@ use crate::config::Config;
 use crate::control;
 use crate::kernel::fib;
 use crate::kernel::interfaces::{self, Interfaces};
+use crate::memory;
 use crate::nd::{self, Uplinks};
 
 /// Connections, routers and requests that may wait for the agent's loop.
@@ -68,6 +69,11 @@ pub(super) async fn start(
     };
     let start = if inherited > 0 { Start::Restart } else { Start::Cold };
     info!(inherited, "kernel routes of an earlier run");
+
+    tasks.spawn(async move {
+        memory::give_back().await;
+        "memory"
+    });
 
     let (uplinks, to_discovery) = watch::channel(Arc::new(Uplinks::new()));
     let (router_events, routers) = mpsc::channel(QUEUE);

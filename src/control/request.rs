@@ -59,6 +59,8 @@ pub enum Request {
     },
     /// Links and what Router Discovery knows of them.
     Interfaces(Reply<api::Interfaces>),
+    /// Where the memory is.
+    Memory(Reply<api::Memory>),
     /// The configuration in force.
     Config(Reply<api::Config>),
     /// End the session with Cease / Administrative Reset and start again.

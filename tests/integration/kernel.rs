@@ -518,10 +518,45 @@ fn a_restart_inherits_objects_and_writes_nothing() {
         let before = table();
         let fib = Fib::start().await;
         fib.until("inherited", |c| c.stale == 2).await;
-        fib.want(both.map(|to| route(to, &ECMP))).await;
+        for legs in [&ECMP[..1], &ECMP] {
+            fib.want(both.map(|to| route(to, legs))).await;
+            fib.until("taken over", |c| c.installed == 2 && c.pending == 0).await;
+            assert_eq!(table(), before);
+        }
         fib.converged().await;
         fib.until("taken over", |c| c.installed == 2 && c.pending == 0).await;
         assert_eq!(table(), before);
+        fib.stop().await;
+    });
+}
+
+#[test]
+fn a_group_that_a_run_left_without_a_member_grows_under_its_routes() {
+    in_namespace_with(NexthopObjects::On, || async {
+        let fib = Fib::start().await;
+        let to = |n: u32| format!("10.{}.{}.0/24", n / 256, n % 256);
+        let all = |legs: &[(&str, &str)]| (0..500).map(|n| route(&to(n), legs)).collect::<Vec<_>>();
+        fib.want(all(&ECMP)).await;
+        fib.installed(500).await;
+        let group = ip_raw("route show 10.0.0.0/24").split(' ').nth(2).unwrap().to_owned();
+        let stay = || ip_raw("route show proto bgp").matches(&format!("nhid {group} ")).count() == 500;
+        let legs = |count: usize| move |text: &str| text.matches("via inet6").count() == count;
+        fib.dead(&ECMP[1..]);
+        shows("route show proto bgp", legs(500)).await;
+        fib.stop().await;
+
+        let before = ip_raw("nexthop show");
+        let fib = Fib::start().await;
+        fib.until("inherited", |c| c.stale == 500).await;
+        fib.want(all(&ECMP[..1])).await;
+        fib.converged().await;
+        fib.installed(500).await;
+        assert!(stay(), "the group serves");
+        assert_eq!(ip_raw("nexthop show"), before);
+        fib.want(all(&ECMP)).await;
+        shows("route show proto bgp", legs(1000)).await;
+        assert!(stay(), "the group grew");
+        assert_eq!(fib.counters().await.next_hops, NextHops::Objects { groups: 1, members: 2 });
         fib.stop().await;
     });
 }

@@ -10,6 +10,8 @@ mod interop;
 #[cfg(test)]
 mod kernel;
 #[cfg(test)]
+mod memory;
+#[cfg(test)]
 mod nd;
 #[cfg(test)]
 mod rack;

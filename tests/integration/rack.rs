@@ -9,8 +9,8 @@ use lab::check::{self, Verdict};
 use lab::rack::{lay_uplink, leads_over};
 use lab::route::PROTOCOL_BGP;
 use lab::{
-    Action, Capture, Host, NodeDaemon, Outcome, Ping, Programs, Rack, RackOptions, Requirement, Route,
-    TorDaemon, can_run, eventually, topology,
+    Action, Capture, Host, Journal, NexthopObjects, NodeDaemon, Outcome, Ping, Programs, Rack, RackOptions,
+    Requirement, Route, TorDaemon, can_run, eventually, topology,
 };
 
 /// FRR takes two to three seconds from a new link to its first UPDATE; the rest is for a loaded machine.
@@ -22,6 +22,11 @@ const BOTH: [&str; 2] = ["tor1", "tor2"];
 
 /// A rack that has converged; `None`, said loudly, where the machine cannot have one.
 fn rack(test: &str) -> Option<Rack> {
+    rack_with(test, "")
+}
+
+/// As [`rack`], with something more in the configuration of each node.
+fn rack_with(test: &str, more: &str) -> Option<Rack> {
     if !can_run(&[Requirement::Root, Requirement::Frr]) {
         return None;
     }
@@ -29,10 +34,13 @@ fn rack(test: &str) -> Option<Rack> {
         daemon: env!("CARGO_BIN_EXE_selvedge").into(),
         arguments: Vec::new(),
         bgpctl: env!("CARGO_BIN_EXE_bgpctl").into(),
+        nexthop_objects: NexthopObjects::of_environment().unwrap(),
     };
     let read = |name: &str| {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("conf/lab/{name}.toml"));
-        std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+        let text =
+            std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+        text + more
     };
     let configs = topology::nodes().iter().map(|node| read(node.name)).collect();
     let name = format!("{test}-{}", std::process::id());
@@ -182,6 +190,32 @@ fn a_killed_agent_loses_no_packet_and_its_successor_none_either() {
         let train = train.stop().unwrap();
         println!("SIGKILL and restart: {} of {} pings lost: {:?}", train.lost.len(), train.sent, train.lost);
         assert!(train.sent > 10 && train.lost.is_empty(), "{train:?}");
+    }
+}
+
+/// The ToRs tell their tables one after the other, and what they tell is there already.
+#[test]
+fn a_restart_changes_nothing_in_the_kernel() {
+    for objects in ["on", "off"] {
+        let more = format!("\n[fib]\nnexthop-objects = \"{objects}\"\n");
+        let Some(mut rack) = rack_with(&format!("restart-{objects}"), &more) else { return };
+        let before = rack.nodes[0].netns.routes().unwrap();
+        let journal = Journal::open(&rack.nodes[0].netns).unwrap();
+        let (agent, netns) = rack.nodes[0].agent_mut().unwrap();
+        let log_of_the_killed = agent.log().len();
+        agent.kill().unwrap();
+        agent.start_again(netns).unwrap();
+        eventually("a successor that has heard everything", CONVERGENCE, || {
+            let log = rack.nodes[0].agent()?.log();
+            Ok(log.get(log_of_the_killed..).is_some_and(|log| log.contains("fib converged")).then_some(()))
+        })
+        .unwrap();
+        await_adopted(&rack.nodes[0]);
+        assert_eq!(rack.nodes[0].netns.routes().unwrap(), before);
+        let changes = journal.changes().unwrap();
+        let log = rack.nodes[0].agent().unwrap().log();
+        let log = log.get(log_of_the_killed..).unwrap_or_default();
+        assert_eq!(changes, [], "nexthop objects {objects}; the log of the successor:\n{log}");
     }
 }
 

@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use bytes::{Buf, Bytes};
 use tokio::net::TcpStream;
 
+use crate::memory::Usage;
 use crate::session::ConnectionId;
 
 /// Octets read in one go: four of the longest classic messages, so that the RIB takes each read in within a turn.
@@ -89,6 +90,12 @@ impl Connection {
     /// Octets that the socket has not taken yet.
     pub(super) fn unsent(&self) -> usize {
         self.output_length
+    }
+
+    /// What waits for the socket: pieces, and octets with what keeps them in order.
+    pub(super) fn output(&self) -> Usage {
+        let list = self.output.capacity() * size_of::<Bytes>();
+        Usage::new(self.output.len(), self.output_length + list)
     }
 
     /// Whether the socket holds input that somebody still wants.

@@ -16,6 +16,7 @@ use self::task::Task;
 use super::rib::RibHandle;
 use super::transport::Target;
 use crate::PeerId;
+use crate::memory::Usage;
 use crate::message::{AttributeFault, Notification};
 use crate::rib::PeerConfig;
 use crate::session::{MessageCounts, Negotiated, SessionConfig, SessionError, State, Stop};
@@ -130,6 +131,8 @@ pub struct PeerStatus {
     pub last_notification: Option<(Instant, Notification)>,
     /// The timers that run, by their names in RFC 4271 section 8.
     pub timers: Vec<(&'static str, Instant)>,
+    /// What waits for the socket and for the RIB, in pieces; with the room of the receive buffer.
+    pub buffers: Usage,
 }
 
 /// The agent's end of a neighbor's task.

@@ -13,13 +13,15 @@ use tokio::task::{JoinHandle, yield_now};
 use tokio::time::Instant;
 use tracing::{info, warn};
 
+use crate::memory::list_octets;
 use crate::message::{RefreshKind, RouteRefresh, Update};
 use crate::rib::{FibChange, Originator, PeerConfig, PeerSession, Rib, RibConfig, Ripeness, ToPeer};
 use crate::{Families, Family, PeerId, Prefix};
 
 /// Messages that may wait for the RIB. Each is one read of a socket at most, whose prefixes and attributes take up to
-/// eight times the room that they have on the wire: some megabytes in all. A peer with more stops reading.
-const INBOX: usize = 32;
+/// eight times the room that they have on the wire: a megabyte in all, which is what the RIB takes in in some turns. A
+/// peer with more stops reading.
+const INBOX: usize = 8;
 /// Prefixes decided in one turn: well below 5 ms.
 const DECISION_BUDGET: usize = 1024;
 /// Prefixes taken in in one turn, give or take one message of some two thousand: the same.
@@ -142,6 +144,25 @@ impl ToRib {
             | Self::Question(_) => 1,
         }
     }
+
+    /// What it has on the heap. Only UPDATEs come in such numbers that it matters.
+    pub(super) fn octets(&self) -> usize {
+        match self {
+            Self::Updates { updates, .. } => {
+                list_octets(updates) + updates.iter().map(Update::heap_octets).sum::<usize>()
+            }
+            Self::Configure { .. }
+            | Self::Reconfigure { .. }
+            | Self::Remove { .. }
+            | Self::Up { .. }
+            | Self::Down { .. }
+            | Self::Refresh { .. }
+            | Self::Ready { .. }
+            | Self::Originated(_)
+            | Self::Expected(_)
+            | Self::Question(_) => 0,
+        }
+    }
 }
 
 /// The RIB task has ended.
@@ -220,6 +241,12 @@ impl RibHandle {
         });
         self.inbox.send(ToRib::Question(question)).await.map_err(|_| RibStopped)?;
         answer.await.map_err(|_| RibStopped)
+    }
+
+    /// Messages that wait for the task.
+    #[must_use]
+    pub fn waiting(&self) -> usize {
+        self.inbox.max_capacity() - self.inbox.capacity()
     }
 
     /// Forgets a neighbor whose task has failed.

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use super::ToPeer;
 use super::pending::Pending;
 use super::per_family::PerFamily;
+use crate::memory::{Usage, tree_octets};
 use crate::message::{Attributes, Outgoing, RefreshKind, RouteRefresh};
 use crate::{Family, NextHop, Prefix};
 
@@ -257,6 +258,14 @@ impl AdjRibOut {
     pub(crate) fn next_advertised(&self, family: Family, after: Option<Prefix>) -> Option<Prefix> {
         let from = after.map_or(Bound::Unbounded, Bound::Excluded);
         self.advertised(family).range((from, Bound::Unbounded)).next().map(|(&prefix, _)| prefix)
+    }
+
+    /// What was said and what waits. Their attributes are the interner's.
+    pub(crate) fn usage(&self) -> Usage {
+        let advertised = Family::ALL.map(|family| self.advertised(family));
+        let said = advertised.into_iter().map(|map| Usage::new(map.len(), tree_octets(map))).sum::<Usage>();
+        let waiting = Family::ALL.map(|family| self.pending.count(family)).into_iter().sum();
+        said + Usage::new(waiting, self.pending.octets())
     }
 
     /// Prefixes that wait.

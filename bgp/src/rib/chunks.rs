@@ -1,6 +1,8 @@
 //! A list that grows and shrinks at its end in pieces of one size: no operation moves what is there, or gives back
 //! more than one piece, however long the list is.
 
+use crate::memory::list_octets;
+
 /// Elements of a piece.
 const PIECE: usize = 1024;
 
@@ -32,6 +34,11 @@ impl<T> Chunks<T> {
 
     pub(crate) fn last(&self) -> Option<&T> {
         self.pieces.last()?.last()
+    }
+
+    /// On the heap, without what elements have there.
+    pub(crate) fn octets(&self) -> usize {
+        list_octets(&self.pieces) + self.pieces.iter().map(list_octets).sum::<usize>()
     }
 
     pub(crate) fn push(&mut self, element: T) {

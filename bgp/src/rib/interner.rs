@@ -12,9 +12,12 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use super::chunks::Chunks;
+use crate::memory::set_octets;
 
 /// Slots that one step looks at: freeing all of them takes about as long as a decision.
 const STEP: usize = 4;
+/// What an [`Arc`] has before its value, in octets.
+const ARC_COUNTS: usize = 2 * size_of::<usize>();
 /// A sweep starts when one in this many values may have been let go.
 const GARBAGE_FRACTION: usize = 4;
 
@@ -162,6 +165,22 @@ impl<T: Hash + Eq> Interner<T> {
     /// Distinct values, garbage included.
     pub(crate) fn len(&self) -> usize {
         self.by_hash.len()
+    }
+
+    /// What the values in some slots take, from number `from`: each by `heap` for what it has elsewhere. `None` for
+    /// slots behind the last one.
+    pub(crate) fn octets(&self, from: usize, limit: usize, heap: impl Fn(&T) -> usize) -> Option<usize> {
+        let slots = from..from.saturating_add(limit).min(self.slots.len());
+        if slots.is_empty() {
+            return None;
+        }
+        let values = slots.filter_map(|slot| self.slots.get(slot)?.value.as_ref());
+        Some(values.map(|value| ARC_COUNTS + size_of::<T>() + heap(value)).sum())
+    }
+
+    /// What it takes to keep them apart.
+    pub(crate) fn list_octets(&self) -> usize {
+        self.slots.octets() + set_octets(&self.vacant) + set_octets(&self.by_hash)
     }
 
     fn start_if_due(&mut self) {

@@ -80,6 +80,17 @@ pub(crate) struct EntryMut<'a, S, I> {
     pub(crate) items: &'a mut [I],
 }
 
+/// Octets of some leaves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Octets {
+    /// How many were there.
+    pub(crate) leaves: usize,
+    /// Of their items.
+    pub(crate) items: usize,
+    /// Of everything else in them.
+    pub(crate) keys: usize,
+}
+
 /// See the module.
 #[derive(Debug)]
 pub(crate) struct Leaves<K, S, I> {
@@ -271,6 +282,25 @@ impl<K: Ord + Copy, S: Copy + Default, I> Leaves<K, S, I> {
     pub(crate) fn starting_at(&self, key: K) -> impl Iterator<Item = (K, Entry<'_, S, I>)> {
         let (Ok(place) | Err(place)) = self.find(key);
         self.from(place)
+    }
+
+    /// What some leaves take on the heap, from number `from`.
+    pub(crate) fn octets(&self, from: usize, limit: usize) -> Octets {
+        let leaves = self.leaves.get(from..).unwrap_or_default();
+        leaves.iter().take(limit).fold(Octets::default(), |sum, leaf| Octets {
+            leaves: sum.leaves + 1,
+            items: sum.items + room(&leaf.items),
+            keys: sum.keys
+                + size_of::<Leaf<K, S, I>>()
+                + room(&leaf.keys)
+                + room(&leaf.tallies)
+                + room(&leaf.states),
+        })
+    }
+
+    /// What the list of leaves takes.
+    pub(crate) fn list_octets(&self) -> usize {
+        room(&self.leaves) + room(&self.firsts) + room(&self.marked)
     }
 
     /// Keys in each leaf, and the room for them.
@@ -547,6 +577,11 @@ fn grow<T>(column: &mut Vec<T>) {
     if column.len() == column.capacity() {
         column.reserve_exact((column.len() / GROWTH_FRACTION).max(SMALLEST_GROWTH));
     }
+}
+
+/// In octets.
+fn room<T>(column: &Vec<T>) -> usize {
+    column.capacity() * size_of::<T>()
 }
 
 fn shrink<T>(column: &mut Vec<T>) {

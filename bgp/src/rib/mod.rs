@@ -10,6 +10,10 @@
 
 mod adj_rib_in;
 mod adj_rib_out;
+#[cfg(feature = "bench")]
+#[doc(hidden)]
+pub mod bench;
+mod census;
 mod chunks;
 pub mod decision;
 #[cfg(test)]
@@ -43,6 +47,7 @@ use crate::message::{Attributes, Outgoing, RouteRefresh, Update};
 use crate::policy::Role;
 use crate::{Asn, Families, Family, InterfaceIndex, NextHop, PeerId, PeerKind, Prefix, RouterId};
 
+pub use census::{Census, RibMemory};
 pub use decision::Reason;
 pub use originated::Originated;
 pub use view::{

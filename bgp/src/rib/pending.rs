@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::ops::Bound;
 
 use super::per_family::PerFamily;
+use crate::memory::tree_octets;
 use crate::{Family, Prefix};
 
 #[derive(Debug)]
@@ -50,6 +51,11 @@ impl<V> Pending<V> {
         let prefix = next.or_else(|| self.entries.first_key_value()).map(|(&prefix, _)| prefix)?;
         self.last = Some(prefix);
         self.remove(prefix).map(|value| (prefix, value))
+    }
+
+    /// On the heap, without what the values have there.
+    pub(crate) fn octets(&self) -> usize {
+        tree_octets(&self.entries)
     }
 
     pub(crate) fn is_empty(&self) -> bool {

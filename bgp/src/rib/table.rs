@@ -7,10 +7,10 @@
 use std::net::IpAddr;
 
 use super::interner::Handle;
-use super::leaves::{Entry, EntryMut, Leaves, Mark};
+use super::leaves::{Entry, EntryMut, Leaves, Mark, Octets};
 use super::{Generation, Originated};
 use crate::policy::Refusal;
-use crate::{Ipv4Prefix, Ipv6Prefix, PeerId, Prefix};
+use crate::{Family, Ipv4Prefix, Ipv6Prefix, PeerId, Prefix};
 
 /// To be decided.
 const DIRTY: Mark = Mark::First;
@@ -264,6 +264,19 @@ impl Table {
 
     pub(crate) fn len(&self) -> usize {
         self.ipv4.len() + self.ipv6.len()
+    }
+
+    /// What some leaves of a family take, from number `from`.
+    pub(crate) fn octets(&self, family: Family, from: usize, limit: usize) -> Octets {
+        match family {
+            Family::Ipv4Unicast => self.ipv4.octets(from, limit),
+            Family::Ipv6Unicast => self.ipv6.octets(from, limit),
+        }
+    }
+
+    /// What the lists of leaves take.
+    pub(crate) fn list_octets(&self) -> usize {
+        self.ipv4.list_octets() + self.ipv6.list_octets()
     }
 
     fn mark(&mut self, prefix: Prefix, mark: Mark) {

@@ -297,8 +297,14 @@ impl Connection {
         self.keepalive = interval.map(|interval| now + self.jitter.apply(interval).max(SHORTEST_KEEPALIVE));
     }
 
+    /// What came in and is not a whole message yet.
     #[cfg(test)]
     pub(super) fn buffered(&self) -> usize {
         self.input.len()
+    }
+
+    /// The room that the receive buffer has, in octets.
+    pub(super) fn receive_room(&self) -> usize {
+        self.input.capacity()
     }
 }

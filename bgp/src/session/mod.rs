@@ -398,6 +398,12 @@ impl Session {
         self.last_notification.as_ref()
     }
 
+    /// The room that receive buffers have, in octets.
+    #[must_use]
+    pub fn receive_room(&self) -> usize {
+        self.connections.iter().map(Connection::receive_room).sum()
+    }
+
     /// The timers that run, by their names in RFC 4271 section 8 and RFC 9687, and when they expire.
     #[must_use]
     pub fn timers(&self) -> Vec<(&'static str, Instant)> {

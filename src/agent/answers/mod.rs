@@ -2,6 +2,7 @@
 //!
 //! A [`View`] is made of handles; it answers in a task of its own, so that a slow answer holds nobody up.
 
+mod memory;
 mod neighbors;
 mod routes;
 mod words;
@@ -108,6 +109,9 @@ impl View {
             }
             Request::Interfaces(reply) => {
                 let _ = reply.send(self.interfaces().await);
+            }
+            Request::Memory(reply) => {
+                let _ = reply.send(self.memory().await);
             }
             Request::Config(reply) => {
                 let toml = self.config.to_toml();

@@ -13,12 +13,14 @@ use serde::{Deserialize, Serialize};
 mod convert;
 mod fib;
 mod interfaces;
+mod memory;
 mod neighbor;
 mod rib;
 mod summary;
 
 pub use fib::{Fib, FibCounters, FibGateway, FibNextHops, FibRoute, FibState, RouteKind};
 pub use interfaces::{DiscoveryCounters, Interface, Interfaces, LinkRouter, SysctlFinding};
+pub use memory::{AllocatorMemory, Memory, MemoryPart, MemoryUser, ProcessMemory};
 pub use neighbor::{
     Capabilities, Capability, Direction, FailureReport, MessageCounts, Messages, NegotiatedTimers, Neighbor,
     Neighbors, NotificationReport, Timer,

@@ -13,6 +13,12 @@
 //! What is to be done at a key follows from its case alone ([`Verdict`]), unless there is trouble with it. What
 //! changes for many at once (links, neighbors, objects) changes the plans of sets, and a walk over all keys finds
 //! those that need a write.
+//!
+//! *After a restart* the neighbors tell their tables one after the other, and what the RIB wants grows next hop by next
+//! hop to what was there all along. Until everything has been said a route of the earlier run stays as it is
+//! while all that is wanted of it is among what it does (RFC 4724 section 4.1 defers the selection of routes, and with
+//! it changes to the forwarding state). A next hop that it has not is written at once, and without those that
+//! nobody has confirmed: what was announced in this run works, what was inherited is only believed to.
 
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
@@ -21,7 +27,7 @@ mod plan;
 mod read;
 mod status;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -30,8 +36,9 @@ use bgp::rib::{FibChange, Gateway};
 use bgp::{Family, InterfaceIndex, Prefix};
 
 use super::objects::{self, Objects};
+use super::reach::Reach;
 use super::route::{Key, Ownership};
-use super::table::{Cursor, Image, Local, Origin, SetId, Sets, Table};
+use super::table::{Cursor, Image, Local, Origin, PerSet, Sets, Table};
 use super::trouble::{REPAIRS_FORGOTTEN, Retry, Trouble};
 use super::{Carrier, LocalRoutes, NexthopObjects, Notice, Settings};
 use crate::kernel::interfaces::Interfaces;
@@ -114,15 +121,13 @@ pub(super) struct Delta {
     /// How routes get at their next hops.
     carrier: Carrier,
     configured: NexthopObjects,
-    plans: HashMap<SetId, Plan>,
+    plans: PerSet<Plan>,
     /// What plans follow from has changed.
     plans_are_stale: bool,
     /// Objects are to be looked at.
     objects_are_due: bool,
     local: LocalRoutes,
-    interfaces: Arc<Interfaces>,
-    /// Next hops whose session is lost.
-    dead: Arc<BTreeSet<Gateway>>,
+    reach: Reach,
     /// Preferred sources that the node has at present.
     source_ipv4: Option<Ipv4Addr>,
     source_ipv6: Option<Ipv6Addr>,
@@ -132,7 +137,7 @@ pub(super) struct Delta {
     /// To be looked at later.
     timers: BTreeSet<(Instant, Key)>,
     picture: Picture,
-    /// Inherited routes that nobody asked for may go.
+    /// Inherited routes may go, and next hops that nobody has confirmed.
     converged: bool,
     resync_at: Option<Instant>,
     /// Written since the event queue was last seen empty: what an event says of these may be older than the write.
@@ -158,12 +163,11 @@ impl Delta {
                 NexthopObjects::Off => Carrier::Off,
             },
             configured: settings.nexthop_objects,
-            plans: HashMap::new(),
+            plans: PerSet::default(),
             plans_are_stale: false,
             objects_are_due: false,
             local: LocalRoutes::default(),
-            interfaces: Arc::default(),
-            dead: Arc::default(),
+            reach: Reach::default(),
             source_ipv4: None,
             source_ipv6: None,
             dirty: BTreeSet::new(),
@@ -192,11 +196,11 @@ impl Delta {
         if let Some(set) = learned {
             self.plan(set);
         }
-        let (before, now) = self.table.change(key, |case| {
-            // A prefix that the RIB has spoken of is no longer waiting for it.
-            case.origin = Origin::Asked;
-            case.learned = learned;
-        });
+        let (before, mut now) = self.table.change(key, |case| case.learned = learned);
+        // What is taken back is no longer just not announced yet.
+        if now.origin == Origin::Inherited && !self.table.sets.grows(before.learned, learned) {
+            (_, now) = self.table.change(key, |case| case.origin = Origin::Asked);
+        }
         let verdict = self.verdict(&now);
         // A set that has no object yet, or a loan that ends.
         if verdict == Verdict::Wait || (before.learned != now.learned && self.objects.has_loans_to_watch()) {
@@ -210,7 +214,7 @@ impl Delta {
         self.dirty.insert(key);
     }
 
-    /// Everything was said once: what we inherited and nobody wants may go.
+    /// Everything was said once: what we inherited and nobody wants may go, and what is wanted is taken at its word.
     pub(super) fn set_converged(&mut self) {
         if !std::mem::replace(&mut self.converged, true) {
             self.table.change_all(|case| case.origin = Origin::Asked);
@@ -245,12 +249,12 @@ impl Delta {
 
     /// Replaces what is known of the links. Pods come and go with their links: only what next hops are on matters.
     pub(super) fn set_interfaces(&mut self, interfaces: Arc<Interfaces>) {
-        let before = std::mem::replace(&mut self.interfaces, interfaces);
+        let before = std::mem::replace(&mut self.reach.interfaces, interfaces);
         let state = |links: &Interfaces, index: &InterfaceIndex| {
             links.by_index.get(index).map(|interface| (interface.admin_up, interface.carrier))
         };
-        let mut indices = before.by_index.keys().chain(self.interfaces.by_index.keys());
-        if indices.any(|index| state(&before, index) != state(&self.interfaces, index)) {
+        let mut indices = before.by_index.keys().chain(self.reach.interfaces.by_index.keys());
+        if indices.any(|index| state(&before, index) != state(&self.reach.interfaces, index)) {
             self.look_again();
         }
         // What failed may have failed for want of the link or of its address.
@@ -265,8 +269,8 @@ impl Delta {
     /// Replaces what is known of lost sessions. Groups lose their next hop at once, whatever the RIB says later
     /// prefix by prefix.
     pub(super) fn set_dead(&mut self, dead: Arc<BTreeSet<Gateway>>) {
-        if self.dead != dead {
-            self.dead = dead;
+        if self.reach.dead != dead {
+            self.reach.dead = dead;
             self.look_again();
         }
     }
@@ -440,6 +444,7 @@ impl Delta {
 
     fn done(&mut self, key: Key, action: Action, now: Instant) {
         let (before, case) = self.table.change(key, |case| {
+            case.origin = Origin::Asked;
             case.installed = match action {
                 Action::Create(image) | Action::Replace(image) => Some(image),
                 Action::Delete => None,
@@ -532,7 +537,7 @@ impl Delta {
 
     /// A preferred source counts as long as it is an address of this node: the kernel refuses any other.
     fn look_up_sources(&mut self) {
-        let interfaces = &self.interfaces;
+        let interfaces = &self.reach.interfaces;
         let is_local = |source: IpAddr| {
             let mut addresses = interfaces.by_index.values().flat_map(|interface| &interface.addresses);
             addresses.any(|network| network.ip() == source)

@@ -3,19 +3,24 @@
 //! In: batches of changes from the RIB, what this node itself wants ([`LocalRoutes`]), the links, the neighbors
 //! that are lost, questions from the control API, and the kernel's own events. Out: routes and nexthop objects in the
 //! kernel. `delta` has what is wanted and what is there, in the little room of `table`, and what follows; `objects`
-//! does the same for nexthop objects, and `trouble` knows what is in the way; `route` alone says which kernel
-//! routes are ours; `nexthop` and `packet` are the bytes; `writer` is how changes reach the kernel; `task` waits and
-//! acts.
+//! does the same for nexthop objects, `reach` knows which next hops live, and `trouble` what is in the way; `route`
+//! alone says which kernel routes are ours; `nexthop` and `packet` are the bytes; `writer` is how changes reach the
+//! kernel; `task` waits and acts, on a `thread` of its own.
 //!
 //! Routes outlive the task: it never deletes them when it ends, and the next one inherits them.
 
+#[cfg(feature = "bench")]
+#[doc(hidden)]
+pub mod bench;
 mod delta;
 mod nexthop;
 mod objects;
 mod packet;
+mod reach;
 mod route;
 mod table;
 mod task;
+mod thread;
 mod trouble;
 mod writer;
 
@@ -27,13 +32,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bgp::Prefix;
+use bgp::memory::Usage;
 use bgp::rib::{Gateway, Gateways};
 use tokio::sync::{mpsc, oneshot, watch};
 
 /// What the RIB hands over in one go.
 pub use bgp::net::FibBatch as Batch;
 pub use route::Ownership;
-pub use task::{StartError, run};
+pub use thread::{StartError, run};
 
 pub use crate::config::NexthopObjects;
 
@@ -126,6 +132,11 @@ pub enum Request {
         /// Gets them.
         reply: oneshot::Sender<Counters>,
     },
+    /// Where the memory is.
+    Memory {
+        /// Gets it.
+        reply: oneshot::Sender<Memory>,
+    },
     /// End the task. The routes stay as they are, whatever comes in later.
     Stop {
         /// Hears that nothing more is written.
@@ -204,6 +215,21 @@ pub struct Counters {
     pub overruns: u64,
     /// How routes get at their next hops.
     pub next_hops: NextHops,
+}
+
+/// What the FIB has in memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Memory {
+    /// Routes, wanted or there, with what is said of each.
+    pub routes: Usage,
+    /// Different sets of next hops, with their plans.
+    pub sets: Usage,
+    /// Nexthop objects.
+    pub objects: Usage,
+    /// Routes that wait to be looked at, or for the kernel.
+    pub backlog: Usage,
+    /// Routes with something in their way.
+    pub troubles: Usage,
 }
 
 /// How routes get at their next hops.

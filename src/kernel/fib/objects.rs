@@ -9,26 +9,30 @@
 //! just these serves such a route as well as one made for them: the route stays where it is, and nothing is
 //! written. While routes are on loan a group must not grow, or their packets would go to a next hop that has not
 //! announced them. When the next hop is back its prefixes are announced again, which ends the loans one by one;
-//! then the group grows, with one write for all its routes. Loans that outlast [`RETURN_PATIENCE`] are ended by
-//! moving those routes to a group of their own.
+//! then the group grows, with one write for all its routes (`loans`).
 //!
 //! In: sets that routes wait for, who uses which object, which next hops live, dumps, events and answers. Out:
 //! [`ObjectOperation`]s, and the groups that went. Ours is what has our protocol and an identifier of our range.
 //! No socket, clock or task.
 
+mod dump;
+mod loans;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::RangeInclusive;
 use std::time::{Duration, Instant};
 
+use bgp::memory::{Usage, hash_octets, set_octets, tree_octets};
 use bgp::rib::{Gateway, Gateways};
 
 use super::NoObjects;
 use super::nexthop::{Nexthop, ObjectId, Shape};
+use super::reach::Reach;
+use super::table::gateways_octets;
 use crate::kernel::netlink::KernelError;
+use loans::Growth;
+pub(super) use loans::{RETURN_PATIENCE, Users};
 
-/// Loans that have not become fewer for this long are ended from here: a neighbor sends its table without such
-/// pauses.
-pub(super) const RETURN_PATIENCE: Duration = Duration::from_secs(2);
 /// Objects that nobody uses are kept this long for the case that somebody does again.
 pub(super) const UNUSED: Duration = Duration::from_secs(30);
 /// The kernel refuses an object while its link is not quite there.
@@ -53,30 +57,20 @@ pub(super) enum ObjectOperation {
 }
 
 /// What objects are for at present. A snapshot.
-pub(super) struct Situation<'a> {
+pub(super) struct Situation {
     /// Sets that routes wait for.
     pub(super) awaited: Vec<Gateways>,
     /// Sets that some route wants.
     pub(super) wanted: BTreeSet<Gateways>,
     /// Objects that routes name.
-    pub(super) used: BTreeSet<ObjectId>,
-    /// Whether next hops can be reached: link and session.
-    pub(super) is_alive: &'a dyn Fn(&Gateway) -> bool,
-    /// Whether the session to a next hop is lost.
-    pub(super) is_dead: &'a dyn Fn(&Gateway) -> bool,
-    pub(super) loans: BTreeMap<ObjectId, Loans>,
-    /// Whether objects of earlier runs that nobody uses may go.
-    pub(super) may_sweep: bool,
+    pub(super) used: BTreeMap<ObjectId, Users>,
+    /// Which next hops can be reached.
+    pub(super) reach: Reach,
+    /// Whether everything was said once: objects of earlier runs that nobody uses may go, and who has not asked
+    /// again by now does not.
+    pub(super) is_converged: bool,
     /// Whether any object is wanted at all.
     pub(super) in_use: bool,
-}
-
-/// Routes on a group that was made for another set than theirs.
-#[derive(Debug, Default)]
-pub(super) struct Loans {
-    pub(super) routes: usize,
-    /// The living part of each set that they want.
-    pub(super) sets: BTreeSet<Gateways>,
 }
 
 #[derive(Debug)]
@@ -90,21 +84,18 @@ struct Group {
     set: Gateways,
     /// What the kernel has in it; empty: there is no such group.
     has: Gateways,
+    provenance: Provenance,
     growth: Growth,
     unused_since: Option<Instant>,
 }
 
-/// Whether a group that a next hop has come back to may have it.
+/// How we know what a group was made for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Growth {
-    NotDue,
-    /// Loans are coming to an end by themselves.
-    Waiting {
-        since: Instant,
-        loans: usize,
-    },
-    /// They are ended from here.
-    Forced,
+enum Provenance {
+    /// This run made it.
+    Made,
+    /// An earlier run has left it, perhaps with some of its members gone.
+    Found,
 }
 
 #[derive(Debug, Default)]
@@ -131,6 +122,8 @@ pub(super) struct Objects {
     fights: Strikes,
     resync_at: Option<Instant>,
     trouble: Option<NoObjects>,
+    /// As of the last [`Self::poll`], which alone makes a group wait.
+    has_loans: bool,
     /// A loan was called in: its routes wait for a group of their own.
     called_in: bool,
 }
@@ -151,6 +144,7 @@ impl Objects {
             fights: Strikes::default(),
             resync_at: None,
             trouble: None,
+            has_loans: false,
             called_in: false,
         }
     }
@@ -161,9 +155,9 @@ impl Objects {
         self.groups.get(id).filter(|group| !group.has.is_empty()).map(|_| *id)
     }
 
-    /// What a group was made for.
-    pub(super) fn set_of(&self, id: ObjectId) -> Option<&Gateways> {
-        self.groups.get(&id).map(|group| &group.set)
+    /// What the kernel has in a group at present.
+    pub(super) fn members_of(&self, id: ObjectId) -> &[Gateway] {
+        self.groups.get(&id).map_or(&[], |group| group.has.as_slice())
     }
 
     /// Whether a route on that object does what one that wants `set`, of which `living` live, should do.
@@ -177,13 +171,23 @@ impl Objects {
 
     /// Whether a group waits for loans to end.
     pub(super) fn has_loans_to_watch(&self) -> bool {
-        self.groups.values().any(|group| group.growth != Growth::NotDue)
+        self.has_loans
     }
 
     /// Groups and members that are there.
     pub(super) fn counts(&self) -> (usize, usize) {
         let groups = self.groups.values().filter(|group| !group.has.is_empty()).count();
         (groups, self.members.values().filter(|member| member.is_there).count())
+    }
+
+    /// Groups and members, wanted or there.
+    pub(super) fn usage(&self) -> Usage {
+        let Self { members, groups, by_set, foreign, surplus, .. } = self;
+        let spilled: usize =
+            groups.values().map(|group| 2 * gateways_octets(&group.set) + gateways_octets(&group.has)).sum();
+        let maps = tree_octets(members) + tree_octets(groups) + hash_octets(by_set);
+        let others = set_octets(foreign) + tree_octets(surplus);
+        Usage::new(members.len() + groups.len(), maps + others + spilled)
     }
 
     /// Whether a member is on that link.
@@ -231,85 +235,6 @@ impl Objects {
             [growth, group.unused_since.map(|since| since + UNUSED)].into_iter().flatten()
         });
         groups.chain(self.pause_until).min()
-    }
-
-    /// Takes what a complete dump told for the truth; gives the groups that are not there any more.
-    pub(super) fn resync(&mut self, dump: &[Nexthop]) -> Vec<ObjectId> {
-        self.resync_at = None;
-        self.foreign.clear();
-        self.surplus.clear();
-        let (ours, foreign): (Vec<&Nexthop>, Vec<&Nexthop>) = dump
-            .iter()
-            .filter(|nexthop| self.concerns(nexthop))
-            .partition(|nexthop| nexthop.protocol == self.protocol);
-        self.foreign.extend(foreign.iter().map(|nexthop| nexthop.id));
-        self.take_members(&ours);
-        self.take_groups(&ours)
-    }
-
-    fn take_members(&mut self, ours: &[&Nexthop]) {
-        self.members.values_mut().for_each(|member| member.is_there = false);
-        // The one that we know goes before a duplicate.
-        let known = |members: &BTreeMap<Gateway, Member>, id, gateway: &Gateway| {
-            members.get(gateway).is_some_and(|member| member.id == id)
-        };
-        let mut found: Vec<(ObjectId, Gateway)> = ours
-            .iter()
-            .filter_map(|nexthop| match nexthop.shape {
-                Shape::Member(gateway) => Some((nexthop.id, gateway)),
-                Shape::Group(_) | Shape::Other => None,
-            })
-            .collect();
-        found.sort_by_key(|(id, gateway)| !known(&self.members, *id, gateway));
-        for (id, gateway) in found {
-            match self.members.get_mut(&gateway) {
-                Some(member) if member.id == id || !member.is_there => {
-                    *member = Member { id, is_there: true };
-                }
-                Some(_) => {
-                    self.surplus.insert(id, Some(gateway));
-                }
-                None => {
-                    self.members.insert(gateway, Member { id, is_there: true });
-                }
-            }
-        }
-    }
-
-    fn take_groups(&mut self, ours: &[&Nexthop]) -> Vec<ObjectId> {
-        let mut gateways: BTreeMap<ObjectId, Gateway> =
-            self.members.iter().filter(|(_, m)| m.is_there).map(|(gateway, m)| (m.id, *gateway)).collect();
-        gateways.extend(self.surplus.iter().filter_map(|(id, gateway)| Some((*id, (*gateway)?))));
-        let before: Vec<ObjectId> =
-            self.groups.iter().filter(|(_, group)| !group.has.is_empty()).map(|(id, _)| *id).collect();
-        self.groups.values_mut().for_each(|group| group.has.clear());
-        for nexthop in ours {
-            let members = match &nexthop.shape {
-                Shape::Member(_) => continue,
-                Shape::Group(ids) => ids.iter().map(|id| gateways.get(id).copied()).collect(),
-                Shape::Other => None,
-            };
-            let Some(mut has) = members.filter(|has: &Gateways| !has.is_empty()) else {
-                self.surplus.insert(nexthop.id, None);
-                continue;
-            };
-            has.sort_unstable();
-            has.dedup();
-            match self.groups.get_mut(&nexthop.id) {
-                // Somebody gave it what is not its own: as good as none, and written anew.
-                Some(group) if !has.iter().all(|gateway| group.set.contains(gateway)) => {
-                    self.surplus.insert(nexthop.id, None);
-                }
-                Some(group) => group.has = has,
-                None => {
-                    let set = has.clone();
-                    self.by_set.entry(set.clone()).or_insert(nexthop.id);
-                    let group = Group { set, has, growth: Growth::NotDue, unused_since: None };
-                    self.groups.insert(nexthop.id, group);
-                }
-            }
-        }
-        before.into_iter().filter(|id| self.groups.get(id).is_none_or(|group| group.has.is_empty())).collect()
     }
 
     /// Another program took an object of ours, or gave it another shape. Gives the groups that went with it.
@@ -365,22 +290,25 @@ impl Objects {
     }
 
     /// What is to be done now, in this order; each is answered by [`Self::completed`] before the next call.
-    pub(super) fn poll(&mut self, situation: &Situation<'_>, now: Instant) -> Vec<ObjectOperation> {
+    pub(super) fn poll(&mut self, situation: &Situation, now: Instant) -> Vec<ObjectOperation> {
         // Failover waits for nothing.
         let mut operations: Vec<ObjectOperation> = self
             .members
             .iter()
-            .filter(|(gateway, member)| member.is_there && (situation.is_dead)(gateway))
+            .filter(|(gateway, member)| member.is_there && situation.reach.is_dead(gateway))
             .map(|(_, member)| ObjectOperation::Delete(member.id))
             .collect();
-        if self.resync_at.is_some() || self.pause_until.is_some_and(|at| at > now) {
+        // What else is to be done depends on what is left then.
+        let comes_first = !operations.is_empty();
+        if comes_first || self.resync_at.is_some() || self.pause_until.is_some_and(|at| at > now) {
             return operations;
         }
         self.pause_until = None;
         let mut adding = BTreeSet::new();
         let mut composed = Vec::new();
         for set in &situation.awaited {
-            self.by_set.get(set).copied().or_else(|| self.new_group(set));
+            let known = self.by_set.get(set).copied();
+            known.or_else(|| self.claim(set, situation)).or_else(|| self.new_group(set));
         }
         let ids: Vec<ObjectId> = self.groups.keys().copied().collect();
         for id in ids {
@@ -396,6 +324,7 @@ impl Objects {
                 ObjectOperation::Create(nexthop)
             });
         }
+        self.has_loans = self.groups.values().any(|group| group.growth != Growth::NotDue);
         operations.extend(adding.into_iter().map(|(id, gateway)| {
             let shape = Shape::Member(gateway);
             ObjectOperation::Create(Nexthop { id, protocol: self.protocol, shape })
@@ -403,42 +332,6 @@ impl Objects {
         operations.extend(composed);
         operations.extend(self.sweep(situation, now));
         operations
-    }
-
-    /// What a group should have and has not; `None` where nothing is to be written.
-    fn target(&mut self, id: ObjectId, situation: &Situation<'_>, now: Instant) -> Option<Gateways> {
-        let group = self.groups.get_mut(&id)?;
-        let target: Gateways =
-            group.set.iter().filter(|gateway| (situation.is_alive)(gateway)).copied().collect();
-        let is_there = !group.has.is_empty();
-        let grows = target.iter().any(|gateway| !group.has.contains(gateway));
-        if !grows {
-            // What it has too much the kernel takes out with the member.
-            group.growth = Growth::NotDue;
-            return None;
-        }
-        if !is_there {
-            group.growth = Growth::NotDue;
-            return situation.awaited.contains(&group.set).then_some(target);
-        }
-        let loans = situation.loans.get(&id).filter(|loans| loans.sets.iter().any(|set| *set != target));
-        let Some(loans) = loans else {
-            group.growth = Growth::NotDue;
-            return Some(target);
-        };
-        group.growth = match group.growth {
-            Growth::Forced => Growth::Forced,
-            Growth::Waiting { since, loans: before } if loans.routes >= before => {
-                if since + RETURN_PATIENCE <= now {
-                    self.called_in = true;
-                    Growth::Forced
-                } else {
-                    Growth::Waiting { since, loans: before }
-                }
-            }
-            Growth::Waiting { .. } | Growth::NotDue => Growth::Waiting { since: now, loans: loans.routes },
-        };
-        None
     }
 
     /// The object of a next hop, which is to be made where it is not there.
@@ -457,8 +350,13 @@ impl Objects {
 
     fn new_group(&mut self, set: &Gateways) -> Option<ObjectId> {
         let id = self.allocate()?;
-        let group =
-            Group { set: set.clone(), has: Gateways::new(), growth: Growth::NotDue, unused_since: None };
+        let group = Group {
+            set: set.clone(),
+            has: Gateways::new(),
+            provenance: Provenance::Made,
+            growth: Growth::NotDue,
+            unused_since: None,
+        };
         self.groups.insert(id, group);
         self.by_set.insert(set.clone(), id);
         Some(id)
@@ -481,9 +379,9 @@ impl Objects {
     }
 
     /// Deletions of what nobody has used for a while.
-    fn sweep(&mut self, situation: &Situation<'_>, now: Instant) -> Vec<ObjectOperation> {
+    fn sweep(&mut self, situation: &Situation, now: Instant) -> Vec<ObjectOperation> {
         let mut operations = Vec::new();
-        if !situation.may_sweep {
+        if !situation.is_converged {
             return operations;
         }
         let mut forgotten = Vec::new();
@@ -491,7 +389,7 @@ impl Objects {
             let is_needed = situation.in_use
                 && self.by_set.get(&group.set) == Some(id)
                 && situation.wanted.contains(&group.set);
-            if is_needed || situation.used.contains(id) {
+            if is_needed || situation.used.contains_key(id) {
                 group.unused_since = None;
                 continue;
             }
@@ -520,7 +418,7 @@ impl Objects {
         // A duplicate member may be in a group that is in use: with it the group would lose a next hop.
         let is_free = |gateway: &Option<Gateway>| gateway.is_none_or(|gateway| !in_groups.contains(&gateway));
         let surplus =
-            self.surplus.iter().filter(|(id, gateway)| is_free(gateway) && !situation.used.contains(id));
+            self.surplus.iter().filter(|(id, gateway)| is_free(gateway) && !situation.used.contains_key(id));
         operations.extend(surplus.map(|(id, _)| ObjectOperation::Delete(*id)));
         operations
     }

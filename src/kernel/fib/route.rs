@@ -323,14 +323,16 @@ fn ip(address: &RouteAddress) -> Option<IpAddr> {
     }
 }
 
-/// Whether the kernel has the next hops that we want. Where we leave the interface to the kernel, any will do.
+/// Whether the kernel has the next hops that we want.
 pub(super) fn same_gateways(has: &[Gateway], wants: &[Gateway]) -> bool {
-    let fits = |has: &Gateway, wants: &Gateway| {
-        has.address == wants.address && (wants.interface.is_none() || has.interface == wants.interface)
-    };
     has.len() == wants.len()
-        && wants.iter().all(|wanted| has.iter().any(|has| fits(has, wanted)))
-        && has.iter().all(|has| wants.iter().any(|wanted| fits(has, wanted)))
+        && wants.iter().all(|wanted| has.iter().any(|has| is_gateway(has, wanted)))
+        && has.iter().all(|has| wants.iter().any(|wanted| is_gateway(has, wanted)))
+}
+
+/// Whether the kernel has the next hop that we want. Where we leave the interface to the kernel, any will do.
+pub(super) fn is_gateway(has: &Gateway, wanted: &Gateway) -> bool {
+    has.address == wanted.address && (wanted.interface.is_none() || has.interface == wanted.interface)
 }
 
 #[cfg(test)]

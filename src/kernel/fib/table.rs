@@ -10,7 +10,8 @@ use std::hash::Hash;
 use std::net::IpAddr;
 use std::ops::Bound;
 
-use bgp::rib::Gateways;
+use bgp::memory::{Usage, hash_octets, list_octets, tree_octets};
+use bgp::rib::{Gateway, Gateways};
 use bgp::{Family, Ipv4Prefix, Ipv6Prefix, Prefix};
 
 use super::nexthop::ObjectId;
@@ -49,7 +50,7 @@ pub(super) struct Case {
     pub(super) local: Local,
     /// What the kernel has of ours, as far as we know.
     pub(super) installed: Option<Image>,
-    /// Whether anybody has asked for it.
+    /// Whether what is wanted is to be taken at its word.
     pub(super) origin: Origin,
 }
 
@@ -63,15 +64,23 @@ pub(super) enum Local {
 /// Where what is installed comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) enum Origin {
-    /// This run.
+    /// This run: what is wanted is all there is to know.
     Asked,
-    /// It was there before us, and nobody has asked for it yet.
+    /// It was there before us, and is as it was. Who wants it may not have said so yet, or not all of them.
     Inherited,
 }
 
 impl Case {
     fn nothing(family: Family) -> Self {
         Self { family, learned: None, local: Local::Nothing, installed: None, origin: Origin::Asked }
+    }
+
+    /// Somebody else, or the kernel, has changed what is there. Where it is wanted that is put right at once.
+    pub(super) fn changed(&mut self, installed: Option<Image>) {
+        self.installed = installed;
+        if self.learned.is_some() {
+            self.origin = Origin::Asked;
+        }
     }
 
     /// Nothing is wanted, nothing is there: the key can be forgotten.
@@ -188,10 +197,54 @@ pub(super) struct Sets {
     numbers: HashMap<Gateways, u32>,
     sets: Vec<Option<Gateways>>,
     free: Vec<u32>,
+    /// The last one looked up: batches have runs of the same.
+    last: Option<SetId>,
+}
+
+/// Something for each of some sets.
+#[derive(Debug)]
+pub(super) struct PerSet<T>(Vec<Option<T>>);
+
+impl<T> Default for PerSet<T> {
+    fn default() -> Self {
+        Self(Vec::new())
+    }
+}
+
+impl<T> PerSet<T> {
+    pub(super) fn get(&self, id: SetId) -> Option<&T> {
+        self.0.get(usize::try_from(id.0).ok()?)?.as_ref()
+    }
+
+    pub(super) fn insert(&mut self, id: SetId, value: T) {
+        let Ok(place) = usize::try_from(id.0) else { return };
+        if place >= self.0.len() {
+            self.0.resize_with(place + 1, || None);
+        }
+        if let Some(old) = self.0.get_mut(place) {
+            *old = Some(value);
+        }
+    }
+
+    pub(super) fn clear(&mut self) {
+        self.0.clear();
+    }
+
+    /// The room that it has, in octets, without what its values have elsewhere.
+    pub(super) fn octets(&self) -> usize {
+        list_octets(&self.0)
+    }
 }
 
 impl Sets {
     pub(super) fn intern(&mut self, gateways: &Gateways) -> SetId {
+        let last = self.last.filter(|last| self.get(*last) == Some(gateways));
+        let id = last.unwrap_or_else(|| self.look_up(gateways));
+        self.last = Some(id);
+        id
+    }
+
+    fn look_up(&mut self, gateways: &Gateways) -> SetId {
         if let Some(&number) = self.numbers.get(gateways) {
             return SetId(number);
         }
@@ -220,8 +273,23 @@ impl Sets {
         self.sets.get(usize::try_from(id.0).ok()?)?.as_ref()
     }
 
+    /// Whether what is wanted now is something, and has all that was wanted before.
+    pub(super) fn grows(&self, before: Option<SetId>, now: Option<SetId>) -> bool {
+        let Some(now) = now else { return false };
+        let before = before.map_or(&[][..], |before| self.gateways(before));
+        let now = self.gateways(now);
+        before.iter().all(|gateway| now.contains(gateway))
+    }
+
     pub(super) fn len(&self) -> usize {
         self.numbers.len()
+    }
+
+    pub(super) fn usage(&self) -> Usage {
+        let spilled: usize = self.numbers.keys().map(gateways_octets).sum();
+        let lists = hash_octets(&self.numbers) + list_octets(&self.sets) + list_octets(&self.free);
+        // Each is there twice: to be found by its number, and by what it is.
+        Usage::new(self.len(), lists + 2 * spilled)
     }
 
     /// Forgets the others.
@@ -233,6 +301,11 @@ impl Sets {
             }
         }
     }
+}
+
+/// What a set takes on the heap beside itself.
+pub(super) fn gateways_octets(gateways: &Gateways) -> usize {
+    if gateways.spilled() { gateways.capacity() * size_of::<Gateway>() } else { 0 }
 }
 
 /// How far a walk over all keys has come.
@@ -389,6 +462,14 @@ impl Table {
         all.extend(self.strays.range(range).filter_map(|(key, id)| Some((*key, *self.cases.case(*id)?))));
         all.sort_unstable_by_key(|(key, _)| *key);
         all
+    }
+
+    /// The keys with their cases.
+    pub(super) fn usage(&self) -> Usage {
+        let Self { ipv4, ipv6, strays, cases, .. } = self;
+        let keys = tree_octets(ipv4) + tree_octets(ipv6) + tree_octets(strays);
+        let said = list_octets(&cases.cases) + list_octets(&cases.free) + hash_octets(&cases.numbers);
+        Usage::new(ipv4.len() + ipv6.len() + strays.len(), keys + said)
     }
 
     pub(super) fn image(&mut self, installed: &Installed) -> Image {

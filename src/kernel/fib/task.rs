@@ -1,22 +1,26 @@
 //! The task around [`Delta`]: waits for one thing, feeds it in, writes what follows.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bgp::InterfaceIndex;
+use bgp::rib::Gateway;
 use netlink_packet_core::NLM_F_REPLACE;
 use netlink_packet_route::address::AddressAttribute;
 use netlink_packet_route::link::{LinkFlags, LinkMessage};
 use netlink_packet_route::route::{RouteAttribute, RouteMessage};
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 
 use super::delta::{Cause, Delta, Event, Reading};
 use super::nexthop::{self, Nexthop};
 use super::objects::Fate;
 use super::writer::{WriteError, Writer};
-use super::{Batch, Inputs, Notice, Request, Settings};
+use super::{Batch, Inputs, LocalRoutes, Notice, Request, Settings};
+use crate::kernel::interfaces::Interfaces;
 use crate::kernel::netlink::{
     self, DumpError, GROUP_IPV4_ADDRESS, GROUP_IPV4_ROUTE, GROUP_IPV6_ADDRESS, GROUP_IPV6_ROUTE, GROUP_LINK,
     GROUP_NEXTHOP, Message, RECEIVE_BUFFER, Received, Socket,
@@ -29,7 +33,7 @@ const GROUPS: [u32; 5] =
 /// Objects that are looked after in one go; a change may make others possible.
 const ROUNDS: usize = 4;
 /// Operations between two looks at the inputs: about 20 KiB and 2 ms of the kernel's time.
-const OPERATIONS: usize = 256;
+pub(super) const OPERATIONS: usize = 256;
 /// Keys that may wait here; what is more waits in the RIB, where it can be superseded.
 const BACKLOG: usize = 4096;
 /// Datagrams of events read in one go, so that a flood of them does not keep us from writing.
@@ -41,22 +45,8 @@ const RESYNC_FIRST: Duration = Duration::from_millis(20);
 /// The table is large or never at rest.
 const RESYNC_LAST: Duration = Duration::from_secs(5);
 
-/// Netlink is unusable.
-#[derive(Debug, thiserror::Error)]
-#[error("cannot open a netlink socket for routes")]
-pub struct StartError(#[from] io::Error);
-
-/// Keeps the kernel's routes as they are wanted, in the network namespace of this thread, until
-/// `inputs.batches` is closed. The routes stay.
-///
-/// # Errors
-/// When netlink cannot be used at all.
-pub async fn run(settings: Settings, inputs: Inputs) -> Result<(), StartError> {
-    Task::start(settings)?.run(inputs).await;
-    Ok(())
-}
-
-struct Task {
+/// Owns the reconciler and the sockets.
+pub(super) struct Task {
     settings: Settings,
     delta: Delta,
     events: Socket,
@@ -85,19 +75,26 @@ enum FirstDump {
     Inherited(usize),
 }
 
+/// Snapshots that were taken in.
+#[derive(Debug, Default)]
+struct Seen {
+    local: Option<Arc<LocalRoutes>>,
+    interfaces: Option<Arc<Interfaces>>,
+    dead: Option<Arc<BTreeSet<Gateway>>>,
+}
+
 /// What the loop waited for.
 enum Input {
     Batch(Option<Batch>),
     Request(Option<Request>),
-    Local,
-    Interfaces,
-    Dead,
+    Snapshot,
     Events(io::Result<Received>),
     Due,
 }
 
 impl Task {
-    fn start(settings: Settings) -> io::Result<Self> {
+    /// Opens the sockets in the network namespace of this thread.
+    pub(super) fn start(settings: Settings) -> io::Result<Self> {
         let mut delta = Delta::new(&settings);
         let now = Instant::now();
         delta.resync_after(Duration::ZERO, now);
@@ -115,10 +112,10 @@ impl Task {
         })
     }
 
-    async fn run(mut self, mut inputs: Inputs) {
-        self.delta.set_local(&inputs.local.borrow_and_update().clone());
-        self.delta.set_interfaces(inputs.interfaces.borrow_and_update().clone());
-        self.delta.set_dead(inputs.dead.borrow_and_update().clone());
+    /// Until `inputs.batches` is closed, or somebody asks for a stop.
+    pub(super) async fn run(mut self, mut inputs: Inputs) {
+        let mut seen = Seen::default();
+        self.take_snapshots(&mut inputs, &mut seen).await;
         let (mut requests_open, mut local_open, mut interfaces_open, mut dead_open) =
             (true, true, true, true);
         loop {
@@ -129,19 +126,20 @@ impl Task {
                 request = inputs.requests.recv(), if requests_open => Input::Request(request),
                 changed = inputs.local.changed(), if local_open => {
                     local_open = changed.is_ok();
-                    Input::Local
+                    Input::Snapshot
                 }
                 changed = inputs.interfaces.changed(), if interfaces_open => {
                     interfaces_open = changed.is_ok();
-                    Input::Interfaces
+                    Input::Snapshot
                 }
                 changed = inputs.dead.changed(), if dead_open => {
                     dead_open = changed.is_ok();
-                    Input::Dead
+                    Input::Snapshot
                 }
                 received = self.events.receive() => Input::Events(received),
                 () = due => Input::Due,
             };
+            self.take_snapshots(&mut inputs, &mut seen).await;
             match input {
                 Input::Batch(None) => return,
                 Input::Batch(Some(batch)) => self.take_batch(batch),
@@ -151,18 +149,27 @@ impl Task {
                     return;
                 }
                 Input::Request(Some(request)) => self.answer(request),
-                Input::Local => self.delta.set_local(&inputs.local.borrow_and_update().clone()),
-                Input::Interfaces => self.delta.set_interfaces(inputs.interfaces.borrow_and_update().clone()),
-                Input::Dead => {
-                    self.delta.set_dead(inputs.dead.borrow_and_update().clone());
-                    // Packets are lost meanwhile: before anything else that is due.
-                    self.write_objects().await;
-                }
+                Input::Snapshot => {}
                 Input::Events(received) => self.take_events(received),
                 Input::Due => self.work().await,
             }
             log(self.delta.take_notices());
             self.report_progress();
+        }
+    }
+
+    /// Links and sessions as they are by now, before anything that somebody says who may know of them already.
+    async fn take_snapshots(&mut self, inputs: &mut Inputs, seen: &mut Seen) {
+        if let Some(local) = news(&mut inputs.local, &mut seen.local) {
+            self.delta.set_local(&local);
+        }
+        if let Some(interfaces) = news(&mut inputs.interfaces, &mut seen.interfaces) {
+            self.delta.set_interfaces(interfaces);
+        }
+        if let Some(dead) = news(&mut inputs.dead, &mut seen.dead) {
+            self.delta.set_dead(dead);
+            // Packets are lost meanwhile: before anything else that is due.
+            self.write_objects().await;
         }
     }
 
@@ -209,6 +216,9 @@ impl Task {
                     let _ = reply.send(*number);
                 }
             },
+            Request::Memory { reply } => {
+                let _ = reply.send(self.delta.memory());
+            }
             Request::Counters { reply } => {
                 let _ = reply.send(super::Counters { overruns: self.overruns, ..self.delta.counters() });
             }
@@ -442,6 +452,13 @@ impl Task {
             tracing::debug!(operations, ?elapsed, "fib at rest");
         }
     }
+}
+
+/// A snapshot that was not seen before.
+fn news<T>(snapshots: &mut watch::Receiver<Arc<T>>, seen: &mut Option<Arc<T>>) -> Option<Arc<T>> {
+    let now = snapshots.borrow_and_update().clone();
+    let is_known = seen.as_ref().is_some_and(|seen| Arc::ptr_eq(seen, &now));
+    (!is_known).then(|| seen.insert(now).clone())
 }
 
 /// Ready at once when the time has come; the timer wheel would round it up to the next millisecond.

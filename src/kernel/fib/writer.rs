@@ -132,7 +132,7 @@ impl Writer {
     }
 }
 
-fn append_route(
+pub(super) fn append_route(
     ownership: &Ownership,
     packet: &mut Packet,
     operation: &Operation,

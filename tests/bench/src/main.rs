@@ -7,6 +7,7 @@ use compare::{GateOptions, Options, Scenario};
 
 mod compare;
 mod counting;
+mod flaps;
 mod layout;
 mod rib;
 
@@ -53,6 +54,12 @@ enum Commands {
         /// Sizes of the table
         prefixes: Vec<usize>,
     },
+    /// Measure the daemon's memory while all its routes come and go; needs root
+    Flaps {
+        /// Routes, then how often they come and go
+        #[arg(value_name = "ROUTES [ROUNDS]")]
+        numbers: Vec<usize>,
+    },
 }
 
 fn main() -> ExitCode {
@@ -73,6 +80,7 @@ fn main() -> ExitCode {
             rib::run(&prefixes);
             Ok(true)
         }
+        Commands::Flaps { numbers } => return flaps::run(&numbers),
     };
     match outcome {
         Ok(true) => ExitCode::SUCCESS,

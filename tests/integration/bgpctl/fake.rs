@@ -83,6 +83,7 @@ fn answer(request: Request) {
         Request::Interfaces(reply) => {
             send(reply, Ok(api::Interfaces { interfaces: vec![interface()], sysctls: Vec::new() }));
         }
+        Request::Memory(reply) => send(reply, Ok(memory())),
         Request::Config(reply) => {
             let toml = "[bgp]\nlocal-as = 65001\n".to_owned();
             send(reply, Ok(api::Config { path: "/etc/selvedge/selvedge.toml".to_owned(), toml }));
@@ -200,6 +201,22 @@ fn fib_route(prefix: Prefix) -> api::FibRoute {
         }],
         preferred_source: "1.1.1.1".parse().ok(),
         status: api::FibState::Installed,
+    }
+}
+
+fn memory() -> api::Memory {
+    let part = |user| api::MemoryPart { user, count: ROUTES as u64, octets: Some(2048) };
+    let parts: Vec<api::MemoryPart> = api::MemoryUser::ALL.into_iter().map(part).collect();
+    api::Memory {
+        accounted_octets: 2048 * parts.len() as u64,
+        parts,
+        allocator: Some(api::AllocatorMemory { in_use_octets: 2 << 20, free_octets: 1 << 20 }),
+        process: api::ProcessMemory {
+            resident_octets: 8 << 20,
+            peak_octets: 9 << 20,
+            anonymous_octets: 3 << 20,
+            file_octets: 5 << 20,
+        },
     }
 }
 

@@ -94,6 +94,16 @@ eth0           2  up     yes     fe80::1     fe80::a  00:00:03           0/0    
 }
 
 #[test]
+fn bgpctl_shows_where_the_memory_is() {
+    let daemon = FakeDaemon::start("memory");
+    let text = shown(&daemon, "show memory");
+    assert!(text.contains("Paths                 2500   2.0 KiB\n"), "{text}");
+    assert!(text.contains("Not accounted for            1.9 MiB\n"), "{text}");
+    assert!(text.ends_with("program and libraries 5.0 MiB; 9.0 MiB at most\n"), "{text}");
+    assert_eq!(json::<api::Memory>(&daemon, "show memory").parts.len(), api::MemoryUser::ALL.len());
+}
+
+#[test]
 fn bgpctl_pages_through_long_tables() {
     let daemon = FakeDaemon::start("paging");
     for (words, heading) in [

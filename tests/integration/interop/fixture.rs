@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use bgp::Prefix;
 use lab::{
-    Agent, Bird, Frr, Netns, Port, Process, Programs, Requirement, Route, Scratch, cable, can_run,
-    eventually, output_of, topology,
+    Agent, Bird, Frr, Netns, NexthopObjects, Port, Process, Programs, Requirement, Route, Scratch, cable,
+    can_run, eventually, output_of, topology,
 };
 use serde_json::Value;
 
@@ -218,6 +218,7 @@ pub(super) fn programs() -> Programs {
         daemon: env!("CARGO_BIN_EXE_selvedge").into(),
         arguments: Vec::new(),
         bgpctl: env!("CARGO_BIN_EXE_bgpctl").into(),
+        nexthop_objects: NexthopObjects::of_environment().unwrap(),
     }
 }
 

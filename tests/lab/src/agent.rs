@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus};
 use std::time::{Duration, Instant};
 
+use clap::ValueEnum;
 use nix::sys::signal::Signal;
 
 use crate::error::{Doing, Error, Result};
@@ -25,6 +26,49 @@ pub struct Programs {
     pub arguments: Vec<OsString>,
     /// The operator's tool.
     pub bgpctl: PathBuf,
+    /// How the daemon gets at its next hops, whatever its configuration says; `None`: as that says.
+    pub nexthop_objects: Option<NexthopObjects>,
+}
+
+/// `[fib] nexthop-objects`
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum NexthopObjects {
+    /// Unless they cannot be had
+    Auto,
+    /// Whatever becomes of them
+    On,
+    /// Next hops stand in each route
+    Off,
+}
+
+impl NexthopObjects {
+    /// Names the mode of all agents of the lab and of the tests that run in racks or beside foreign daemons: `auto`,
+    /// `on`, `off`; without it, or empty, configurations are as they are written.
+    pub const VARIABLE: &str = "SELVEDGE_NEXTHOP_OBJECTS";
+
+    /// What the environment says.
+    ///
+    /// # Errors
+    /// It says something else.
+    pub fn of_environment() -> Result<Option<Self>> {
+        Self::of_words(std::env::var_os(Self::VARIABLE))
+    }
+
+    fn of_words(value: Option<OsString>) -> Result<Option<Self>> {
+        let Some(value) = value.filter(|value| !value.is_empty()) else { return Ok(None) };
+        let words = value.to_string_lossy();
+        Self::from_str(&words, false).map(Some).map_err(|_unknown| {
+            Error::Missing(format!("{} is {words:?}: it has to be auto, on or off", Self::VARIABLE))
+        })
+    }
+
+    fn word(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::On => "on",
+            Self::Off => "off",
+        }
+    }
 }
 
 /// An agent in a namespace. The daemon is killed when this is dropped.
@@ -37,8 +81,8 @@ pub struct Agent {
 }
 
 impl Agent {
-    /// Writes the configuration, with the control socket moved into `directory`, and starts the daemon; returns when it
-    /// takes connections there.
+    /// Writes the configuration, with the control socket moved into `directory` and the mode of nexthop objects that
+    /// `programs` asks for, and starts the daemon; returns when it takes connections there.
     ///
     /// # Errors
     /// The text is not TOML, or the daemon does not start.
@@ -66,7 +110,7 @@ impl Agent {
     /// The text is not TOML, or the file cannot be written.
     pub fn write_config(&self, config: &str) -> Result<()> {
         let path = self.config_path();
-        let text = with_control_socket(&self.name, config, &self.socket())?;
+        let text = adapted(&self.name, config, &self.socket(), self.programs.nexthop_objects)?;
         fs::write(&path, text).doing(|| format!("write {}", path.display()))
     }
 
@@ -160,6 +204,12 @@ impl Agent {
             .map_err(|source| Error::Json { command: format!("bgpctl {}", words.join(" ")), source })
     }
 
+    /// Whether its routes are to name nexthop objects; `None`: as its configuration says.
+    #[must_use]
+    pub fn nexthop_objects(&self) -> Option<NexthopObjects> {
+        self.programs.nexthop_objects
+    }
+
     /// Its control socket.
     #[must_use]
     pub fn socket(&self) -> PathBuf {
@@ -175,30 +225,59 @@ impl Agent {
     }
 }
 
-fn with_control_socket(name: &str, config: &str, socket: &Path) -> Result<String> {
-    let mut table: toml::Table = config
+fn adapted(name: &str, config: &str, socket: &Path, objects: Option<NexthopObjects>) -> Result<String> {
+    let mut file: toml::Table = config
         .parse()
         .map_err(|source| Error::Toml { file: format!("the configuration of {name}"), source })?;
-    let control = table.entry("control").or_insert_with(|| toml::Table::new().into());
-    if let Some(control) = control.as_table_mut() {
-        control.insert("socket".to_owned(), socket.display().to_string().into());
+    set(&mut file, "control", "socket", &socket.display().to_string());
+    if let Some(objects) = objects {
+        set(&mut file, "fib", "nexthop-objects", objects.word());
     }
-    Ok(table.to_string())
+    Ok(file.to_string())
+}
+
+fn set(file: &mut toml::Table, section: &str, key: &str, value: &str) {
+    let section = file.entry(section).or_insert_with(|| toml::Table::new().into());
+    if let Some(section) = section.as_table_mut() {
+        section.insert(key.to_owned(), value.into());
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn table(text: &str) -> toml::Table {
+        text.parse().unwrap()
+    }
+
     #[test]
     fn only_the_control_socket_changes() {
         let path = Path::new("/run/x");
         for config in ["[bgp]\nlocal-as = 1\n", "[control]\nsocket = \"/y\"\n[bgp]\nlocal-as = 1\n"] {
-            let text = with_control_socket("c1", config, path).unwrap();
-            let table: toml::Table = text.parse().unwrap();
-            let expected = "[bgp]\nlocal-as = 1\n[control]\nsocket = \"/run/x\"\n".parse().unwrap();
-            assert_eq!(table, expected);
+            let text = adapted("c1", config, path, None).unwrap();
+            assert_eq!(table(&text), table("[bgp]\nlocal-as = 1\n[control]\nsocket = \"/run/x\"\n"));
         }
-        assert!(matches!(with_control_socket("c1", "[", path), Err(Error::Toml { .. })));
+        assert!(matches!(adapted("c1", "[", path, None), Err(Error::Toml { .. })));
+    }
+
+    #[test]
+    fn the_mode_of_nexthop_objects_overrides_the_file() {
+        let path = Path::new("/run/x");
+        for config in ["[fib]\nmetric = 7\n", "[fib]\nmetric = 7\nnexthop-objects = \"on\"\n"] {
+            let text = adapted("c1", config, path, Some(NexthopObjects::Off)).unwrap();
+            let expected = "[fib]\nmetric = 7\nnexthop-objects = \"off\"\n[control]\nsocket = \"/run/x\"\n";
+            assert_eq!(table(&text), table(expected));
+        }
+    }
+
+    #[test]
+    fn the_environment_names_a_mode_by_the_word_of_the_file() {
+        assert_eq!(NexthopObjects::of_words(None).unwrap(), None);
+        assert_eq!(NexthopObjects::of_words(Some(OsString::new())).unwrap(), None);
+        for mode in [NexthopObjects::Auto, NexthopObjects::On, NexthopObjects::Off] {
+            assert_eq!(NexthopObjects::of_words(Some(mode.word().into())).unwrap(), Some(mode));
+        }
+        assert!(NexthopObjects::of_words(Some("of".into())).is_err());
     }
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use bgp::{Family, Prefix};
 
+use crate::agent::NexthopObjects;
 use crate::error::Result;
 use crate::ping::{Outcome, Ping};
 use crate::rack::{Daemon, Host, Pod, Rack};
@@ -121,7 +122,8 @@ pub fn absent_pods_do_not_loop(rack: &Rack) -> Result<Verdict> {
 }
 
 /// Looks into the kernel of each node: its blackholes, and for every prefix of the others one route by BGP with metric
-/// 20, the loopback as source, and a link-local next hop on each uplink.
+/// 20, the loopback as source, and a link-local next hop on each uplink; by a nexthop object or without, where the
+/// agent was told.
 ///
 /// # Errors
 /// The kernel refuses.
@@ -210,8 +212,18 @@ fn is_as_wanted(rack: &Rack, node: &Host, route: &Route) -> bool {
         // FRR is given a preferred source for IPv4 alone.
         (Prefix::V6(_), Some(Daemon::Frr(_)) | None) => route.source,
     };
+    let objects = match &node.daemon {
+        Some(Daemon::Agent(agent)) => agent.nexthop_objects(),
+        Some(Daemon::Frr(_)) | None => None,
+    };
+    let is_carried_as_told = match objects {
+        None | Some(NexthopObjects::Auto) => true,
+        Some(NexthopObjects::On) => route.object.is_some(),
+        Some(NexthopObjects::Off) => route.object.is_none(),
+    };
     route.devices() == uplinks
         && by_link_local
+        && is_carried_as_told
         && route.protocol == PROTOCOL_BGP
         && route.metric == BGP_METRIC
         && route.source == source

@@ -13,8 +13,8 @@ use std::time::{Duration, Instant};
 
 use clap::{Parser, Subcommand, ValueEnum};
 use lab::{
-    Error, Frr, NodeDaemon, Programs, Rack, RackOptions, Requirement, Result, Scratch, TorDaemon, bench,
-    check, topology,
+    Error, Frr, NexthopObjects, NodeDaemon, Programs, Rack, RackOptions, Requirement, Result, Scratch,
+    TorDaemon, bench, check, topology,
 };
 
 /// From the start of the daemons to all routes on all nodes. FRR alone takes two seconds of it.
@@ -35,6 +35,9 @@ struct Arguments {
     /// What plays the ToRs [default: frr where it is installed, else selvedge]
     #[arg(long, value_enum)]
     tor: Option<TorKind>,
+    /// Whether the agents' routes name nexthop objects [default: SELVEDGE_NEXTHOP_OBJECTS, else as configured]
+    #[arg(long, value_enum)]
+    nexthop_objects: Option<NexthopObjects>,
     /// What routes on the nodes
     #[arg(long, value_enum, default_value_t = NodeKind::Agent, hide = true)]
     node: NodeKind,
@@ -201,9 +204,13 @@ fn options(arguments: &Arguments, tor: TorKind) -> Result<RackOptions> {
             "FRR is not installed: apt-get install frr, or --tor selvedge".to_owned(),
         ));
     }
+    let nexthop_objects = match arguments.nexthop_objects {
+        Some(told) => Some(told),
+        None => NexthopObjects::of_environment()?,
+    };
     let programs = match (arguments.node, tor) {
         (NodeKind::Frr, TorKind::Frr) => None,
-        (NodeKind::Agent, _) | (NodeKind::Frr, TorKind::Selvedge) => Some(build_programs()?),
+        (NodeKind::Agent, _) | (NodeKind::Frr, TorKind::Selvedge) => Some(build_programs(nexthop_objects)?),
     };
     let agent = || programs.clone().ok_or_else(|| Error::Missing("the agent was not built".to_owned()));
     let nodes = match arguments.node {
@@ -235,7 +242,7 @@ fn node_configs() -> Result<Vec<String>> {
 }
 
 /// Builds the agent, so that one command is enough, into the directory that the lab itself was built into.
-fn build_programs() -> Result<Programs> {
+fn build_programs(nexthop_objects: Option<NexthopObjects>) -> Result<Programs> {
     let target = own_path()?.ancestors().nth(2).map(Path::to_path_buf);
     let target = target.ok_or_else(|| Error::Missing("the lab is not in a build directory".to_owned()))?;
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
@@ -254,7 +261,12 @@ fn build_programs() -> Result<Programs> {
         return Err(Error::ToolFailed { command: format!("{build:?}"), status, output });
     }
     let release = target.join("release");
-    Ok(Programs { daemon: release.join("selvedge"), arguments: Vec::new(), bgpctl: release.join("bgpctl") })
+    Ok(Programs {
+        daemon: release.join("selvedge"),
+        arguments: Vec::new(),
+        bgpctl: release.join("bgpctl"),
+        nexthop_objects,
+    })
 }
 
 fn own_path() -> Result<PathBuf> {

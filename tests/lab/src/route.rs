@@ -40,6 +40,8 @@ pub struct Route {
     pub metric: u32,
     /// Preferred source.
     pub source: Option<IpAddr>,
+    /// The nexthop object that it names.
+    pub object: Option<u32>,
 }
 
 /// What a route does with a packet.
@@ -94,6 +96,9 @@ impl fmt::Display for Route {
         }
         if self.metric != 0 {
             write!(f, " metric {}", self.metric)?;
+        }
+        if let Some(object) = self.object {
+            write!(f, " nhid {object}")?;
         }
         let Action::Forward(hops) = &self.action else { return Ok(()) };
         for hop in hops {
@@ -308,6 +313,10 @@ fn parse(message: &RouteMessage, name: &impl Fn(u32) -> String) -> Option<Route>
         RouteAttribute::Priority(metric) => Some(*metric),
         _ => None,
     });
+    let object = attributes.iter().find_map(|attribute| match attribute {
+        RouteAttribute::NhId(id) => Some(*id),
+        _ => None,
+    });
     let action = match header.kind {
         RouteType::Unicast => Action::Forward(next_hops(attributes, name)),
         RouteType::BlackHole => Action::Blackhole,
@@ -319,6 +328,7 @@ fn parse(message: &RouteMessage, name: &impl Fn(u32) -> String) -> Option<Route>
         protocol: header.protocol.into(),
         metric: metric.unwrap_or(0),
         source,
+        object,
     })
 }
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 use bgp::{Asn, Prefix};
 
 use super::*;
+use crate::route::PROTOCOL_STATIC;
 
 const LIMIT: Duration = Duration::from_secs(20);
 
@@ -108,6 +109,21 @@ fn routes_read_as_ip_route_prints_them_and_changes_are_seen() {
         a.delete_route(prefix("10.1.8.192/26")).unwrap();
         gone.join().unwrap().unwrap();
     });
+}
+
+#[test]
+fn a_journal_has_every_change_of_a_route_once() {
+    if !can_run(&[Requirement::Root]) {
+        return;
+    }
+    let mut scratch = scratch("journal");
+    let (netns, _) = pair(&mut scratch);
+    let journal = Journal::open(&netns).unwrap();
+    assert_eq!(journal.changes().unwrap(), []);
+    netns.add_blackhole(prefix("192.0.2.0/24")).unwrap();
+    let change = Change { subject: Subject::Route, protocol: PROTOCOL_STATIC };
+    assert_eq!(journal.changes().unwrap(), [change]);
+    assert_eq!(journal.changes().unwrap(), []);
 }
 
 #[test]

@@ -66,6 +66,11 @@ impl AsPath {
         self.views().map(|view| Segment { kind: view.kind, asns: view.asns().collect() })
     }
 
+    /// What it takes on the heap.
+    pub(super) fn heap_octets(&self) -> usize {
+        if self.wire.spilled() { self.wire.capacity() } else { 0 }
+    }
+
     /// Whether there is no AS in it: the route originates in the AS of the speaker that sent it.
     #[must_use]
     pub fn is_empty(&self) -> bool {

@@ -82,6 +82,19 @@ impl Attributes {
             unknown: Seldom::default(),
         }
     }
+
+    /// What they take on the heap beside themselves. A value that is unknown is counted with its own length, though it
+    /// may be a part of something longer.
+    pub(crate) fn heap_octets(&self) -> usize {
+        let unknown: usize = self.unknown.iter().map(|attribute| attribute.value.len()).sum();
+        self.as_path.heap_octets()
+            + size_of_val::<[Community]>(&self.communities)
+            + self.cluster_list.heap_octets()
+            + self.extended_communities.heap_octets()
+            + self.large_communities.heap_octets()
+            + self.unknown.heap_octets()
+            + unknown
+    }
 }
 
 /// ORIGIN. The order of the variants is the order of preference (RFC 4271 section 9.1.2.2 b).

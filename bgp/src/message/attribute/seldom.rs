@@ -11,6 +11,13 @@ pub struct Seldom<T>(
     Option<Box<Box<[T]>>>,
 );
 
+impl<T> Seldom<T> {
+    /// What it takes on the heap, without what its items have there.
+    pub(super) fn heap_octets(&self) -> usize {
+        self.0.as_ref().map_or(0, |items| size_of::<Box<[T]>>() + size_of_val::<[T]>(items))
+    }
+}
+
 impl<T> Default for Seldom<T> {
     fn default() -> Self {
         Self(None)

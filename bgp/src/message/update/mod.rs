@@ -8,6 +8,7 @@ use std::borrow::Borrow;
 use bytes::{Bytes, BytesMut};
 
 use super::{Attributes, Notification};
+use crate::memory::list_octets;
 use crate::{Families, Family, PeerKind, Prefix};
 
 mod decode;
@@ -28,6 +29,16 @@ pub struct Update {
     pub end_of_rib: Option<Family>,
     /// What was wrong with it, for counters and logs; empty for a clean message.
     pub faults: Vec<AttributeFault>,
+}
+
+impl Update {
+    /// What it takes on the heap, in octets.
+    pub(crate) fn heap_octets(&self) -> usize {
+        let reach = self.reach.iter();
+        let reach: usize =
+            reach.map(|reach| list_octets(&reach.prefixes) + reach.attributes.heap_octets()).sum();
+        list_octets(&self.withdrawn) + list_octets(&self.reach) + list_octets(&self.faults) + reach
+    }
 }
 
 /// Prefixes that became reachable with one set of attributes.

@@ -17,6 +17,7 @@ use tokio::sync::mpsc;
 use tracing::{debug, info, warn};
 
 use super::{PeerChange, PeerCommand, PeerEvent, PeerSettings, PeerStatus, RefreshAnswer};
+use crate::memory::{Usage, list_octets};
 use crate::message::{AttributeFault, RefreshKind, RouteRefresh, Update};
 use crate::net::connection::{Connection, Io, Reading};
 use crate::net::rib::{Epoch, PeerBatch, RibHandle, ToRib};
@@ -278,7 +279,16 @@ impl Task {
             last_error: self.session.last_failure().cloned(),
             last_notification: self.session.last_notification().cloned(),
             timers: self.session.timers(),
+            buffers: self.buffers(),
         }
+    }
+
+    /// A piece of output, or a message for the RIB, is one.
+    fn buffers(&self) -> Usage {
+        let output: Usage = self.connections.iter().map(Connection::output).sum();
+        let waiting: usize = self.backlog.iter().map(ToRib::octets).sum();
+        let lists = self.backlog.capacity() * size_of::<ToRib>() + list_octets(&self.updates);
+        output + Usage::new(self.backlog.len(), waiting + lists + self.session.receive_room())
     }
 
     fn io(&mut self, index: usize, io: Io) {

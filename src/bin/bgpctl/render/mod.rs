@@ -9,12 +9,14 @@ use crate::output::printable;
 
 mod fib;
 mod interfaces;
+mod memory;
 mod neighbor;
 mod rib;
 mod summary;
 
 pub(crate) use fib::{fib, fib_counters};
 pub(crate) use interfaces::interfaces;
+pub(crate) use memory::memory;
 pub(crate) use neighbor::{neighbor, neighbors};
 pub(crate) use rib::{advertised, destinations, received, rib};
 pub(crate) use summary::summary;

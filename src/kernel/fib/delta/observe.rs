@@ -62,7 +62,7 @@ impl Delta {
         if now_there == before {
             return;
         }
-        self.table.change(key, |case| case.installed = now_there);
+        self.table.change(key, |case| case.changed(now_there));
         match (cause, before) {
             // It went with its object, as many others do: a walk finds them once it is known which.
             (Cause::Kernel, Some(Image::Object { .. })) => {

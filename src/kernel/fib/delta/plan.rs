@@ -7,12 +7,11 @@ use bgp::InterfaceIndex;
 use bgp::rib::{Gateway, Gateways};
 
 use super::super::nexthop::{Nexthop, ObjectId};
-use super::super::objects::{self, Fate, Loans, ObjectOperation, Situation};
-use super::super::route::same_gateways;
+use super::super::objects::{Fate, ObjectOperation, Situation, Users};
+use super::super::route::{is_gateway, same_gateways};
 use super::super::table::{Case, Cursor, Image, Local, Origin, SetId};
 use super::super::{Carrier, NexthopObjects, NoObjects, Notice};
 use super::{Delta, Walk};
-use crate::kernel::interfaces::Interface;
 use crate::kernel::netlink::KernelError;
 
 /// Sets that may be kept for nothing.
@@ -72,7 +71,10 @@ impl Delta {
     }
 
     fn verdict_on_set(&self, set: SetId, case: &Case) -> Verdict {
-        let Some(plan) = self.plans.get(&set) else { return Verdict::Wait };
+        let Some(plan) = self.plans.get(set) else { return Verdict::Wait };
+        if self.is_kept(&plan.living, case) {
+            return Verdict::Rest;
+        }
         let source = self.source(case.family);
         let way = match plan.way {
             PlannedWay::Nowhere if case.installed.is_some() => return Verdict::Delete,
@@ -100,10 +102,31 @@ impl Delta {
         }
     }
 
+    /// Whether an inherited route does all that is wanted of it so far, over next hops that live. If none of
+    /// those wanted lives, one that nobody has confirmed is better than none.
+    fn is_kept(&self, wanted: &Gateways, case: &Case) -> bool {
+        let (Some(installed), Origin::Inherited) = (case.installed, case.origin) else { return false };
+        let there = self.legs(installed);
+        let has = |wanted: &Gateway| there.iter().any(|there| is_gateway(there, wanted));
+        if wanted.is_empty() {
+            return there.iter().any(|gateway| self.reach.is_alive(gateway));
+        }
+        wanted.iter().all(has) && there.iter().all(|gateway| self.reach.is_alive(gateway))
+    }
+
+    /// The next hops that a route of ours has at present; empty for one that forwards nothing.
+    pub(super) fn legs(&self, image: Image) -> &[Gateway] {
+        match image {
+            Image::InLine { set, .. } => self.table.sets.gateways(set),
+            Image::Object { id, .. } => self.objects.members_of(id),
+            Image::Blackhole { .. } | Image::Irregular | Image::Several => &[],
+        }
+    }
+
     /// The next hops that a wanted route shows: those that can be reached, or all where none can.
     pub(super) fn shown(&self, set: SetId) -> Gateways {
         let all = || self.table.sets.get(set).cloned().unwrap_or_default();
-        match self.plans.get(&set) {
+        match self.plans.get(set) {
             Some(Plan { way: PlannedWay::InLine(usable), .. }) => {
                 self.table.sets.get(*usable).cloned().unwrap_or_else(all)
             }
@@ -114,11 +137,11 @@ impl Delta {
 
     /// Makes the plan of a set that has none.
     pub(super) fn plan(&mut self, set: SetId) {
-        if self.plans.contains_key(&set) {
+        if self.plans.get(set).is_some() {
             return;
         }
         let Some(gateways) = self.table.sets.get(set).cloned() else { return };
-        let living: Gateways = gateways.iter().filter(|gateway| self.is_alive(gateway)).copied().collect();
+        let living = self.reach.living(&gateways);
         let on_links = gateways.iter().all(|gateway| gateway.interface.is_some());
         let way = match self.carrier {
             Carrier::Objects if on_links => match self.objects.group_of(&gateways) {
@@ -126,36 +149,12 @@ impl Delta {
                 Some(id) => PlannedWay::Object(id),
                 None => PlannedWay::Awaited,
             },
-            Carrier::Objects | Carrier::Off | Carrier::InLine(_) => match self.usable(&gateways) {
+            Carrier::Objects | Carrier::Off | Carrier::InLine(_) => match self.reach.usable(&gateways) {
                 None => PlannedWay::Nowhere,
                 Some(usable) => PlannedWay::InLine(self.table.sets.intern(&usable)),
             },
         };
         self.plans.insert(set, Plan { living, way });
-    }
-
-    /// Whether a next hop is worth a packet: its link runs, and its session is not lost.
-    fn is_alive(&self, gateway: &Gateway) -> bool {
-        self.is_on(gateway, |interface| interface.is_running()) && !self.dead.contains(gateway)
-    }
-
-    fn is_on(&self, gateway: &Gateway, condition: impl Fn(&Interface) -> bool) -> bool {
-        gateway.interface.is_none_or(|index| self.interfaces.by_index.get(&index).is_some_and(condition))
-    }
-
-    /// Next hops for a route that has them in line: those that live, a local repair before the RIB has noticed;
-    /// if none does, those that the kernel would take.
-    fn usable(&self, gateways: &Gateways) -> Option<Gateways> {
-        let those = |condition: &dyn Fn(&Gateway) -> bool| -> Gateways {
-            gateways.iter().filter(|gateway| condition(gateway)).copied().collect()
-        };
-        [
-            those(&|gateway| self.is_alive(gateway)),
-            those(&|gateway| self.is_on(gateway, |interface| interface.is_running())),
-            those(&|gateway| self.is_on(gateway, |interface| interface.admin_up)),
-        ]
-        .into_iter()
-        .find(|gateways| !gateways.is_empty())
     }
 
     /// Makes all plans anew after a change of what they follow from, and looks for routes that need a write.
@@ -205,13 +204,8 @@ impl Delta {
         }
         self.objects_are_due = false;
         self.sweep_at.take_if(|at| *at <= now);
-        let mut objects = std::mem::replace(&mut self.objects, objects::Objects::new(0, 0..=0));
-        let operations = {
-            let is_alive = |gateway: &Gateway| self.is_alive(gateway);
-            let is_dead = |gateway: &Gateway| self.dead.contains(gateway);
-            objects.poll(&self.situation(&objects, &is_alive, &is_dead), now)
-        };
-        self.objects = objects;
+        let situation = self.situation();
+        let operations = self.objects.poll(&situation, now);
         self.objects_are_due |= self.objects.take_called_in();
         // A loan may have been called in.
         self.plans_are_stale = true;
@@ -219,43 +213,32 @@ impl Delta {
         operations
     }
 
-    fn situation<'a>(
-        &self,
-        objects: &objects::Objects,
-        is_alive: &'a dyn Fn(&Gateway) -> bool,
-        is_dead: &'a dyn Fn(&Gateway) -> bool,
-    ) -> Situation<'a> {
+    fn situation(&self) -> Situation {
         let mut situation = Situation {
             awaited: Vec::new(),
             wanted: BTreeSet::new(),
-            used: BTreeSet::new(),
-            is_alive,
-            is_dead,
-            loans: BTreeMap::new(),
-            may_sweep: self.converged,
+            used: BTreeMap::new(),
+            reach: self.reach.clone(),
+            is_converged: self.converged,
             in_use: self.carrier == Carrier::Objects,
         };
         let mut awaited = BTreeSet::new();
         for (case, routes) in self.table.cases() {
             let learned = case.learned.filter(|_| case.local == Local::Nothing);
             let set = learned.and_then(|set| self.table.sets.get(set));
-            let plan = learned.and_then(|set| self.plans.get(&set));
             situation.wanted.extend(set.cloned());
-            let Some(Image::Object { id, source }) = case.installed else {
-                awaited.extend(set.filter(|_| plan.is_some_and(|plan| plan.way == PlannedWay::Awaited)));
-                continue;
-            };
-            situation.used.insert(id);
-            let (Some(set), Some(plan)) = (set, plan) else { continue };
-            if objects.set_of(id) != Some(set) {
-                let loans = situation.loans.entry(id).or_default();
-                let Loans { routes: all, sets } = loans;
-                *all += routes;
-                sets.insert(plan.living.clone());
+            if let Some(Image::Object { id, .. }) = case.installed {
+                let users: &mut Users = situation.used.entry(id).or_default();
+                match set {
+                    Some(set) => *users.by_set.entry(set.clone()).or_default() += routes,
+                    None if case.origin == Origin::Inherited => users.unasked += routes,
+                    None => {}
+                }
             }
-            let is_served = source == self.source(case.family) && objects.serves(id, set, &plan.living);
-            if plan.way == PlannedWay::Awaited && !is_served {
-                awaited.insert(set);
+            let plan = learned.and_then(|set| self.plans.get(set));
+            if plan.is_some_and(|plan| plan.way == PlannedWay::Awaited) && self.verdict(case) == Verdict::Wait
+            {
+                awaited.extend(set);
             }
         }
         situation.awaited = awaited.into_iter().cloned().collect();
@@ -338,11 +321,6 @@ impl Delta {
         if self.carrier == Carrier::Objects {
             self.fall_back(NoObjects::Refused { errno: error.errno });
         }
-    }
-
-    /// Next hops of an object that routes name.
-    pub(super) fn gateways_of(&self, id: ObjectId) -> Option<Gateways> {
-        self.objects.set_of(id).cloned()
     }
 
     pub(super) fn is_over(&self, image: Image, index: InterfaceIndex) -> bool {

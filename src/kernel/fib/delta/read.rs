@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::time::Instant;
 
 use super::super::route::{Installed, Key, Observation, Owner, Ownership, Protocol};
-use super::super::table::{Cursor, Image, Origin};
+use super::super::table::{Cursor, Image, Local, Origin};
 use super::super::trouble::Disturbance;
 use super::{Delta, Picture};
 
@@ -125,21 +125,19 @@ impl Delta {
     }
 
     fn inherit(&mut self, key: Key, image: Image) {
-        let is_stray = key != self.ownership.key(key.prefix);
-        let is_swept = self.converged;
+        let origin = if self.converged { Origin::Asked } else { Origin::Inherited };
         self.table.change(key, |case| {
             case.installed = Some(image);
-            let is_wanted = !is_stray && case.learned.is_some();
-            let is_local = case.local == super::Local::Blackhole;
-            if !is_wanted && !is_local && !is_swept {
-                case.origin = Origin::Inherited;
+            // The node itself says at once all that it wants.
+            if case.local == Local::Nothing {
+                case.origin = origin;
             }
         });
     }
 
     /// The dump has something else than we believed.
     fn found(&mut self, key: Key, image: Option<Image>, now: Instant) {
-        self.table.change(key, |case| case.installed = image);
+        self.table.change(key, |case| case.changed(image));
         self.disturbed(key, Some(Disturbance::Unseen), now);
     }
 }

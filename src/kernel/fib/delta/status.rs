@@ -1,10 +1,14 @@
 //! What the reconciler tells about itself.
 
+use std::net::IpAddr;
+
 use bgp::Prefix;
+use bgp::memory::{Usage, list_octets, set_octets, tree_octets};
+use bgp::rib::Gateways;
 
 use super::super::route::Key;
 use super::super::table::{Case, Image, Local, Origin};
-use super::super::{Carrier, Counters, Kind, NextHops, RouteState, RouteStatus};
+use super::super::{Carrier, Counters, Kind, Memory, NextHops, RouteState, RouteStatus};
 use super::Delta;
 use super::plan::Verdict;
 
@@ -50,6 +54,20 @@ impl Delta {
         counters
     }
 
+    /// Where the memory is.
+    pub(in crate::kernel::fib) fn memory(&self) -> Memory {
+        let plans = self.plans.octets();
+        let waiting = self.dirty.len() + self.unconfirmed.len() + self.timers.len();
+        let queues = set_octets(&self.dirty) + list_octets(&self.unconfirmed) + set_octets(&self.timers);
+        Memory {
+            routes: self.table.usage(),
+            sets: self.table.sets.usage() + Usage::new(0, plans),
+            objects: self.objects.usage(),
+            backlog: Usage::new(waiting, queues),
+            troubles: Usage::new(self.troubles.len(), tree_octets(&self.troubles)),
+        }
+    }
+
     fn next_hops(&self) -> NextHops {
         let (groups, members) = self.objects.counts();
         match self.carrier {
@@ -82,20 +100,28 @@ impl Delta {
         {
             state = trouble.waiting_state(case.installed.is_some());
         }
+        let is_left_alone = case.origin == Origin::Inherited && self.verdict(case) == Verdict::Rest;
         let (kind, source) = match (case.local, case.learned, case.installed) {
             (Local::Blackhole, _, _) => (Some(Kind::Blackhole), None),
+            (Local::Nothing, _, Some(image)) if is_left_alone => self.described(image),
             (Local::Nothing, Some(set), _) => {
                 (Some(Kind::Unicast(self.shown(set))), self.source(case.family))
             }
-            (Local::Nothing, None, Some(Image::InLine { set, source })) => {
-                (self.table.sets.get(set).cloned().map(Kind::Unicast), source)
-            }
-            (Local::Nothing, None, Some(Image::Object { id, source })) => {
-                (self.gateways_of(id).map(Kind::Unicast), source)
-            }
-            (Local::Nothing, None, Some(Image::Blackhole { source })) => (Some(Kind::Blackhole), source),
-            (Local::Nothing, None, Some(Image::Irregular | Image::Several) | None) => (None, None),
+            (Local::Nothing, None, Some(image)) => self.described(image),
+            (Local::Nothing, None, None) => (None, None),
         };
         Some(RouteStatus { prefix: key.prefix, metric: key.metric, kind, source, state })
+    }
+
+    /// What is there.
+    fn described(&self, image: Image) -> (Option<Kind>, Option<IpAddr>) {
+        match image {
+            Image::InLine { source, .. } | Image::Object { source, .. } => {
+                let legs = Gateways::from(self.legs(image));
+                ((!legs.is_empty()).then_some(Kind::Unicast(legs)), source)
+            }
+            Image::Blackhole { source } => (Some(Kind::Blackhole), source),
+            Image::Irregular | Image::Several => (None, None),
+        }
     }
 }

@@ -1,8 +1,10 @@
-//! The reconciler against a model of the kernel's table; its rules one by one are in [`rules`].
+//! The reconciler against a model of the kernel's table; its rules one by one are in [`rules`], and those of a
+//! restart in [`restart`].
 
+mod model;
+mod restart;
 mod rules;
 
-use std::collections::VecDeque;
 use std::net::IpAddr;
 
 use bgp::Prefix;
@@ -15,6 +17,7 @@ use super::super::{Counters, RouteState};
 use super::*;
 use crate::kernel::interfaces::Interface;
 use bgp::rib::Gateways;
+use model::{Kernel, Queued};
 
 const OURS: Ownership = Ownership { protocol: 186, table: 254, metric: 20 };
 const FOREIGN: Protocol = Protocol(4);
@@ -76,224 +79,6 @@ fn links(carrier: [bool; 2]) -> Arc<Interfaces> {
     Arc::new(Interfaces { by_index })
 }
 
-/// What waits in the event socket; what our own writes cause never comes there.
-#[derive(Debug)]
-enum Queued {
-    Route(Event, Cause, Observation),
-    Object(Nexthop, Fate),
-    Link(u32),
-}
-
-/// The kernel's table as `fib_table_insert` and `fib6_add_rt2node` keep it: in IPv4 a list at each key, of which
-/// a replacement takes the first; in IPv6 one route. Its objects as `nexthop.c` keeps them.
-#[derive(Debug, Default)]
-struct Kernel {
-    routes: BTreeMap<Key, Vec<(Owner, Route)>>,
-    objects: BTreeMap<ObjectId, Shape>,
-    foreign_objects: BTreeSet<ObjectId>,
-    down: BTreeSet<InterfaceIndex>,
-    queue: VecDeque<Queued>,
-    /// Writes that changed routes, and objects.
-    writes: usize,
-    object_writes: usize,
-}
-
-fn refused(errno: i32) -> Result<(), KernelError> {
-    Err(KernelError { errno, message: None })
-}
-
-impl Kernel {
-    fn operate(&mut self, operation: &Operation, sets: &Sets) -> Result<(), KernelError> {
-        self.writes += 1;
-        let route = |image| match image {
-            Image::InLine { set, source } => {
-                Route { way: Way::InLine(sets.get(set).unwrap().clone()), source }
-            }
-            Image::Object { id, source } => Route { way: Way::Object(id), source },
-            Image::Blackhole { source } => Route { way: Way::Blackhole, source },
-            Image::Irregular | Image::Several => panic!("not for writing"),
-        };
-        let (Action::Create(image) | Action::Replace(image)) = operation.action else {
-            let routes = self.routes.entry(operation.key).or_default();
-            return match routes.iter().position(|(owner, _)| *owner == Owner::Ours) {
-                None => refused(libc::ESRCH),
-                Some(position) => {
-                    routes.remove(position);
-                    Ok(())
-                }
-            };
-        };
-        let route = route(image);
-        if let Way::Object(id) = route.way
-            && !self.objects.contains_key(&id)
-        {
-            return refused(libc::EINVAL);
-        }
-        let routes = self.routes.entry(operation.key).or_default();
-        match operation.action {
-            Action::Create(_) if !routes.is_empty() => return refused(libc::EEXIST),
-            Action::Create(_) => routes.push((Owner::Ours, route)),
-            Action::Replace(_) | Action::Delete => {
-                routes.splice(..routes.len().min(1), [(Owner::Ours, route)]);
-            }
-        }
-        Ok(())
-    }
-
-    fn operate_object(&mut self, operation: &ObjectOperation) -> Result<(), KernelError> {
-        self.object_writes += 1;
-        match operation {
-            ObjectOperation::Create(nexthop) if self.objects.contains_key(&nexthop.id) => {
-                return refused(libc::EEXIST);
-            }
-            ObjectOperation::Create(nexthop) | ObjectOperation::Replace(nexthop) => {
-                match &nexthop.shape {
-                    Shape::Member(gateway) if self.down.contains(&gateway.interface.unwrap()) => {
-                        return refused(libc::ENETDOWN);
-                    }
-                    Shape::Group(ids) if !ids.iter().all(|id| self.objects.contains_key(id)) => {
-                        return refused(libc::EINVAL);
-                    }
-                    Shape::Member(_) | Shape::Group(_) | Shape::Other => {}
-                }
-                self.objects.insert(nexthop.id, nexthop.shape.clone());
-            }
-            ObjectOperation::Delete(id) if !self.objects.contains_key(id) => return refused(libc::ENOENT),
-            ObjectOperation::Delete(id) => self.remove_object(*id, None),
-        }
-        Ok(())
-    }
-
-    /// Takes an object, its place in groups, groups that are empty by that, and their routes. IPv4 routes go
-    /// without a word; IPv6 routes with one, unless it was us (`None`).
-    fn remove_object(&mut self, id: ObjectId, cause: Option<Cause>) {
-        self.objects.remove(&id);
-        let mut empty = vec![id];
-        for (group, shape) in &mut self.objects {
-            if let Shape::Group(ids) = shape {
-                ids.retain(|member| *member != id);
-                if ids.is_empty() {
-                    empty.push(*group);
-                }
-            }
-        }
-        self.objects.retain(|id, _| !empty.contains(id));
-        for (&key, routes) in &mut self.routes {
-            for (owner, route) in routes.extract_if(
-                ..,
-                |(_, route)| matches!(route.way, Way::Object(object) if empty.contains(&object)),
-            ) {
-                if let (Family::Ipv6Unicast, Some(cause)) = (key.prefix.family(), cause) {
-                    let installed = Installed::Route(route);
-                    let observation = Observation { key, owner, installed };
-                    self.queue.push_back(Queued::Route(Event::Deleted, cause, observation));
-                }
-            }
-        }
-    }
-
-    fn set_carrier(&mut self, carrier: [bool; 2]) {
-        for (link, carrier) in [2, 3].into_iter().zip(carrier) {
-            let index = InterfaceIndex(link);
-            let changed = if carrier { self.down.remove(&index) } else { self.down.insert(index) };
-            if !changed {
-                continue;
-            }
-            let is_on =
-                |shape: &Shape| matches!(shape, Shape::Member(gateway) if gateway.interface == Some(index));
-            if !carrier {
-                let gone: Vec<ObjectId> =
-                    self.objects.iter().filter(|(_, shape)| is_on(shape)).map(|(id, _)| *id).collect();
-                gone.into_iter().for_each(|id| self.remove_object(id, Some(Cause::Kernel)));
-            }
-            self.queue.push_back(Queued::Link(link));
-        }
-    }
-
-    /// Another program deletes an object.
-    fn delete_object(&mut self, which: usize) {
-        let Some((&id, shape)) = self.objects.iter().nth(which) else { return };
-        let nexthop = Nexthop { id, protocol: OURS.protocol, shape: shape.clone() };
-        self.queue.push_back(Queued::Object(nexthop, Fate::Gone));
-        self.remove_object(id, Some(Cause::Program));
-    }
-
-    fn dump_objects(&self) -> Vec<Nexthop> {
-        let told = |(&id, shape): (&ObjectId, &Shape)| {
-            let protocol = if self.foreign_objects.contains(&id) { FOREIGN.0 } else { OURS.protocol };
-            Nexthop { id, protocol, shape: shape.clone() }
-        };
-        self.objects.iter().map(told).collect()
-    }
-
-    /// Where packets go.
-    fn resolved(&self, route: &Route) -> Route {
-        let Way::Object(id) = route.way else { return route.clone() };
-        let Some(Shape::Group(ids)) = self.objects.get(&id) else { panic!("{route:?}") };
-        let mut gateways: Gateways = ids
-            .iter()
-            .map(|id| match self.objects.get(id) {
-                Some(Shape::Member(gateway)) => *gateway,
-                other => panic!("{other:?}"),
-            })
-            .collect();
-        gateways.sort_unstable();
-        Route { way: Way::InLine(gateways), source: route.source }
-    }
-
-    /// Another program adds a route, where there is none or, in IPv4, behind or before what is there.
-    fn add(&mut self, key: Key, owner: Owner, route: Route, front: bool) {
-        let routes = self.routes.entry(key).or_default();
-        if key.prefix.family() == Family::Ipv6Unicast && !routes.is_empty() {
-            return;
-        }
-        // Not the same twice.
-        if routes.contains(&(owner, route.clone())) {
-            return;
-        }
-        routes.insert(if front { 0 } else { routes.len() }, (owner, route.clone()));
-        self.tell(Event::Added, key, owner, route);
-    }
-
-    fn replace(&mut self, key: Key, owner: Owner, route: Route) {
-        let routes = self.routes.entry(key).or_default();
-        if !routes.contains(&(owner, route.clone())) {
-            routes.splice(..routes.len().min(1), [(owner, route.clone())]);
-            self.tell(Event::Replaced, key, owner, route);
-        }
-    }
-
-    fn delete(&mut self, key: Key, owner: Owner) {
-        let routes = self.routes.entry(key).or_default();
-        if let Some(position) = routes.iter().position(|(known, _)| *known == owner) {
-            let (_, route) = routes.remove(position);
-            self.tell(Event::Deleted, key, owner, route);
-        }
-    }
-
-    fn tell(&mut self, event: Event, key: Key, owner: Owner, route: Route) {
-        let installed = Installed::Route(route);
-        self.queue.push_back(Queued::Route(event, Cause::Program, Observation { key, owner, installed }));
-    }
-
-    fn dump(&self) -> Reading {
-        let mut reading = Reading::default();
-        for (&key, routes) in &self.routes {
-            for (owner, route) in routes {
-                let installed = Installed::Route(route.clone());
-                reading.add(&OURS, Observation { key, owner: *owner, installed });
-            }
-        }
-        reading
-    }
-
-    /// What is there, with its next hops.
-    fn of(&self, key: Key, owner: Owner) -> Vec<Route> {
-        let routes = self.routes.get(&key).into_iter().flatten();
-        routes.filter(|(known, _)| *known == owner).map(|(_, route)| self.resolved(route)).collect()
-    }
-}
-
 /// Reconciler, kernel and a clock.
 struct World {
     delta: Delta,
@@ -320,8 +105,10 @@ impl World {
 
     /// The same kernel, and a new run.
     fn restarted(self) -> Self {
-        let mut world = Self::new(NexthopObjects::On);
-        world.kernel = self.kernel;
+        let mut world = Self::new(self.delta.configured);
+        (world.kernel, world.now) = (self.kernel, self.now);
+        world.delta.set_interfaces(links(world.kernel.carrier()));
+        world.delta.resync_after(Duration::ZERO, world.now);
         world.kernel.queue.clear();
         (world.kernel.writes, world.kernel.object_writes) = (0, 0);
         world
@@ -454,6 +241,10 @@ enum Step {
     /// A dump while events that are older wait.
     EarlyDump,
     Wait(u64),
+    /// A new run, which has been told nothing yet.
+    Restart,
+    /// Everything was said once.
+    Converge,
 }
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
@@ -477,6 +268,8 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         1 => Just(Step::Overrun),
         1 => Just(Step::EarlyDump),
         1 => (1..2000_u64).prop_map(Step::Wait),
+        1 => Just(Step::Restart),
+        1 => Just(Step::Converge),
     ];
     prop::collection::vec(step, 1..60)
 }
@@ -567,6 +360,12 @@ fn take(world: &mut World, expected: &mut Expected, step: &Step) {
         }
         Step::EarlyDump => world.resync(),
         Step::Wait(milliseconds) => world.now += Duration::from_millis(milliseconds),
+        Step::Restart => {
+            let fresh = World::new(world.delta.configured);
+            *world = std::mem::replace(world, fresh).restarted();
+            *expected = Expected { carrier: expected.carrier, ..Expected::default() };
+        }
+        Step::Converge => world.delta.set_converged(),
     }
     expected.foreign = foreign_routes(&world.kernel);
 }
@@ -590,6 +389,7 @@ proptest! {
             take(&mut world, &mut expected, step);
             prop_assert_eq!(world.delta.counters(), counted(&world.delta));
         }
+        world.delta.set_converged();
         world.rest();
         prop_assert_eq!(foreign_routes(&world.kernel), expected.foreign.clone());
         let mut waiting = 0;
