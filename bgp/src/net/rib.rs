@@ -35,7 +35,7 @@ const REFRESH_INTERVAL: Duration = Duration::from_secs(5);
 const FIB_BATCH: usize = 1024;
 
 /// How long the FIB may stand still for want of settled changes, while neighbors announce their tables.
-const FIB_PATIENCE: Duration = Duration::from_millis(10);
+const FIB_PATIENCE: Duration = Duration::from_millis(3);
 /// Neighbors announce their tables as long as it is no longer than this since a turn took in as much as a turn may.
 const FLOOD: Duration = Duration::from_millis(10);
 

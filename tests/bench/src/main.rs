@@ -53,7 +53,7 @@ enum Commands {
     /// Measure the daemon's memory while all its routes come and go; needs root
     Flaps {
         /// How many routes
-        #[arg(default_value_t = 100_000)]
+        #[arg(default_value_t = 1_000_000)]
         routes: u32,
         /// How often they come and go
         #[arg(default_value_t = 10)]
