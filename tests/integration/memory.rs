@@ -27,8 +27,10 @@ fn memory_comes_back_when_the_routes_go() {
     let [first, .., last] = empty.as_slice() else { panic!("{flaps:?}") };
     assert!(last.resident <= flaps.idle.resident / 10 * 11 + FIRST_WORK, "{flaps:#?}");
     assert!(last.resident <= first.resident / 10 * 11, "it grows with each round: {flaps:#?}");
-    // What is handed out is exact: nothing of a route stays.
-    assert!(last.allocated <= first.allocated + 65_536, "something leaks: {flaps:#?}");
+    // What is handed out is exact. Queues and lists find their size in the first rounds, which takes a hundred kilobytes; of
+    // a route not so much as a pointer stays.
+    let came_and_went = u64::from(OPTIONS.routes) * u64::from(OPTIONS.rounds - 1);
+    assert!(last.allocated < first.allocated + 8 * came_and_went, "something leaks: {flaps:#?}");
     for [full, empty] in &flaps.rounds {
         // 40 octets at least for each route: the routes were there, and the daemon knew.
         assert!(full.allocated >= empty.allocated + 40 * u64::from(OPTIONS.routes), "{flaps:#?}");
