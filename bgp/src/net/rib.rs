@@ -34,8 +34,10 @@ const REFRESH_INTERVAL: Duration = Duration::from_secs(5);
 /// Changes in one batch for the FIB.
 const FIB_BATCH: usize = 1024;
 
-/// How long the FIB may stand still for want of settled changes, while neighbors announce their tables.
+/// How long what is not settled waits while neighbors announce their tables and the FIB has nothing else to do.
 const FIB_PATIENCE: Duration = Duration::from_millis(3);
+/// How long it waits behind a stream of settled changes: then there is a batch of it, however much else there is.
+const FIB_LIMIT: Duration = Duration::from_millis(250);
 /// Neighbors announce their tables as long as it is no longer than this since a turn took in as much as a turn may.
 const FLOOD: Duration = Duration::from_millis(10);
 
@@ -192,7 +194,7 @@ impl RibHandle {
             inbox,
             fib,
             peers: BTreeMap::new(),
-            fib_still_since: None,
+            unsettled_since: None,
             last_full_turn: None,
             convergence: Convergence::Waiting {
                 deadline: Instant::now() + settings.convergence_deadline,
@@ -290,8 +292,8 @@ struct Task {
     inbox: mpsc::Receiver<ToRib>,
     fib: mpsc::Sender<FibBatch>,
     peers: BTreeMap<PeerId, PeerLink>,
-    /// Since when there was nothing for the FIB but what is not settled.
-    fib_still_since: Option<Instant>,
+    /// Since when something waits for the FIB that is not settled.
+    unsettled_since: Option<Instant>,
     /// When a turn last took in as much as a turn may.
     last_full_turn: Option<Instant>,
     convergence: Convergence,
@@ -336,7 +338,7 @@ impl Task {
         let next_refresh =
             self.peers.values().filter_map(|link| link.next_refresh).filter(|next| *next > now).min();
         // One that is past means that the FIB has no room, which is waited for.
-        let fib_deadline = self.fib_deadline().filter(|deadline| *deadline > now);
+        let fib_deadline = self.unsettled_deadline().filter(|deadline| *deadline > now);
         tokio::select! {
             biased;
             message = self.inbox.recv() => Wake::Message(message),
@@ -373,30 +375,36 @@ impl Task {
     fn ripeness(&self) -> Ripeness {
         let is_past = |deadline: Instant| deadline <= Instant::now();
         let is_flooded = self.last_full_turn.is_some_and(|last| !is_past(last + FLOOD));
-        let is_out_of_patience = self.fib_deadline().is_some_and(is_past);
         let may_wait = is_flooded || self.rib.awaits_end_of_rib();
-        if is_out_of_patience || !may_wait { Ripeness::Any } else { Ripeness::Settled }
+        let has_waited = self.unsettled_deadline().is_some_and(is_past);
+        if has_waited || !may_wait { Ripeness::Any } else { Ripeness::Settled }
     }
 
-    fn fib_deadline(&self) -> Option<Instant> {
-        self.fib_still_since.map(|since| since + FIB_PATIENCE)
+    fn unsettled_deadline(&self) -> Option<Instant> {
+        let is_busy = self.rib.has_fib_changes(Ripeness::Settled);
+        let patience = if is_busy { FIB_LIMIT } else { FIB_PATIENCE };
+        self.unsettled_since.map(|since| since + patience)
     }
 
-    /// Looks whether the FIB has to stand still. Once it has done so for too long it does not until something is settled.
-    fn mind_the_fib(&mut self) {
-        let is_still =
-            !self.rib.has_fib_changes(Ripeness::Settled) && self.rib.has_fib_changes(Ripeness::Any);
-        self.fib_still_since = is_still.then(|| self.fib_still_since.unwrap_or_else(Instant::now));
+    /// Looks at the clock for what is not settled. Once its time has come, what follows it does not wait for its own
+    /// while the FIB has nothing else to do.
+    fn mind_the_unsettled(&mut self) {
+        let waits = self.rib.has_fib_changes(Ripeness::Unsettled);
+        self.unsettled_since = waits.then(|| self.unsettled_since.unwrap_or_else(Instant::now));
     }
 
     /// Gives the FIB a batch if it has room for one. What is superseded until then is never written.
     fn serve_fib(&mut self) {
-        self.mind_the_fib();
+        self.mind_the_unsettled();
         let is_full = self.fib.capacity() == 0 && !self.fib.is_closed();
         if is_full || !self.fib_waits() {
             return;
         }
-        let changes = self.rib.poll_fib(FIB_BATCH, self.ripeness());
+        let (ripeness, is_busy) = (self.ripeness(), self.rib.has_fib_changes(Ripeness::Settled));
+        let changes = self.rib.poll_fib(FIB_BATCH, ripeness);
+        if is_busy && ripeness == Ripeness::Any {
+            self.unsettled_since = None;
+        }
         let last = !self.rib.has_fib_changes(Ripeness::Any) && !self.rib.is_dirty();
         let converged = last && matches!(self.convergence, Convergence::Reached);
         if converged {

@@ -139,6 +139,8 @@ pub struct FibChange {
 pub enum Ripeness {
     /// All but new routes of which a neighbor has said nothing yet.
     Settled,
+    /// New routes of which a neighbor has said nothing yet.
+    Unsettled,
     /// All.
     Any,
 }
@@ -147,6 +149,7 @@ impl Ripeness {
     fn timings(self) -> &'static [Timing] {
         match self {
             Self::Settled => &[Timing::Settled],
+            Self::Unsettled => &[Timing::Early],
             Self::Any => &[Timing::Settled, Timing::Early],
         }
     }

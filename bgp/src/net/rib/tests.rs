@@ -126,6 +126,35 @@ async fn the_fib_is_served_while_messages_never_cease() {
     assert_eq!(batch.unwrap().unwrap().changes.len(), 1);
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_route_of_one_neighbor_alone_does_not_wait_for_ever_behind_changes_of_both() {
+    let mut played = Played::new();
+    // Neither ever sends End-of-RIB.
+    let _batches = (played.up(ONE).await, played.up(TWO).await);
+    played.update(ONE, reach(&from_peer(1, &[]), &["30.0.0.0/8"])).await;
+    played.update(TWO, reach(&from_peer(2, &[]), &["30.0.0.0/8"])).await;
+    played.settled().await;
+    // The queue of the FIB is full now, and another change of that route waits whenever it takes something.
+    played.update(ONE, reach(&from_peer(1, &[]), &["20.0.0.0/8"])).await;
+    let started = Instant::now();
+    for round in 0..1000 {
+        let is_gone = round % 2 == 0;
+        let update =
+            if is_gone { withdraw(&["30.0.0.0/8"]) } else { reach(&from_peer(2, &[]), &["30.0.0.0/8"]) };
+        played.update(TWO, update).await;
+        played.settled().await;
+        assert!(played.rib.ask(|rib| rib.has_fib_changes(Ripeness::Settled)).await.unwrap());
+        let batch = played.fib.recv().await.unwrap();
+        if batch.changes.iter().any(|change| change.prefix == prefix("20.0.0.0/8")) {
+            break;
+        }
+        played.settled().await;
+        tokio::time::advance(Duration::from_millis(1)).await;
+    }
+    let waited = started.elapsed();
+    assert!(waited >= FIB_LIMIT && waited <= FIB_LIMIT + 2 * FIB_PATIENCE, "{waited:?}");
+}
+
 /// A message that leaves another one like it, so that the inbox is never empty.
 fn echo(rib: RibHandle) -> Question {
     Box::new(move |_| {

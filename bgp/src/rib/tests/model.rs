@@ -52,7 +52,7 @@ fn event() -> impl Strategy<Value = Event> {
     let peer = || 1..=PEERS;
     let family = || prop_oneof![Just(Family::Ipv4Unicast), Just(Family::Ipv6Unicast)];
     let some = || proptest::sample::subsequence(&PREFIXES[..], 1..4);
-    let ripeness = prop::sample::select(vec![Ripeness::Settled, Ripeness::Any]);
+    let ripeness = prop::sample::select(vec![Ripeness::Settled, Ripeness::Unsettled, Ripeness::Any]);
     prop_oneof![
         2 => peer().prop_map(Event::Up),
         2 => peer().prop_map(Event::Down),
