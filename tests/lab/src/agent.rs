@@ -146,6 +146,11 @@ impl Agent {
         self.programs.daemon = daemon;
     }
 
+    /// The same for all of its command line.
+    pub fn replace_programs(&mut self, programs: Programs) {
+        self.programs = programs;
+    }
+
     /// When the daemon was started last; `None` while it is stopped.
     #[must_use]
     pub fn started(&self) -> Option<Instant> {
