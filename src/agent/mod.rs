@@ -11,6 +11,7 @@ mod listen;
 mod neighbors;
 mod origin;
 mod reload;
+mod serve;
 mod start;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -36,6 +37,7 @@ use crate::kernel::interfaces::{self, Interfaces};
 use crate::nd::{self, Uplinks};
 use neighbors::{NeighborName, Routers, Start};
 use origin::Origin;
+use serve::Control;
 
 /// How long an answer for the control socket may take: as long as the client waits for it.
 const ANSWER_DEADLINE: Duration = Duration::from_secs(5);
@@ -48,7 +50,7 @@ pub enum AgentError {
     /// Netlink is not there, or not for us.
     #[error("cannot follow the kernel's interfaces")]
     Interfaces(#[source] interfaces::StartError),
-    /// The control socket cannot be had: another daemon runs, or the directory is not writable.
+    /// Another daemon has the control socket.
     #[error("cannot serve the control socket")]
     Control(#[source] control::BindError),
     /// Signal handlers cannot be installed.
@@ -80,16 +82,10 @@ pub async fn run_with_role(path: &Path, config: Config, role: Role) -> Result<()
     let mut signals = Signals::install().map_err(AgentError::Signals)?;
     // First of all: a second daemon finds out here that it is the second, before it touches anything.
     let (requests, asked) = mpsc::channel(control::REQUEST_QUEUE);
-    let server = control::Server::bind(&config.control.socket).map_err(AgentError::Control)?;
+    let server = Control::bind(&config.control.socket).map_err(AgentError::Control)?;
     let mut tasks = Tasks::new();
     let (stop_server, server_stopped) = oneshot::channel::<()>();
-    tasks.spawn(async move {
-        let stop = async {
-            // Ready as well when the other end is dropped.
-            let _ = server_stopped.await;
-        };
-        ended("control", server.serve(requests, stop).await)
-    });
+    tasks.spawn(server.serve(requests, server_stopped));
 
     let starting = start::start(path.to_owned(), config, role, started, asked, &mut tasks);
     // A start may wait for long, for a router identifier or for a kernel that is busy.
