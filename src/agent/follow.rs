@@ -47,8 +47,8 @@ impl Agent {
             lost.len() != before
         });
         self.uplinks.send_if_modified(|now| replace_if_changed(now, uplinks));
-        let keys = neighbors::md5_keys(&wanted);
-        self.keys.send_if_modified(|now| replace_if_changed(now, keys));
+        let admission = neighbors::admission(&wanted, &interfaces);
+        self.admission.send_if_modified(|now| replace_if_changed(now, admission));
         self.retarget(&interfaces).await;
     }
 

@@ -210,7 +210,7 @@ struct Agent {
     lost_gateways: watch::Sender<Arc<BTreeSet<Gateway>>>,
     uplinks: watch::Sender<Arc<Uplinks>>,
     discovery: mpsc::Sender<nd::Command>,
-    keys: watch::Sender<listen::Keys>,
+    admission: watch::Sender<listen::Admission>,
 }
 
 impl Agent {
