@@ -1,6 +1,7 @@
 //! The faults, by what they break.
 
 mod links;
+mod messages;
 mod restart;
 mod tors;
 
@@ -8,7 +9,7 @@ use crate::fault::Fault;
 
 /// All of them, in the order in which they are made.
 pub(crate) fn all() -> Vec<&'static Fault> {
-    [restart::FAULTS, tors::FAULTS, links::FAULTS].into_iter().flatten().collect()
+    [restart::FAULTS, tors::FAULTS, links::FAULTS, messages::FAULTS].into_iter().flatten().collect()
 }
 
 #[cfg(test)]
