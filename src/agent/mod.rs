@@ -6,6 +6,7 @@
 //! inherits.
 
 mod answers;
+mod damping;
 mod follow;
 mod listen;
 mod neighbors;
@@ -35,6 +36,7 @@ use crate::control;
 use crate::kernel::fib::{self, LocalRoutes};
 use crate::kernel::interfaces::{self, Interfaces};
 use crate::nd::{self, Uplinks};
+use damping::Damping;
 use neighbors::{NeighborName, Routers, Start};
 use origin::Origin;
 use serve::Control;
@@ -177,11 +179,20 @@ fn task_ended(ended: Result<&'static str, JoinError>) -> AgentError {
     }
 }
 
+/// The time has come to try a neighbor again that was held back; never where none is. Cancel-safe.
+async fn released(at: Option<Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at.into()).await,
+        None => std::future::pending().await,
+    }
+}
+
 /// A neighbor that has a task.
 struct Neighbor {
     settings: config::Neighbor,
     peer: Peer,
     target: Option<Target>,
+    damping: Damping,
 }
 
 struct Agent {
@@ -224,6 +235,7 @@ impl Agent {
         info!(local_as = %self.config.bgp.local_as, router_id = %self.router_id, "running");
         self.reconcile().await;
         loop {
+            let release = self.next_release();
             // Every branch is cancel-safe. What is done about one holds up the others: nothing in it waits for a peer,
             // and the tasks that it hands work to wait for nobody here.
             tokio::select! {
@@ -237,6 +249,10 @@ impl Agent {
                 Some(request) = inputs.requests.recv() => self.request(request).await,
                 Some(_) = self.leaving.join_next() => {}
                 Some(_) = self.answers.join_next() => {}
+                () = released(release) => {
+                    let interfaces = self.interfaces.borrow().clone();
+                    self.retarget(&interfaces).await;
+                }
                 Some(ended) = tasks.join_next() => return Err(task_ended(ended)),
                 asked = signals.next() => match asked {
                     Asked::Stop => return Ok(()),
@@ -271,6 +287,7 @@ impl Agent {
     /// nobody answers for, is forgotten by Discovery: if another one has taken its place on the link, the next
     /// advertisement tells. Until then it is still dialled.
     async fn session_changed(&mut self, event: PeerEvent) {
+        self.note_steadiness(event);
         let neighbor = self.neighbors.values().find(|neighbor| neighbor.peer.id == event.peer);
         let target = neighbor.and_then(|neighbor| neighbor.target.as_ref());
         let interface = target.and_then(|target| target.interface.as_ref()).map(|interface| interface.index);
@@ -291,6 +308,9 @@ impl Agent {
                     self.change_lost_gateways(|lost| lost.insert(gateway));
                 }
                 self.forget_router(interface, remote);
+                // Damping may hold this neighbor back from now on, and no longer the last one that is left.
+                let interfaces = self.interfaces.borrow().clone();
+                self.retarget(&interfaces).await;
             }
             PeerChange::Unreachable { remote } => self.forget_router(interface, remote),
         }

@@ -97,6 +97,9 @@ pub(super) enum Obstacle {
     /// Nobody has sent a Router Advertisement yet.
     #[error("no router was heard on {0}")]
     NoRouter(String),
+    /// Its sessions come and go; see [`super::damping`].
+    #[error("its sessions do not last")]
+    HeldBack,
 }
 
 /// The interface, where packets can pass through it.
