@@ -266,6 +266,7 @@ fn neighbor() -> api::Neighbor {
         refused: BTreeMap::new(),
         echoes: 0,
         times_established: 1,
+        flaps: api::Flaps::default(),
         last_failure: None,
         last_notification: None,
     }

@@ -133,6 +133,23 @@ impl Agent {
         Ok(())
     }
 
+    /// Its process id; `None` while it is stopped.
+    #[must_use]
+    pub fn id(&self) -> Option<u32> {
+        self.process.as_ref().map(Process::id)
+    }
+
+    /// What it runs.
+    #[must_use]
+    pub fn programs(&self) -> &Programs {
+        &self.programs
+    }
+
+    /// From the next start on, another program is the daemon: an upgrade.
+    pub fn replace_daemon(&mut self, daemon: PathBuf) {
+        self.programs.daemon = daemon;
+    }
+
     /// When the daemon was started last; `None` while it is stopped.
     #[must_use]
     pub fn started(&self) -> Option<Instant> {
