@@ -111,6 +111,9 @@ fn prefixes(neighbor: &Neighbor) -> String {
     rows.push(row("  total".to_owned(), &summary.prefixes));
     let columns = [left("  Prefixes", 0), right("received"), right("accepted"), right("sent")];
     let mut text = table(columns, rows, Position::First);
+    if neighbor.stale > 0 {
+        text += &line("Stale", format_args!("{} (kept while the neighbor restarts)", neighbor.stale));
+    }
     let refused = neighbor.refused.iter().map(|(reason, count)| format!("{count} {}", printable(reason)));
     text += &line("Refused", listed(refused));
     text + &line("Echoes", format_args!("{} (own prefixes that the peer has accepted)", neighbor.echoes))
@@ -217,6 +220,7 @@ mod tests {
                 sent: MessageCounts { open: 1, update: 3, keepalive: 25, ..MessageCounts::default() },
             },
             refused: BTreeMap::from([("default route".to_owned(), 1)]),
+            stale: 0,
             echoes: 2,
             times_established: 2,
             last_failure: Some(FailureReport { reason: "hold timer\u{7} expired".to_owned(), ago_s: 83 }),
@@ -278,6 +282,14 @@ tor1(eth0)
         let text = neighbor(&waiting);
         assert!(text.contains("  State               Idle, never up\n"), "{text}");
         assert!(text.contains("  Waiting for         carrier on eth0\n"), "{text}");
+    }
+
+    #[test]
+    fn a_neighbor_that_restarts_says_what_is_kept() {
+        let mut restarting = full();
+        restarting.stale = 7;
+        let text = neighbor(&restarting);
+        assert!(text.contains("  Stale               7 (kept while the neighbor restarts)\n"), "{text}");
     }
 
     #[test]
