@@ -150,6 +150,17 @@ impl Agent {
         self.programs.daemon = daemon;
     }
 
+    /// Puts a copy of the program into the directory, for the next start: another file, as after an upgrade.
+    ///
+    /// # Errors
+    /// It cannot be copied.
+    pub fn replace_program(&mut self) -> Result<()> {
+        let path = self.directory.join("upgraded");
+        fs::copy(&self.programs.daemon, &path).doing(|| format!("copy to {}", path.display()))?;
+        self.programs.daemon = path;
+        Ok(())
+    }
+
     /// When the daemon was started last; `None` while it is stopped.
     #[must_use]
     pub fn started(&self) -> Option<Instant> {
