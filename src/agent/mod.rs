@@ -12,6 +12,7 @@ mod listen;
 mod neighbors;
 mod origin;
 mod reload;
+mod serve;
 mod start;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -24,7 +25,7 @@ use bgp::net::{Accepted, Peer, PeerChange, PeerCommand, PeerEvent, RibHandle, Ta
 use bgp::policy::Role;
 use bgp::rib::Gateway;
 use bgp::session::Stop;
-use bgp::{InterfaceIndex, PeerId, RouterId};
+use bgp::{Families, InterfaceIndex, PeerId, RouterId};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::{JoinError, JoinSet};
@@ -36,8 +37,9 @@ use crate::kernel::fib::{self, LocalRoutes};
 use crate::kernel::interfaces::{self, Interfaces};
 use crate::nd::{self, Uplinks};
 use damping::Damping;
-use neighbors::{NeighborName, Routers, Start};
+use neighbors::{NeighborName, Routers};
 use origin::Origin;
+use serve::Control;
 
 /// How long an answer for the control socket may take: as long as the client waits for it.
 const ANSWER_DEADLINE: Duration = Duration::from_secs(5);
@@ -50,7 +52,7 @@ pub enum AgentError {
     /// Netlink is not there, or not for us.
     #[error("cannot follow the kernel's interfaces")]
     Interfaces(#[source] interfaces::StartError),
-    /// The control socket cannot be had: another daemon runs, or the directory is not writable.
+    /// Another daemon has the control socket.
     #[error("cannot serve the control socket")]
     Control(#[source] control::BindError),
     /// Signal handlers cannot be installed.
@@ -82,16 +84,10 @@ pub async fn run_with_role(path: &Path, config: Config, role: Role) -> Result<()
     let mut signals = Signals::install().map_err(AgentError::Signals)?;
     // First of all: a second daemon finds out here that it is the second, before it touches anything.
     let (requests, asked) = mpsc::channel(control::REQUEST_QUEUE);
-    let server = control::Server::bind(&config.control.socket).map_err(AgentError::Control)?;
+    let server = Control::bind(&config.control.socket).map_err(AgentError::Control)?;
     let mut tasks = Tasks::new();
     let (stop_server, server_stopped) = oneshot::channel::<()>();
-    tasks.spawn(async move {
-        let stop = async {
-            // Ready as well when the other end is dropped.
-            let _ = server_stopped.await;
-        };
-        ended("control", server.serve(requests, stop).await)
-    });
+    tasks.spawn(server.serve(requests, server_stopped));
 
     let starting = start::start(path.to_owned(), config, role, started, asked, &mut tasks);
     // A start may wait for long, for a router identifier or for a kernel that is busy.
@@ -203,7 +199,8 @@ struct Agent {
     path: PathBuf,
     config: Arc<Config>,
     router_id: RouterId,
-    start: Start,
+    /// Families in which routes of an earlier run were found.
+    inherited: Families,
     started: Instant,
     interfaces: watch::Receiver<Arc<Interfaces>>,
     routers: Routers,
@@ -225,7 +222,7 @@ struct Agent {
     lost_gateways: watch::Sender<Arc<BTreeSet<Gateway>>>,
     uplinks: watch::Sender<Arc<Uplinks>>,
     discovery: mpsc::Sender<nd::Command>,
-    keys: watch::Sender<listen::Keys>,
+    admission: watch::Sender<listen::Admission>,
 }
 
 impl Agent {
@@ -302,6 +299,8 @@ impl Agent {
                     self.change_lost_gateways(|lost| lost.remove(&gateway));
                 }
             }
+            // Its packets still go there, and it is still the router on the link: nothing changes (RFC 4724 section 4.2).
+            PeerChange::Restarting => {}
             PeerChange::Failed => {
                 self.neighbors.retain(|_, neighbor| neighbor.peer.id != event.peer);
                 self.reconcile().await;

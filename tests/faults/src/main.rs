@@ -11,6 +11,8 @@ mod pings;
 mod report;
 mod run;
 mod site;
+mod stranger;
+mod wire;
 
 use std::process::ExitCode;
 

@@ -3,6 +3,7 @@
 mod discovery;
 mod kernel;
 mod links;
+mod messages;
 mod restart;
 mod tors;
 
@@ -10,10 +11,9 @@ use crate::fault::Fault;
 
 /// All of them, in the order in which they are made.
 pub(crate) fn all() -> Vec<&'static Fault> {
-    [restart::FAULTS, tors::FAULTS, links::FAULTS, discovery::FAULTS, kernel::FAULTS]
-        .into_iter()
-        .flatten()
-        .collect()
+    let kinds =
+        [restart::FAULTS, tors::FAULTS, links::FAULTS, discovery::FAULTS, kernel::FAULTS, messages::FAULTS];
+    kinds.into_iter().flatten().collect()
 }
 
 #[cfg(test)]

@@ -161,21 +161,21 @@ fn suspended(site: &mut Site, time: Duration, expected: Sessions) -> Result<()> 
 
 /// A copy of the program under another name is another program to everything but its own code.
 fn upgraded(site: &mut Site) -> Result<()> {
-    let old = site.agent()?.programs().daemon.clone();
+    let old = site.agent()?.programs().clone();
     let new = directory(site)?.join("selvedge-of-tomorrow");
-    fs::copy(&old, &new).map_err(|source| Error::Io { doing: format!("copy {}", old.display()), source })?;
+    let doing = format!("copy {}", old.daemon.display());
+    fs::copy(&old.daemon, &new).map_err(|source| Error::Io { doing, source })?;
+    let new = Programs { daemon: new, ..old.clone() };
     for (program, routes) in [(new, Many::Announced), (old, Many::Withdrawn)] {
         // What the ToR says while the agent is away, the next one has to hear.
         match routes {
             Many::Announced => site.announce(2_000)?,
             Many::Withdrawn => site.withdraw(2_000)?,
         }
-        let status = site.agent_mut()?.0.terminate()?;
-        site.demand(status.success(), || format!("the agent ended with {status}"));
-        site.agent_mut()?.0.replace_daemon(program.clone());
-        start_again(site)?;
+        restarted_as(site, program.clone())?;
         let runs = site.agent()?.id().and_then(|pid| fs::read_link(format!("/proc/{pid}/exe")).ok());
-        site.demand(runs.as_ref() == Some(&program), || format!("{runs:?} runs, not {}", program.display()));
+        let wanted = program.daemon;
+        site.demand(runs.as_ref() == Some(&wanted), || format!("{runs:?} runs, not {}", wanted.display()));
         match routes {
             Many::Announced => site.await_many(2_000)?,
             Many::Withdrawn => site.await_many(0)?,
@@ -253,8 +253,9 @@ fn tomorrow() -> String {
 
 fn restarted_as(site: &mut Site, programs: Programs) -> Result<()> {
     let (agent, _) = site.agent_mut()?;
-    agent.terminate()?;
+    let status = agent.terminate()?;
     agent.replace_programs(programs);
+    site.demand(status.success(), || format!("the agent ended with {status}"));
     start_again(site)
 }
 
