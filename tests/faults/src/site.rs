@@ -25,6 +25,15 @@ pub(crate) const BOTH: [&str; 2] = ["tor1", "tor2"];
 /// FRR takes two to three seconds from a new link to its first UPDATE; the rest is for a loaded machine.
 const CONVERGENCE: Duration = Duration::from_secs(30);
 
+/// How chance is to fall, and for how long.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Chance {
+    /// The same one gives the same.
+    pub(crate) seed: u64,
+    /// How long to go on drawing.
+    pub(crate) duration: Duration,
+}
+
 /// A rack with what the suite put into it.
 #[derive(Debug)]
 pub(crate) struct Site {
@@ -34,6 +43,8 @@ pub(crate) struct Site {
     pub(crate) setting: Setting,
     /// What was planted.
     pub(crate) foreign: Vec<Foreign>,
+    /// For what is drawn by lot.
+    pub(crate) chance: Chance,
     notes: Vec<String>,
     broken: Vec<String>,
 }
@@ -43,7 +54,7 @@ impl Site {
     ///
     /// # Errors
     /// Anything.
-    pub(crate) fn up(programs: &Programs, setting: Setting) -> Result<Self> {
+    pub(crate) fn up(programs: &Programs, setting: Setting, chance: Chance) -> Result<Self> {
         let configs = build::node_configs()?.into_iter().map(|config| setting.applied_to(config)).collect();
         let rack = Rack::up(RackOptions {
             name: format!("faults-{}", std::process::id()),
@@ -51,7 +62,7 @@ impl Site {
             tors: TorDaemon::Frr,
         })?;
         let foreign = rack.nodes.iter().map(Foreign::plant).collect::<Result<_>>()?;
-        Ok(Self { rack, setting, foreign, notes: Vec::new(), broken: Vec::new() })
+        Ok(Self { rack, setting, foreign, chance, notes: Vec::new(), broken: Vec::new() })
     }
 
     /// Says what was seen, for the table.
@@ -64,6 +75,11 @@ impl Site {
         if !holds {
             self.broken.push(otherwise());
         }
+    }
+
+    /// Whether all that was demanded so far held.
+    pub(crate) fn holds(&self) -> bool {
+        self.broken.is_empty()
     }
 
     /// What was noted and what did not hold since the last call.

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use lab::{Error, Netns, Result, eventually};
 use socket2::{Domain, Protocol, Socket, Type};
 
-use crate::fault::{Fault, Loss, Number};
+use crate::fault::{Fault, Length, Loss, Number};
 use crate::site::{Session, Site, tool};
 
 /// FRR advertises an unnumbered interface every ten seconds.
@@ -22,6 +22,7 @@ pub(super) const FAULTS: &[Fault] = &[
         number: Number(11),
         name: "Router Advertisements stop",
         expected: "the session stays: it is the better proof of life",
+        length: Length::Long,
         limit: Duration::from_secs(40),
         make: silence,
         ..Fault::USUAL
@@ -37,6 +38,7 @@ pub(super) const FAULTS: &[Fault] = &[
         number: Number(12),
         name: "the ToR's link-local address changes while the session is up, and back",
         expected: "the old session ends by its hold time at the latest, then one with the new address; no flapping",
+        length: Length::Long,
         loss: Loss::Any,
         heals_within: BACK,
         limit: Duration::from_secs(100),

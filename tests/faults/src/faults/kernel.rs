@@ -152,6 +152,20 @@ fn objects_deleted(site: &mut Site) -> Result<()> {
         routes.into_iter().map(|route| Route { object: None, ..route }).collect()
     };
     let before = shape(ours(node)?);
+    let deleted = delete_objects(node)?;
+    let begun = Instant::now();
+    node.netns.await_routes("our routes, by other objects", Duration::from_secs(10), |routes| {
+        let routes = shape(routes.to_vec());
+        before.iter().all(|route| routes.contains(route))
+    })?;
+    let took = begun.elapsed();
+    site.note(format!("{deleted} objects deleted"));
+    repaired(site, took);
+    Ok(())
+}
+
+/// Deletes the nexthop objects that are the agent's, one by one. Gives how many there were.
+pub(super) fn delete_objects(node: &Host) -> Result<usize> {
     let text = tool(&node.netns, "ip -j nexthop show")?;
     let list: Vec<Value> = serde_json::from_str(if text.trim().is_empty() { "[]" } else { &text })
         .map_err(|source| Error::Json { command: "ip nexthop".to_owned(), source })?;
@@ -161,15 +175,7 @@ fn objects_deleted(site: &mut Site) -> Result<()> {
         // A group goes with its last member.
         let _ = tool(&node.netns, &format!("ip nexthop del id {id}"));
     }
-    let begun = Instant::now();
-    node.netns.await_routes("our routes, by other objects", Duration::from_secs(10), |routes| {
-        let routes = shape(routes.to_vec());
-        before.iter().all(|route| routes.contains(route))
-    })?;
-    let took = begun.elapsed();
-    site.note(format!("{} objects deleted", ids.len()));
-    repaired(site, took);
-    Ok(())
+    Ok(ids.len())
 }
 
 fn fight(site: &mut Site) -> Result<()> {

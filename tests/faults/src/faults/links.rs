@@ -4,7 +4,7 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use lab::rack::lay_uplink;
-use lab::{Netns, Result};
+use lab::{Host, Netns, Result};
 
 use crate::fault::{Fault, Length, Loss, Number};
 use crate::site::{BOTH, Session, Site, tool};
@@ -115,6 +115,7 @@ pub(super) const FAULTS: &[Fault] = &[
         number: Number(28),
         name: "an uplink loses 30 % of all packets for 12 s",
         expected: "the session stays, with a hold time of 9 s",
+        length: Length::Long,
         loss: Loss::Any,
         heals_within: LINK_BACK.saturating_add(DAMPED),
         limit: Duration::from_secs(40),
@@ -230,8 +231,8 @@ fn ipv6_off(site: &mut Site) -> Result<()> {
 }
 
 /// Drops what comes in over the uplink, at both ends, with this probability.
-fn drop_packets(site: &Site, percent: u32) -> Result<()> {
-    let ends = [(&site.victim()?.netns, "tor1"), (&site.tor()?.netns, "c1")];
+pub(super) fn drop_packets(node: &Host, tor: &Host, percent: u32) -> Result<()> {
+    let ends = [(&node.netns, tor.router.name), (&tor.netns, node.router.name)];
     for (netns, port) in ends {
         tool(netns, "nft add table netdev fault")?;
         tool(
@@ -246,8 +247,9 @@ fn drop_packets(site: &Site, percent: u32) -> Result<()> {
     Ok(())
 }
 
-fn drop_no_packets(site: &Site) -> Result<()> {
-    for host in [site.victim()?, site.tor()?] {
+/// Ends that.
+pub(super) fn drop_no_packets(node: &Host, tor: &Host) -> Result<()> {
+    for host in [node, tor] {
         tool(&host.netns, "nft delete table netdev fault")?;
     }
     Ok(())
@@ -255,20 +257,20 @@ fn drop_no_packets(site: &Site) -> Result<()> {
 
 fn silent_loss(site: &mut Site) -> Result<()> {
     let silent = Instant::now();
-    drop_packets(site, 100)?;
+    drop_packets(site.victim()?, site.tor()?, 100)?;
     let left = site.await_over(&["tor2"], silent)?;
     site.note(format!("no route over it after {:.1} s", left.as_secs_f64()));
     site.demand(left <= HOLD_TIME + Duration::from_secs(1), || format!("it was used for {left:?}"));
     site.await_far_over(&["tor2"], silent)?;
-    drop_no_packets(site)?;
+    drop_no_packets(site.victim()?, site.tor()?)?;
     back(site)
 }
 
 fn lossy(site: &mut Site) -> Result<()> {
     let mark = site.mark_log()?;
-    drop_packets(site, 30)?;
+    drop_packets(site.victim()?, site.tor()?, 30)?;
     sleep(Duration::from_secs(12));
-    drop_no_packets(site)?;
+    drop_no_packets(site.victim()?, site.tor()?)?;
     let lost = site.logged_since(mark)?.matches("session down").count();
     site.note(format!("{lost} sessions lost"));
     site.demand(lost == 0, || format!("{lost} sessions were lost"));

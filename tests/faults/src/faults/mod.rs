@@ -4,6 +4,7 @@ mod discovery;
 mod kernel;
 mod links;
 mod messages;
+mod nemesis;
 mod restart;
 mod tors;
 
@@ -11,8 +12,15 @@ use crate::fault::Fault;
 
 /// All of them, in the order in which they are made.
 pub(crate) fn all() -> Vec<&'static Fault> {
-    let kinds =
-        [restart::FAULTS, tors::FAULTS, links::FAULTS, discovery::FAULTS, kernel::FAULTS, messages::FAULTS];
+    let kinds = [
+        restart::FAULTS,
+        tors::FAULTS,
+        links::FAULTS,
+        discovery::FAULTS,
+        kernel::FAULTS,
+        messages::FAULTS,
+        nemesis::FAULTS,
+    ];
     kinds.into_iter().flatten().collect()
 }
 
