@@ -61,7 +61,15 @@ pub(super) struct Task {
     told_error: Option<SessionError>,
     /// Why the session is stopped without a word, where it is.
     silence: Silence,
+    administrative: Administrative,
     stopping: bool,
+}
+
+/// Whether the agent wants a session at all.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Administrative {
+    Enabled,
+    Disabled,
 }
 
 /// Why we end a session silently.
@@ -126,6 +134,7 @@ impl Task {
             last_fault: None,
             told_error: None,
             silence: Silence::Shutdown,
+            administrative: Administrative::Enabled,
             stopping: false,
         }
     }
@@ -182,6 +191,17 @@ impl Task {
             PeerCommand::Configure(config) => {
                 self.backlog.push_back(ToRib::Reconfigure { peer: self.id, config });
             }
+            PeerCommand::Maintain(maintenance) => {
+                self.backlog.push_back(ToRib::Maintain { peer: self.id, maintenance });
+            }
+            PeerCommand::Disable(notification) => {
+                self.administrative = Administrative::Disabled;
+                self.session.handle(Event::Stop(Stop::Notify(notification)), now());
+            }
+            PeerCommand::Enable => {
+                self.administrative = Administrative::Enabled;
+                self.start();
+            }
             PeerCommand::Clear(notification) => {
                 self.session.handle(Event::Stop(Stop::Restart(notification)), now())
             }
@@ -224,9 +244,15 @@ impl Task {
             self.connections.clear();
             self.dial = None;
         }
-        if let Some(target) = target {
-            self.target = Some(target);
-            self.session.handle(Event::Start, now());
+        self.target = target;
+        self.start();
+    }
+
+    /// Where there is a neighbor to have a session with, and one is wanted.
+    fn start(&mut self) {
+        match self.administrative {
+            Administrative::Enabled if self.target.is_some() => self.session.handle(Event::Start, now()),
+            Administrative::Enabled | Administrative::Disabled => {}
         }
     }
 
