@@ -13,6 +13,7 @@ use tracing::{debug, info, warn};
 use super::neighbors::{self, NeighborName, Obstacle, Start};
 use super::{Agent, Neighbor, origin};
 use crate::config::{self, Config};
+use crate::drain::Wanted;
 use crate::kernel::interfaces::Interfaces;
 use crate::kernel::sysctl;
 use crate::nd::Uplinks;
@@ -33,6 +34,8 @@ impl Agent {
                 None => self.add(name, settings, &interfaces),
             }
         }
+        // Before they are told where their peers are: no session begins unmarked.
+        self.follow_drains().await;
         self.expect_neighbors().await;
 
         let uplinks = Arc::new(neighbors::uplinks(&wanted, &interfaces));
@@ -94,7 +97,10 @@ impl Agent {
             events: self.session_events.clone(),
         };
         let peer = Peer::spawn(peer_settings, self.rib.clone());
-        self.neighbors.insert(name.clone(), Neighbor { settings: settings.clone(), peer, target: None });
+        self.neighbors.insert(
+            name.clone(),
+            Neighbor { settings: settings.clone(), peer, target: None, used: Wanted::default() },
+        );
     }
 
     /// A neighbor that is made long after the start, by a reload or since its interface came, is not told of a

@@ -6,6 +6,7 @@
 //! inherits.
 
 mod answers;
+mod drain;
 mod follow;
 mod listen;
 mod neighbors;
@@ -31,6 +32,7 @@ use tracing::{debug, error, info, warn};
 
 use crate::config::{self, Config};
 use crate::control;
+use crate::drain::{Drains, Wanted};
 use crate::kernel::fib::{self, LocalRoutes};
 use crate::kernel::interfaces::{self, Interfaces};
 use crate::nd::{self, Uplinks};
@@ -161,6 +163,7 @@ struct Inputs {
     sessions: mpsc::Receiver<PeerEvent>,
     accepted: mpsc::Receiver<Accepted>,
     requests: mpsc::Receiver<control::Request>,
+    drains: mpsc::Receiver<drain::Command>,
 }
 
 /// Tasks that live as long as the agent; each returns its name.
@@ -181,11 +184,21 @@ fn task_ended(ended: Result<&'static str, JoinError>) -> AgentError {
     }
 }
 
+/// At the deadline; never without one.
+async fn sleep_until(deadline: Option<Instant>) {
+    match deadline {
+        Some(deadline) => tokio::time::sleep_until(deadline.into()).await,
+        None => std::future::pending().await,
+    }
+}
+
 /// A neighbor that has a task.
 struct Neighbor {
     settings: config::Neighbor,
     peer: Peer,
     target: Option<Target>,
+    /// How its task was told to use it.
+    used: Wanted,
 }
 
 struct Agent {
@@ -215,6 +228,10 @@ struct Agent {
     uplinks: watch::Sender<Arc<Uplinks>>,
     discovery: mpsc::Sender<nd::Command>,
     keys: watch::Sender<listen::Keys>,
+    drains: Drains<NeighborName>,
+    drain_commands: mpsc::Sender<drain::Command>,
+    /// Whoever looks at the neighbors for the drains; one at most.
+    observing: JoinSet<drain::Observations>,
 }
 
 impl Agent {
@@ -228,6 +245,7 @@ impl Agent {
         info!(local_as = %self.config.bgp.local_as, router_id = %self.router_id, "running");
         self.reconcile().await;
         loop {
+            let observation_due = self.observation_due();
             // Every branch is cancel-safe. What is done about one holds up the others: nothing in it waits for a peer,
             // and the tasks that it hands work to wait for nobody here.
             tokio::select! {
@@ -239,6 +257,12 @@ impl Agent {
                 Some(event) = inputs.sessions.recv() => self.session_changed(event).await,
                 Some(connection) = inputs.accepted.recv() => self.accepted(connection).await,
                 Some(request) = inputs.requests.recv() => self.request(request).await,
+                Some(command) = inputs.drains.recv() => self.drain_command(command).await,
+                () = sleep_until(observation_due) => self.begin_observation(),
+                // One that fails is made up for by the next.
+                Some(seen) = self.observing.join_next() => if let Ok(seen) = seen {
+                    self.observed(seen).await;
+                },
                 Some(_) = self.leaving.join_next() => {}
                 Some(_) = self.answers.join_next() => {}
                 Some(ended) = tasks.join_next() => return Err(task_ended(ended)),
@@ -247,6 +271,10 @@ impl Agent {
                     // A refusal is in the log.
                     Asked::Reload => drop(self.reload().await),
                 }
+            }
+            if self.drains.is_to_stop() {
+                info!("drained, as was asked before the end");
+                return Ok(());
             }
         }
     }
@@ -350,6 +378,7 @@ impl Agent {
     /// sessions must stay in the kernel.
     async fn stop(&mut self) {
         self.answers.abort_all();
+        self.observing.abort_all();
         let (reply, stopped) = oneshot::channel();
         if self.fib.send(fib::Request::Stop { reply }).await.is_ok() {
             // An error is an end as well.

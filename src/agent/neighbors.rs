@@ -61,6 +61,16 @@ pub(super) fn wanted(config: &Config, interfaces: &Interfaces) -> BTreeMap<Neigh
     wanted
 }
 
+/// Whether the file speaks of a neighbor, whether or not it is there.
+pub(super) fn is_configured(name: &NeighborName, config: &Config) -> bool {
+    match name {
+        NeighborName::Interface(name) => config.neighbor_for_interface(name).is_some(),
+        NeighborName::Address(address) => {
+            config.neighbors.iter().any(|neighbor| neighbor.peer == NeighborPeer::Address(*address))
+        }
+    }
+}
+
 /// The links on which routers are to be looked for.
 pub(super) fn uplinks(wanted: &BTreeMap<NeighborName, config::Neighbor>, interfaces: &Interfaces) -> Uplinks {
     let uplink = |(name, neighbor): (&NeighborName, &config::Neighbor)| {
@@ -145,6 +155,14 @@ pub(super) fn target(
                 md5: neighbor.password.as_ref().and_then(|password| Md5Key::new(password.0.clone()).ok()),
             })
         }
+    }
+}
+
+/// The interface that a neighbor's packets come in by, where it is known and there.
+pub(super) fn interface_of<'a>(name: &NeighborName, interfaces: &'a Interfaces) -> Option<&'a Interface> {
+    match name {
+        NeighborName::Interface(name) => interfaces.by_name(name),
+        NeighborName::Address(address) => connected(*address, interfaces),
     }
 }
 

@@ -17,6 +17,7 @@ use super::neighbors::{Routers, Start};
 use super::{Agent, AgentError, Inputs, Tasks, ended, listen, origin};
 use crate::config::Config;
 use crate::control;
+use crate::drain::Drains;
 use crate::kernel::fib;
 use crate::kernel::interfaces::{self, Interfaces};
 use crate::memory;
@@ -102,6 +103,7 @@ pub(super) async fn start(
     // Before any session: the first full announcement has to be full.
     let _ = rib.originate(origin.announced.clone()).await;
 
+    let (drain_commands, drains) = mpsc::channel(QUEUE);
     let agent = Agent {
         path,
         config: Arc::new(config),
@@ -125,8 +127,11 @@ pub(super) async fn start(
         uplinks,
         discovery,
         keys,
+        drains: Drains::default(),
+        drain_commands,
+        observing: JoinSet::new(),
     };
-    Ok((agent, Inputs { routers, sessions, accepted, requests }))
+    Ok((agent, Inputs { routers, sessions, accepted, requests, drains }))
 }
 
 async fn wait_for_router_id(

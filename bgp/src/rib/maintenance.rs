@@ -29,6 +29,12 @@ impl Rib {
         is_done.then_some(known.maintenance)
     }
 
+    /// Whether the neighbor has a session.
+    #[must_use]
+    pub fn has_session(&self, peer: PeerId) -> bool {
+        self.peers.get(&peer).is_some_and(|known| known.session.is_some())
+    }
+
     /// Looks again at all that the neighbor was told, and at all that it might be.
     fn tell_again(&mut self, peer: PeerId) {
         let Some(known) = self.peers.get_mut(&peer) else {
