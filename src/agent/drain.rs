@@ -89,13 +89,13 @@ impl Agent {
             Scope::Node if drained.is_empty() => Refusal::Node,
             Scope::Node => Refusal::NeighborsOnly(drained.join(", ")),
         };
-        self.drains.undrain(scope).map_err(refusal)?;
+        self.drains.undrain(scope, Instant::now()).map_err(refusal)?;
         let message = match scope {
-            Scope::Node => "the node serves again".to_owned(),
+            Scope::Node => "the node comes back".to_owned(),
             Scope::Neighbor(name) if self.drains.node().is_some() => {
                 format!("neighbor {name} is drained with the node only")
             }
-            Scope::Neighbor(name) => format!("neighbor {name} is used again"),
+            Scope::Neighbor(name) => format!("neighbor {name} comes back"),
         };
         info!(message, "drain taken back");
         let details = match scope {
@@ -226,6 +226,7 @@ pub(super) fn progress(drain: &Drain, now: Instant) -> api::DrainProgress {
 
 fn state(phase: Phase) -> api::DrainState {
     match phase {
+        Phase::Returning => api::DrainState::Returning,
         Phase::Marking => api::DrainState::Marking,
         Phase::Waiting => api::DrainState::Waiting,
         Phase::Withdrawing => api::DrainState::Withdrawing,

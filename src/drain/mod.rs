@@ -10,6 +10,7 @@
 //!      |                     time is up                  ^
 //!      +-------------------------------------------------+
 //! ```
+//! Taken back, a drain that has withdrawn anything is Returning for a while: sessions again, still marked.
 //!
 //! Marking and Waiting: routes are told with GRACEFUL_SHUTDOWN and prepended (RFC 8326 section 4); where a neighbor alone
 //! is drained, what it says comes last, so that both directions leave it. A drained node goes on using its routes for what
@@ -29,7 +30,7 @@ use bgp::policy::{Inbound, Maintenance, Outbound};
 pub use progress::{Drain, Phase};
 pub use traffic::{RECEIVED_FILE, received_packets};
 
-use progress::Verdict;
+use progress::{Outlook, Verdict};
 use traffic::Traffic;
 
 /// How often a path is prepended, for neighbors that do not know the community: longer than any detour of a fabric.
@@ -145,12 +146,17 @@ impl<N: Ord + Clone> Drains<N> {
     ///
     /// # Errors
     /// [`NotDrained`]
-    pub fn undrain(&mut self, scope: &Scope<N>) -> Result<(), NotDrained> {
-        let gone = match scope {
-            Scope::Node => self.node.take(),
-            Scope::Neighbor(neighbor) => self.neighbors.remove(neighbor),
+    pub fn undrain(&mut self, scope: &Scope<N>, now: Instant) -> Result<(), NotDrained> {
+        let drain = match scope {
+            Scope::Node => self.node.as_mut(),
+            Scope::Neighbor(neighbor) => self.neighbors.get_mut(neighbor),
         };
-        gone.map(drop).ok_or(NotDrained)
+        match (drain.ok_or(NotDrained)?.take_back(now), scope) {
+            (Outlook::GoesOn, _) => {}
+            (Outlook::Over, Scope::Node) => self.node = None,
+            (Outlook::Over, Scope::Neighbor(neighbor)) => _ = self.neighbors.remove(neighbor),
+        }
+        Ok(())
     }
 
     /// Forgets the drains of neighbors that nothing speaks of any more.
@@ -177,12 +183,13 @@ impl<N: Ord + Clone> Drains<N> {
         let of_node = neighbors.keys().map(|neighbor| self.verdict(neighbor, neighbors)).sum();
         let of_each: Vec<Verdict> =
             self.neighbors.keys().map(|neighbor| self.verdict(neighbor, neighbors)).collect();
-        if let Some(node) = &mut self.node {
-            node.advance(of_node, now);
-        }
-        for (drain, verdict) in self.neighbors.values_mut().zip(of_each) {
-            drain.advance(verdict, now);
-        }
+        self.node.take_if(|node| node.advance(of_node, now) == Outlook::Over);
+        // In the order of the keys, as the verdicts are.
+        let mut verdicts = of_each.into_iter();
+        self.neighbors.retain(|_, drain| match verdicts.next() {
+            Some(verdict) => drain.advance(verdict, now) == Outlook::GoesOn,
+            None => true,
+        });
     }
 
     fn verdict(&self, neighbor: &N, observed: &BTreeMap<N, Observation>) -> Verdict {
@@ -207,7 +214,9 @@ impl<N: Ord + Clone> Drains<N> {
         let furthest = node.into_iter().chain(own).map(Drain::phase).max();
         let outbound = match furthest {
             None => Outbound::Plain,
-            Some(Phase::Marking | Phase::Waiting) => Outbound::Marked { prepends: PREPENDS },
+            Some(Phase::Returning | Phase::Marking | Phase::Waiting) => {
+                Outbound::Marked { prepends: PREPENDS }
+            }
             Some(Phase::Withdrawing | Phase::Ending | Phase::Drained) => Outbound::Withdrawn,
         };
         // Where the whole node is drained there is no other neighbor to prefer.

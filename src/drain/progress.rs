@@ -15,9 +15,17 @@ pub(super) const WITHDRAWING_LIMIT: Duration = Duration::from_secs(6);
 /// A session that does not end holds up a stop no longer.
 pub(super) const ENDING_LIMIT: Duration = Duration::from_secs(3);
 
-/// How far a drain is, in the only order there is.
+/// After a drain: from everything told over a new session to the end of the marks. A ToR may advertise a route before its
+/// own kernel has it (FRR does): nobody is to come this way until then.
+pub(super) const RETURNING_FOR: Duration = Duration::from_secs(2);
+/// Whoever has no session by then is not waited for.
+pub(super) const RETURNING_LIMIT: Duration = Duration::from_secs(30);
+
+/// How far a drain is. The order is that of how little is left of the neighbor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Phase {
+    /// It was taken back after its withdrawals: sessions are coming up, with marks for as long as routes settle.
+    Returning,
     /// Neighbors are being told that other ways are better.
     Marking,
     /// They have been; the traffic is leaving.
@@ -43,6 +51,7 @@ pub struct Drain {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
+    Returning { since: Instant, told_since: Option<Instant> },
     Marking,
     Waiting { quiet_since: Option<Instant> },
     Withdrawing { since: Instant },
@@ -53,6 +62,7 @@ enum State {
 impl State {
     fn phase(self) -> Phase {
         match self {
+            Self::Returning { .. } => Phase::Returning,
             Self::Marking => Phase::Marking,
             Self::Waiting { .. } => Phase::Waiting,
             Self::Withdrawing { .. } => Phase::Withdrawing,
@@ -60,6 +70,13 @@ impl State {
             Self::Drained => Phase::Drained,
         }
     }
+}
+
+/// Whether a drain is still there after an observation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Outlook {
+    GoesOn,
+    Over,
 }
 
 /// What an observation says of the neighbors that a drain is about.
@@ -90,8 +107,12 @@ impl Drain {
         Self { order, until, state: State::Marking, steps: vec![(Phase::Marking, now)] }
     }
 
-    /// A stop that was asked for once is not taken back by another order.
+    /// A stop that was asked for once is not taken back by another order. A drain that was taken back begins anew.
     pub(super) fn renew(&mut self, order: Order, now: Instant) {
+        if self.phase() == Phase::Returning {
+            *self = Self::begin(order, now);
+            return;
+        }
         self.until = now + order.wait;
         let then = match (self.order.then, order.then) {
             (Then::Stop, _) | (_, Then::Stop) => Then::Stop,
@@ -100,11 +121,33 @@ impl Drain {
         self.order = Order { then, ..order };
     }
 
+    /// It is taken back. Where nothing was withdrawn yet there is nothing to come back from.
+    pub(super) fn take_back(&mut self, now: Instant) -> Outlook {
+        match self.phase() {
+            Phase::Marking | Phase::Waiting => return Outlook::Over,
+            Phase::Returning => {}
+            Phase::Withdrawing | Phase::Ending | Phase::Drained => {
+                self.state = State::Returning { since: now, told_since: None };
+                self.steps.push((Phase::Returning, now));
+            }
+        }
+        Outlook::GoesOn
+    }
+
     /// At most one step.
-    pub(super) fn advance(&mut self, verdict: Verdict, now: Instant) {
+    pub(super) fn advance(&mut self, verdict: Verdict, now: Instant) -> Outlook {
         let passed = |since: Instant| now.saturating_duration_since(since);
         let is_time_up = now >= self.until;
         let next = match &mut self.state {
+            State::Returning { since, told_since } => {
+                let is_there = verdict.is_told && !verdict.is_down;
+                *told_since = is_there.then(|| told_since.unwrap_or(now));
+                let has_settled = told_since.is_some_and(|told_since| passed(told_since) >= RETURNING_FOR);
+                if has_settled || passed(*since) >= RETURNING_LIMIT {
+                    return Outlook::Over;
+                }
+                None
+            }
             State::Marking | State::Waiting { .. } if is_time_up => Some(State::Withdrawing { since: now }),
             State::Marking => verdict.is_told.then_some(State::Waiting { quiet_since: None }),
             State::Waiting { quiet_since } => {
@@ -127,6 +170,7 @@ impl Drain {
             self.state = next;
             self.steps.push((next.phase(), now));
         }
+        Outlook::GoesOn
     }
 
     /// How far it is.
@@ -158,7 +202,9 @@ impl Drain {
     pub fn time_left(&self, now: Instant) -> Option<Duration> {
         match self.state {
             State::Marking | State::Waiting { .. } => Some(self.until.saturating_duration_since(now)),
-            State::Withdrawing { .. } | State::Ending { .. } | State::Drained => None,
+            State::Returning { .. } | State::Withdrawing { .. } | State::Ending { .. } | State::Drained => {
+                None
+            }
         }
     }
 }

@@ -2,7 +2,9 @@
 
 use proptest::prelude::*;
 
-use super::progress::{ENDING_LIMIT, QUIET_FOR, WITHDRAWING_LIMIT, WITHDRAWN_FOR};
+use super::progress::{
+    ENDING_LIMIT, QUIET_FOR, RETURNING_FOR, RETURNING_LIMIT, WITHDRAWING_LIMIT, WITHDRAWN_FOR,
+};
 use super::*;
 
 type Name = &'static str;
@@ -249,13 +251,15 @@ fn one_neighbor_is_left_in_both_directions_and_the_others_are_not() {
 
     world.drain(Scope::Node, Then::StayDown);
     assert_eq!((world.told("tor1"), world.told("tor2")), (None, Some(MARKED)));
-    assert_eq!(world.drains.undrain(&Scope::Neighbor("tor1")), Ok(()));
+    assert_eq!(world.drains.undrain(&Scope::Neighbor("tor1"), world.now), Ok(()));
     world.obey();
+    assert_eq!(world.told("tor1"), Some(last(MARKED)), "the node's drain counts on");
+    world.pass(RETURNING_FOR + SAMPLE_INTERVAL);
     assert_eq!(world.told("tor1"), Some(MARKED), "the node's drain counts on");
-    assert_eq!(world.drains.undrain(&Scope::Node), Ok(()));
+    assert_eq!(world.drains.undrain(&Scope::Node, world.now), Ok(()));
     world.obey();
     assert_eq!((world.told("tor1"), world.told("tor2")), (Some(PLAIN), Some(PLAIN)));
-    assert_eq!(world.drains.undrain(&Scope::Node), Err(NotDrained));
+    assert_eq!(world.drains.undrain(&Scope::Node, world.now), Err(NotDrained));
 }
 
 #[test]
@@ -291,6 +295,51 @@ fn another_order_renews_the_time_and_never_takes_a_stop_back() {
     assert_eq!((later.node(), later.drains.is_to_stop()), (Phase::Drained, false));
     later.drain(Scope::Node, Then::Stop);
     assert!(later.drains.is_to_stop());
+}
+
+#[test]
+fn whoever_comes_back_is_marked_until_its_routes_have_settled() {
+    let mut world = World::new(&TWO);
+    world.drain(Scope::Node, Then::StayDown);
+    world.pass(Duration::from_secs(10));
+    assert_eq!(world.node(), Phase::Drained);
+    world.neighbor("tor1").reachable = false;
+    world.neighbor("tor2").reachable = false;
+    assert_eq!(world.drains.undrain(&Scope::Node, world.now), Ok(()));
+    world.obey();
+    world.pass(Duration::from_secs(5));
+    assert_eq!((world.node(), world.told("tor1")), (Phase::Returning, None));
+    world.neighbor("tor1").reachable = true;
+    world.obey();
+    assert_eq!(world.told("tor1"), Some(MARKED));
+    world.pass(RETURNING_FOR);
+    assert_eq!(world.told("tor1"), Some(MARKED));
+    world.pass(SAMPLE_INTERVAL);
+    assert_eq!((world.drains.node(), world.told("tor1")), (None, Some(PLAIN)));
+
+    // Drained again before it was back, and this time nobody is there to come back to.
+    world.drain(Scope::Node, Then::StayDown);
+    world.pass(Duration::from_secs(10));
+    world.neighbor("tor1").reachable = false;
+    assert_eq!(world.drains.undrain(&Scope::Node, world.now), Ok(()));
+    world.drain(Scope::Node, Then::StayDown);
+    assert_eq!(world.steps().len(), 1);
+    world.pass(Duration::from_secs(10));
+    assert_eq!(world.drains.undrain(&Scope::Node, world.now), Ok(()));
+    world.obey();
+    world.pass(RETURNING_LIMIT);
+    assert_eq!((world.drains.node(), world.drains.poll_deadline()), (None, None));
+}
+
+#[test]
+fn a_drain_that_is_taken_back_before_it_withdrew_anything_is_over_at_once() {
+    let mut world = World::new(&TWO);
+    world.drain(Scope::Node, Then::StayDown);
+    world.pass(SAMPLE_INTERVAL);
+    assert_eq!((world.node(), world.told("tor1")), (Phase::Waiting, Some(MARKED)));
+    assert_eq!(world.drains.undrain(&Scope::Node, world.now), Ok(()));
+    world.obey();
+    assert_eq!((world.drains.node(), world.told("tor1")), (None, Some(PLAIN)));
 }
 
 #[test]
@@ -335,7 +384,7 @@ impl World {
     fn apply(&mut self, event: Event) {
         match event {
             Event::Drain(scope, wait, then) => self.drains.drain(scope, order(wait, then), self.now),
-            Event::Undrain(scope) => drop(self.drains.undrain(&scope)),
+            Event::Undrain(scope) => drop(self.drains.undrain(&scope, self.now)),
             Event::Reachable(name, yes) => self.neighbor(name).reachable = yes,
             Event::Listens(name, yes) => self.neighbor(name).listens = yes,
             Event::Exists(name, yes) => self.neighbor(name).exists = yes,
@@ -351,7 +400,9 @@ impl World {
             let steps = drain.steps();
             assert_eq!(steps[0].0, Phase::Marking);
             for pair in steps.windows(2) {
-                assert!(pair[0].0 < pair[1].0 && pair[0].1 <= pair[1].1, "{steps:?}");
+                let is_taken_back = pair[1].0 == Phase::Returning && pair[0].0 >= Phase::Withdrawing;
+                assert!(is_taken_back || pair[0].0 < pair[1].0, "{steps:?}");
+                assert!(pair[0].1 <= pair[1].1, "{steps:?}");
                 assert!(
                     pair[1].0 != Phase::Ending || pair[0].0 == Phase::Withdrawing,
                     "withdrawn first: {steps:?}"

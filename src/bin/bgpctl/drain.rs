@@ -73,7 +73,7 @@ async fn follow<W: Write>(
                 drained.and_then(|neighbor| neighbor.drain.as_ref())
             }
         };
-        let Some(progress) = progress else {
+        let Some(progress) = progress.filter(|progress| progress.state != api::DrainState::Returning) else {
             let message = "the drain was taken back before it was done";
             return Err(ClientError::Refused(api::Error::new(api::ErrorCode::Refused, message)).into());
         };

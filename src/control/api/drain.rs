@@ -46,10 +46,12 @@ pub struct DrainStep {
     pub ago_ms: u64,
 }
 
-/// How far a drain is, in the only order there is.
+/// How far a drain is; the order is that of how little is left of the neighbor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum DrainState {
+    /// It was taken back: sessions are coming up, with marks until routes have settled.
+    Returning,
     /// Routes are being told with GRACEFUL_SHUTDOWN and prepended.
     Marking,
     /// They have been; traffic is leaving.
@@ -66,6 +68,7 @@ pub enum DrainState {
 impl fmt::Display for DrainState {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(match self {
+            Self::Returning => "returning",
             Self::Marking => "marking",
             Self::Waiting => "waiting",
             Self::Withdrawing => "withdrawing",

@@ -85,6 +85,10 @@ impl Link {
         self.agent.as_mut().unwrap().start_again(&self.node).unwrap();
     }
 
+    pub(super) fn agent_mut(&mut self) -> &mut Agent {
+        self.agent.as_mut().unwrap()
+    }
+
     pub(super) fn agent(&self) -> &Agent {
         self.agent.as_ref().unwrap()
     }

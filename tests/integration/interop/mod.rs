@@ -2,6 +2,7 @@
 //! the rack does not show.
 
 mod bird;
+mod drain;
 mod fixture;
 mod hostile;
 mod limit;

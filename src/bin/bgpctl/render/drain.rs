@@ -44,6 +44,7 @@ pub(crate) fn drain_step(progress: &DrainProgress, step: &DrainStep) -> String {
 
 fn meaning(state: DrainState) -> &'static str {
     match state {
+        DrainState::Returning => "returning: taken back, sessions come up",
         DrainState::Marking => "marking: telling neighbors that other ways are better",
         DrainState::Waiting => "waiting: for traffic to leave",
         DrainState::Withdrawing => "withdrawing: telling neighbors that there is no way here",
@@ -91,7 +92,7 @@ mod tests {
         DrainProgress {
             state,
             since_ms: 1500,
-            time_left_ms: (state <= DrainState::Waiting).then_some(28_000),
+            time_left_ms: (state == DrainState::Waiting).then_some(28_000),
             stops: false,
             message: "disk\u{1b}[2J".to_owned(),
             steps: steps.iter().map(|&(state, ago_ms)| DrainStep { state, ago_ms }).collect(),
