@@ -140,8 +140,9 @@ impl Agent {
         self.follow_drains().await;
     }
 
-    /// Tells each neighbor's task how it is to be used, where that has changed.
+    /// Writes the drains down, and tells each neighbor's task how it is to be used, where that has changed.
     pub(super) async fn follow_drains(&mut self) {
+        self.kept_drains.follow(&self.drains);
         for (name, neighbor) in &mut self.neighbors {
             let wanted = self.drains.wanted(name);
             let commands = match (&neighbor.used, &wanted) {

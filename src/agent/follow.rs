@@ -57,7 +57,12 @@ impl Agent {
 
     /// Tells the RIB whose End-of-RIB completes the first convergence, where that has changed.
     async fn expect_neighbors(&mut self) {
-        let peers: BTreeSet<PeerId> = self.neighbors.values().map(|neighbor| neighbor.peer.id).collect();
+        let has_session = |neighbor: &&Neighbor| match neighbor.used {
+            Wanted::Session(_) => true,
+            Wanted::NoSession(_) => false,
+        };
+        let peers = self.neighbors.values().filter(has_session);
+        let peers: BTreeSet<PeerId> = peers.map(|neighbor| neighbor.peer.id).collect();
         if peers == self.expected {
             return;
         }

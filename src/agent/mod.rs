@@ -8,6 +8,7 @@
 mod answers;
 mod drain;
 mod follow;
+mod kept;
 mod listen;
 mod neighbors;
 mod origin;
@@ -229,6 +230,7 @@ struct Agent {
     discovery: mpsc::Sender<nd::Command>,
     keys: watch::Sender<listen::Keys>,
     drains: Drains<NeighborName>,
+    kept_drains: kept::KeptDrains,
     drain_commands: mpsc::Sender<drain::Command>,
     /// Whoever looks at the neighbors for the drains; one at most.
     observing: JoinSet<drain::Observations>,
@@ -274,6 +276,7 @@ impl Agent {
             }
             if self.drains.is_to_stop() {
                 info!("drained, as was asked before the end");
+                self.kept_drains.forget();
                 return Ok(());
             }
         }

@@ -10,6 +10,7 @@ use bgp::net::{BoundInterface, HopLimit, Md5Key, Target};
 use bgp::session::{RemoteAs, SessionConfig};
 use bgp::{Families, Family, InterfaceIndex, RouterId};
 use ipnetwork::IpNetwork;
+use serde::{Deserialize, Serialize};
 
 use crate::config::{self, Config, NeighborPeer};
 use crate::kernel::interfaces::{Interface, Interfaces};
@@ -23,7 +24,8 @@ pub(super) type Routers = BTreeMap<InterfaceIndex, Ipv6Addr>;
 
 /// What a neighbor is called: the name of its interface, or its address. It survives everything that happens to
 /// the interface.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub(super) enum NeighborName {
     Interface(String),
     Address(IpAddr),

@@ -13,11 +13,11 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 use tracing::{info, warn};
 
+use super::kept::KeptDrains;
 use super::neighbors::{Routers, Start};
 use super::{Agent, AgentError, Inputs, Tasks, ended, listen, origin};
 use crate::config::Config;
 use crate::control;
-use crate::drain::Drains;
 use crate::kernel::fib;
 use crate::kernel::interfaces::{self, Interfaces};
 use crate::memory;
@@ -104,6 +104,7 @@ pub(super) async fn start(
     let _ = rib.originate(origin.announced.clone()).await;
 
     let (drain_commands, drains) = mpsc::channel(QUEUE);
+    let (kept_drains, restored) = KeptDrains::read(&config.control.socket);
     let agent = Agent {
         path,
         config: Arc::new(config),
@@ -127,7 +128,8 @@ pub(super) async fn start(
         uplinks,
         discovery,
         keys,
-        drains: Drains::default(),
+        drains: restored,
+        kept_drains,
         drain_commands,
         observing: JoinSet::new(),
     };

@@ -17,6 +17,7 @@
 //! it sends. Withdrawing: its own routes are withdrawn, sessions stay, packets under way are taken in. Ending: Cease,
 //! Administrative Shutdown, with the operator's words (RFC 9003). Drained: no session until the drain is taken back.
 
+mod kept;
 mod progress;
 #[cfg(test)]
 mod tests;
@@ -27,6 +28,7 @@ use std::time::{Duration, Instant};
 
 use bgp::policy::{Inbound, Maintenance, Outbound};
 
+pub use kept::Kept;
 pub use progress::{Drain, Phase};
 pub use traffic::{RECEIVED_FILE, received_packets};
 

@@ -107,6 +107,11 @@ impl Drain {
         Self { order, until, state: State::Marking, steps: vec![(Phase::Marking, now)] }
     }
 
+    /// As a predecessor left it.
+    pub(super) fn drained(order: Order, now: Instant) -> Self {
+        Self { order, until: now, state: State::Drained, steps: vec![(Phase::Drained, now)] }
+    }
+
     /// A stop that was asked for once is not taken back by another order. A drain that was taken back begins anew.
     pub(super) fn renew(&mut self, order: Order, now: Instant) {
         if self.phase() == Phase::Returning {

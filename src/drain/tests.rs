@@ -331,6 +331,22 @@ fn whoever_comes_back_is_marked_until_its_routes_have_settled() {
     assert_eq!((world.drains.node(), world.drains.poll_deadline()), (None, None));
 }
 
+/// A crash must not bring traffic back to a node that is being worked on.
+#[test]
+fn a_successor_goes_on_where_its_predecessor_was() {
+    let mut world = World::new(&TWO);
+    world.drain(Scope::Neighbor("tor1"), Then::StayDown);
+    world.pass(Duration::from_secs(10));
+    world.drain(Scope::Node, Then::Stop);
+    let mut successor: Drains<Name> = Drains::restored(world.drains.kept(), world.now);
+    assert_eq!(successor.wanted(&"tor1"), Wanted::NoSession("maintenance".to_owned()));
+    assert_eq!(successor.wanted(&"tor2"), Wanted::Session(MARKED));
+    assert_eq!(successor.node().unwrap().order(), &order(WAIT, Then::StayDown));
+    assert_eq!(successor.undrain(&Scope::Neighbor("tor1"), world.now), Ok(()));
+    let again: Drains<Name> = Drains::restored(successor.kept(), world.now);
+    assert_eq!(again.neighbors().count(), 0, "what comes back serves after a crash");
+}
+
 #[test]
 fn a_drain_that_is_taken_back_before_it_withdrew_anything_is_over_at_once() {
     let mut world = World::new(&TWO);
@@ -360,6 +376,7 @@ enum Event {
     Exists(Name, bool),
     Traffic(Name, u64),
     Reload(Name),
+    Restart,
     Pass(Duration),
 }
 
@@ -376,6 +393,7 @@ fn event() -> impl Strategy<Value = Event> {
         1 => (name(), any::<bool>()).prop_map(|(name, yes)| Event::Exists(name, yes)),
         1 => (name(), 0..200_u64).prop_map(|(name, rate)| Event::Traffic(name, rate)),
         1 => name().prop_map(Event::Reload),
+        1 => Just(Event::Restart),
         6 => (0..8000_u64).prop_map(|ms| Event::Pass(Duration::from_millis(ms))),
     ]
 }
@@ -390,6 +408,10 @@ impl World {
             Event::Exists(name, yes) => self.neighbor(name).exists = yes,
             Event::Traffic(name, packets_per_s) => self.neighbor(name).packets_per_s = packets_per_s,
             Event::Reload(kept) => self.drains.retain_neighbors(|name| *name == kept),
+            Event::Restart => {
+                self.drains = Drains::restored(self.drains.kept(), self.now);
+                self.neighbors.values_mut().for_each(|played| played.session = None);
+            }
             Event::Pass(time) => self.pass(time),
         }
         self.obey();
@@ -398,7 +420,7 @@ impl World {
     fn check_steps(&self) {
         for drain in self.drains.node().into_iter().chain(self.drains.neighbors().map(|(_, drain)| drain)) {
             let steps = drain.steps();
-            assert_eq!(steps[0].0, Phase::Marking);
+            assert!(matches!(steps[0].0, Phase::Marking | Phase::Drained), "{steps:?}");
             for pair in steps.windows(2) {
                 let is_taken_back = pair[1].0 == Phase::Returning && pair[0].0 >= Phase::Withdrawing;
                 assert!(is_taken_back || pair[0].0 < pair[1].0, "{steps:?}");

@@ -90,7 +90,7 @@ fn answer(request: Request) {
         }
         Request::Clear { neighbor, reply } => send(reply, known(&neighbor).map(|()| done("cleared"))),
         Request::Refresh { neighbor, reply } => send(reply, known(&neighbor).map(|()| done("refreshed"))),
-        Request::Drains(reply) => send(reply, Ok(drains(None))),
+        Request::Drains(reply) => send(reply, Ok(drains())),
         Request::Drain { order, reply } => {
             let neighbor = order.neighbor.clone().unwrap_or_default();
             let message = format!("{neighbor} {:?} {:?} {:?}", order.wait, order.then, order.message);
@@ -127,7 +127,7 @@ fn done(what: &str) -> api::Done {
 }
 
 /// A node that has left, and never was on its way.
-fn drains(session: Option<api::SessionState>) -> api::Drain {
+fn drains() -> api::Drain {
     let steps = vec![api::DrainStep { state: api::DrainState::Drained, ago_ms: 10 }];
     let progress = api::DrainProgress {
         state: api::DrainState::Drained,
@@ -140,7 +140,7 @@ fn drains(session: Option<api::SessionState>) -> api::Drain {
     let neighbor = api::NeighborDrain {
         name: "eth0".to_owned(),
         hostname: Some(HOSTNAME.to_owned()),
-        session,
+        session: Some(api::SessionState::Idle),
         drain: None,
         received_packets_per_s: Some(7),
     };

@@ -62,7 +62,7 @@ fn steps(link: &Link) -> Vec<String> {
 
 #[test]
 fn frr_sees_marks_then_withdrawals_then_the_message_and_then_nothing() {
-    let Some(link) = Link::up("drain", &unnumbered_conf(), UNNUMBERED) else { return };
+    let Some(mut link) = Link::up("drain", &unnumbered_conf(), UNNUMBERED) else { return };
     await_paths(&link, "at FRR", |paths| paths.iter().any(is_plain));
     let words = "replacing a disk, ticket 4711";
     link.agent().bgpctl(&["drain", "--wait", "40s", "--message", words, "--background"]).unwrap();
@@ -96,6 +96,14 @@ fn frr_sees_marks_then_withdrawals_then_the_message_and_then_nothing() {
         down.get("waiting_for").and_then(Value::as_str),
         Some("the end of its drain (bgpctl undrain)")
     );
+
+    // A crash does not bring it back.
+    link.restart_agent();
+    assert_eq!(steps(&link), ["drained"]);
+    link.await_neighbor("tor1", "a router is there", |neighbor| {
+        neighbor.get("discovered_router").is_some_and(Value::is_string)
+    });
+    assert_eq!(times_established(&link.neighbor("tor1")), 0);
 
     link.agent().bgpctl(&["undrain"]).unwrap();
     link.await_established("tor1");
