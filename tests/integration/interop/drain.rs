@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use lab::{Action, Requirement, eventually};
+use lab::{Action, eventually};
 use serde_json::Value;
 
 use super::bird::bird_up;
@@ -159,46 +159,6 @@ fn a_drain_with_stop_ends_the_daemon_and_leaves_its_blackholes() {
     link.restart_agent();
     link.await_established("tor1");
     await_paths(&link, "plain at FRR again", |paths| paths.iter().any(is_plain));
-}
-
-/// `systemctl stop`, and a shutdown of the host, by the same words of the unit.
-#[test]
-fn only_a_host_that_stops_is_drained_by_its_unit() {
-    let Some(mut link) = Link::lay("unit", Requirement::Frr) else { return };
-    link.start_frr(&unnumbered_conf());
-    link.start_agent(UNNUMBERED);
-    link.await_established("tor1");
-    let directory = link.scratch.directory("bin").unwrap();
-    let unit_says = |link: &Link, state: &str| {
-        use std::os::unix::fs::PermissionsExt;
-        let systemctl = directory.join("systemctl");
-        std::fs::write(
-            &systemctl,
-            format!("#!/bin/sh\n[ \"$*\" = is-system-running ] && echo {state}\nexit 1\n"),
-        )
-        .unwrap();
-        std::fs::set_permissions(&systemctl, std::fs::Permissions::from_mode(0o755)).unwrap();
-        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_bgpctl"));
-        command.env("PATH", format!("{}:/usr/bin:/bin", directory.display()));
-        command.arg("--socket").arg(link.agent().socket());
-        command.args(unit_stop().split_ascii_whitespace().skip(1));
-        lab::output_of(command).unwrap()
-    };
-    for state in ["running", "degraded", "starting", "offline"] {
-        assert_eq!(unit_says(&link, state), "The host stays up: nothing is drained.\n");
-        assert_eq!(self::state(&link), None, "{state}");
-    }
-    let said = unit_says(&link, "stopping");
-    assert!(said.ends_with("The daemon has ended.\n"), "{said}");
-    assert!(link.agent_mut().await_end(Duration::from_secs(10)).unwrap().success());
-}
-
-/// What the unit runs to stop the daemon.
-fn unit_stop() -> String {
-    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/systemd/selvedge.service");
-    let unit = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
-    let line = unit.lines().find_map(|line| line.strip_prefix("ExecStop=-")).unwrap();
-    line.to_owned()
 }
 
 #[test]

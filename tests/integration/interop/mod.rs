@@ -10,3 +10,4 @@ mod links;
 mod operator;
 mod peers;
 mod reload;
+mod unit;
