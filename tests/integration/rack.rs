@@ -1,6 +1,7 @@
 //! The agent in its rack: real kernels, real FRR ToRs, packets from pod to pod.
 
 mod drain;
+mod graceful;
 
 use std::net::IpAddr;
 use std::path::Path;

@@ -133,6 +133,34 @@ impl Agent {
         Ok(())
     }
 
+    /// Its process id; `None` while it is stopped.
+    #[must_use]
+    pub fn id(&self) -> Option<u32> {
+        self.process.as_ref().map(Process::id)
+    }
+
+    /// What it runs.
+    #[must_use]
+    pub fn programs(&self) -> &Programs {
+        &self.programs
+    }
+
+    /// From the next start on, another program is the daemon: an upgrade.
+    pub fn replace_daemon(&mut self, daemon: PathBuf) {
+        self.programs.daemon = daemon;
+    }
+
+    /// Puts a copy of the program into the directory, for the next start: another file, as after an upgrade.
+    ///
+    /// # Errors
+    /// It cannot be copied.
+    pub fn replace_program(&mut self) -> Result<()> {
+        let path = self.directory.join("upgraded");
+        fs::copy(&self.programs.daemon, &path).doing(|| format!("copy to {}", path.display()))?;
+        self.programs.daemon = path;
+        Ok(())
+    }
+
     /// When the daemon was started last; `None` while it is stopped.
     #[must_use]
     pub fn started(&self) -> Option<Instant> {
