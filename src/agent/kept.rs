@@ -39,9 +39,9 @@ impl KeptDrains {
         self.write(drains.kept());
     }
 
-    /// A daemon that ends drained has left: its successor comes back.
-    pub(super) fn forget(&mut self) {
-        self.write(Kept::default());
+    /// A daemon that ends drained has left: its successor comes back, to those neighbors that are not drained alone.
+    pub(super) fn forget_node(&mut self) {
+        self.write(self.written.clone().without_node());
     }
 
     /// Tried once: the next change tries again.
@@ -107,8 +107,12 @@ mod tests {
         drains.undrain(&Scope::Neighbor(eth0), Instant::now()).unwrap();
         kept.follow(&drains);
         let (mut kept, drains) = KeptDrains::read(&socket);
-        assert_eq!(drains.neighbors().count(), 1);
-        kept.forget();
+        assert_eq!((drains.node().is_some(), drains.neighbors().count()), (true, 1));
+        kept.forget_node();
+        let (mut kept, mut drains) = KeptDrains::read(&socket);
+        assert_eq!((drains.node(), drains.neighbors().count()), (None, 1));
+        drains.retain_neighbors(|_| false);
+        kept.follow(&drains);
         assert!(!socket.with_file_name(FILE).exists());
 
         fs::write(socket.with_file_name(FILE), "{\"node\":").unwrap();

@@ -281,7 +281,7 @@ impl Agent {
             }
             if self.drains.is_to_stop() {
                 info!("drained, as was asked before the end");
-                self.kept_drains.forget();
+                self.kept_drains.forget_node();
                 return Ok(());
             }
         }

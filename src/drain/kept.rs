@@ -38,6 +38,14 @@ impl<N> Default for Kept<N> {
     }
 }
 
+impl<N> Kept<N> {
+    /// For a daemon that ends drained: its node has left, and comes back with the next start.
+    #[must_use]
+    pub fn without_node(self) -> Self {
+        Self { node: None, ..self }
+    }
+}
+
 impl KeptDrain {
     fn of(drain: &Drain) -> Option<Self> {
         let reached = match drain.phase() {
