@@ -7,11 +7,12 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr, SocketAddrV6};
 use std::time::Duration;
 
 use bgp::message::{CeaseSubcode, Notification};
-use bgp::net::{BoundInterface, HopLimit, Md5Key, Target};
+use bgp::net::{BoundInterface, Caller, HopLimit, Md5Key, Target};
 use bgp::session::{RemoteAs, SessionConfig};
 use bgp::{Families, Family, InterfaceIndex, RouterId};
 use ipnetwork::IpNetwork;
 
+use super::listen::Admission;
 use crate::config::{self, Config, NeighborPeer};
 use crate::kernel::interfaces::{Interface, Interfaces};
 use crate::nd::{MacAddress, RouterLifetime, Uplink, Uplinks};
@@ -97,6 +98,9 @@ pub(super) enum Obstacle {
     /// Nobody has sent a Router Advertisement yet.
     #[error("no router was heard on {0}")]
     NoRouter(String),
+    /// Its sessions come and go; see [`super::damping`].
+    #[error("its sessions do not last")]
+    HeldBack,
 }
 
 /// The interface, where packets can pass through it.
@@ -221,8 +225,19 @@ pub(super) fn hostname() -> String {
     name.trim().to_owned()
 }
 
-/// The TCP MD5 keys that the listener needs.
-pub(super) fn md5_keys(wanted: &BTreeMap<NeighborName, config::Neighbor>) -> BTreeMap<IpAddr, Md5Key> {
+/// What the listener has to know.
+pub(super) fn admission(
+    wanted: &BTreeMap<NeighborName, config::Neighbor>,
+    interfaces: &Interfaces,
+) -> Admission {
+    let caller = |name: &NeighborName| match name {
+        NeighborName::Interface(name) => Some(Caller::Link(interfaces.by_name(name)?.index)),
+        NeighborName::Address(address) => Some(Caller::Address(*address)),
+    };
+    Admission { callers: wanted.keys().filter_map(caller).collect(), keys: md5_keys(wanted) }
+}
+
+fn md5_keys(wanted: &BTreeMap<NeighborName, config::Neighbor>) -> BTreeMap<IpAddr, Md5Key> {
     let key = |(name, neighbor): (&NeighborName, &config::Neighbor)| {
         let NeighborName::Address(address) = name else { return None };
         Some((*address, Md5Key::new(neighbor.password.as_ref()?.0.clone()).ok()?))

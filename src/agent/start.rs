@@ -80,11 +80,11 @@ pub(super) async fn start(
     let discoverer = nd::run(nd::Settings::default(), to_discovery, router_events, commands);
     tasks.spawn(async move { ended("Router Discovery", discoverer.await) });
 
-    let (keys, listener_keys) = watch::channel(listen::Keys::new());
+    let (admission, admitted) = watch::channel(listen::Admission::default());
     let (connections, accepted) = mpsc::channel(QUEUE);
     let (session_events, sessions) = mpsc::channel(QUEUE);
     tasks.spawn(async move {
-        listen::listen(listener_keys, connections).await;
+        listen::listen(admitted, connections).await;
         "listener"
     });
 
@@ -123,7 +123,7 @@ pub(super) async fn start(
         lost_gateways,
         uplinks,
         discovery,
-        keys,
+        admission,
     };
     Ok((agent, Inputs { routers, sessions, accepted, requests }))
 }

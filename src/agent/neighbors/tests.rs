@@ -51,6 +51,22 @@ fn a_named_interface_is_a_neighbor_even_before_it_exists_and_a_glob_one_for_each
 }
 
 #[test]
+fn the_door_is_open_to_links_that_are_there_and_to_addresses() {
+    let config = config(
+        "[[neighbor]]\ninterface = \"ens*\"\n[[neighbor]]\ninterface = \"bond0\"\n[[neighbor]]\naddress = \"192.0.2.1\"\n",
+    );
+    let mut links = vec![link(2, "ens3", &[]), link(4, "cali1", &[])];
+    let callers = |links: &[Interface]| {
+        let interfaces = interfaces(links.iter().cloned());
+        admission(&wanted(&config, &interfaces), &interfaces).callers.into_iter().collect::<Vec<_>>()
+    };
+    let address = Caller::Address("192.0.2.1".parse().unwrap());
+    assert_eq!(callers(&links), [Caller::Link(InterfaceIndex(2)), address]);
+    links.push(link(7, "bond0", &[]));
+    assert_eq!(callers(&links), [Caller::Link(InterfaceIndex(2)), Caller::Link(InterfaceIndex(7)), address]);
+}
+
+#[test]
 fn the_settings_of_an_exact_name_go_before_those_of_a_glob() {
     let config = config(
         "[[neighbor]]\ninterface = \"ens*\"\nmax-prefixes = 1\n[[neighbor]]\ninterface = \"ens3\"\nmax-prefixes = 2\n",

@@ -269,6 +269,7 @@ fn neighbor() -> api::Neighbor {
         stale: 0,
         echoes: 0,
         times_established: 1,
+        flaps: api::Flaps::default(),
         last_failure: None,
         last_notification: None,
     }

@@ -10,6 +10,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use bgp::{Asn, Prefix};
+use nix::sys::signal::Signal;
 use nix::unistd::{Group, User};
 
 use crate::error::{Doing, Error, Result};
@@ -124,6 +125,15 @@ impl Frr {
     /// The system refuses.
     pub fn kill_bgpd(&mut self) -> Result<()> {
         self.bgpd.take().map_or(Ok(()), Process::kill)
+    }
+
+    /// Sends bgpd a signal: stopped, it keeps its TCP connections and says nothing more.
+    ///
+    /// # Errors
+    /// It is not running.
+    pub fn signal_bgpd(&self, signal: Signal) -> Result<()> {
+        let missing = || Error::Missing("bgpd is not running".to_owned());
+        self.bgpd.as_ref().ok_or_else(missing)?.signal(signal)
     }
 
     /// Starts bgpd again after [`Frr::kill_bgpd`].
