@@ -524,6 +524,9 @@ impl Task {
         }
     }
 
+    /// RFC 4724 section 4.1 lets a restarting speaker go ahead without neighbors that restart as well or do not have the
+    /// capability, since each would wait for the other. Nobody waits for a host, which announces its own routes at once
+    /// and no others; so it can wait for these too, and what it inherited stays as it was a little longer.
     fn check_convergence(&mut self) {
         let Convergence::Waiting { deadline, expected } = &self.convergence else { return };
         let all_heard = expected.as_ref().is_some_and(|expected| {
