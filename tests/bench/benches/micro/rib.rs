@@ -94,7 +94,8 @@ fn judge_all(bencher: Bencher<'_, '_>, prefixes: &[Prefix], expected: &Judgement
     let blocks = ["172.16.0.0/16", "fd00:10::/64"];
     let routes = blocks.map(|block| (block.parse().unwrap(), Originator::StaticBlock));
     let originated = Originated::from(BTreeMap::from(routes));
-    let guard = Guard { config: &config, originated: &originated, session: &session, inbound: Inbound::Plain };
+    let guard =
+        Guard { config: &config, originated: &originated, session: &session, inbound: Inbound::Plain };
     for &prefix in prefixes {
         assert_eq!(guard.judge(prefix, &attributes), *expected, "{prefix}");
     }
