@@ -519,3 +519,24 @@ async fn a_task_that_panics_costs_its_routes_and_is_told_after_a_pause() {
     assert_eq!(agent.recv().await, Some(PeerEvent { peer: PEER, change: PeerChange::Failed }));
     assert!(started.elapsed() >= FAILURE_PAUSE);
 }
+
+#[tokio::test]
+async fn a_disabled_neighbor_stays_down_through_every_new_target_until_it_is_enabled() {
+    let mut stage = Stage::new(64).await;
+    let mut script = stage.established().await;
+    let cease = Notification::shutdown(CeaseSubcode::AdministrativeShutdown, "drained");
+    stage.peer.send(PeerCommand::Disable(cease.clone())).await;
+    assert_eq!(script.end().await, Some(cease));
+    drop(script);
+
+    let elsewhere = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    stage.retarget(&elsewhere).await;
+    assert_eq!(stage.status().await.state, State::Idle);
+    let clear = Notification::cease(CeaseSubcode::AdministrativeReset);
+    stage.peer.send(PeerCommand::Clear(clear)).await;
+    assert_eq!(stage.status().await.state, State::Idle);
+
+    stage.listener = elsewhere;
+    stage.peer.send(PeerCommand::Enable).await;
+    stage.established().await;
+}
