@@ -69,7 +69,9 @@ impl Stranger {
     /// # Errors
     /// The agent refuses.
     pub(crate) fn configure(&self, site: &Site, settings: &str) -> Result<()> {
-        let neighbor = format!("[[neighbor]]\naddress = \"{STRANGER}\"\nremote-as = {ASN}\n{settings}\n");
+        let neighbor = format!(
+            "[[neighbor]]\naddress = \"{STRANGER}\"\nremote-as = {ASN}\ndamping = \"0s\"\n{settings}\n"
+        );
         self.reload(site, &format!("{}\n{neighbor}", self.config))
     }
 

@@ -1,7 +1,10 @@
 //! The faults, by what they break.
 
+mod discovery;
+mod kernel;
 mod links;
 mod messages;
+mod nemesis;
 mod restart;
 mod tors;
 
@@ -9,7 +12,16 @@ use crate::fault::Fault;
 
 /// All of them, in the order in which they are made.
 pub(crate) fn all() -> Vec<&'static Fault> {
-    [restart::FAULTS, tors::FAULTS, links::FAULTS, messages::FAULTS].into_iter().flatten().collect()
+    let kinds = [
+        restart::FAULTS,
+        tors::FAULTS,
+        links::FAULTS,
+        discovery::FAULTS,
+        kernel::FAULTS,
+        messages::FAULTS,
+        nemesis::FAULTS,
+    ];
+    kinds.into_iter().flatten().collect()
 }
 
 #[cfg(test)]
