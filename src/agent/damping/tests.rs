@@ -103,3 +103,18 @@ fn a_session_that_comes_while_it_is_held_back_counts() {
     neighbor.damping.up(neighbor.now);
     assert_eq!(neighbor.damping.held_until(neighbor.now), None);
 }
+
+#[test]
+fn one_that_is_forgiven_begins_anew() {
+    let mut neighbor = Flapping::new(1);
+    for _ in 0..8 {
+        neighbor.session(Duration::from_secs(1));
+    }
+    neighbor.damping.up(neighbor.now);
+    neighbor.damping.down(neighbor.now);
+    assert!(neighbor.damping.held_until(neighbor.now).is_some());
+    neighbor.damping.forgive();
+    assert_eq!(neighbor.damping.held_until(neighbor.now), None);
+    assert_eq!(neighbor.session(Duration::from_secs(1)), Duration::ZERO);
+    assert_eq!(neighbor.damping.flaps(), 10);
+}

@@ -3,8 +3,11 @@
 //! [`Stranger::lay`] lays the cable and has the agent read a file with one neighbor more; [`Stranger::remove`] undoes
 //! both. The sessions with the ToRs have nothing to do with it, and must not notice.
 
+use std::cell::Cell;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use lab::{Error, Netns, Port, Result, Scratch, build, cable, eventually};
@@ -38,6 +41,9 @@ const FRR_OPEN: &str = "04 fe4b 0009 0aff0001 4e 0206 01040001 0001 0206 0104000
 pub(crate) struct Stranger {
     pub(crate) netns: Netns,
     config: String,
+    control: PathBuf,
+    /// Sessions that there were.
+    sessions: Cell<u64>,
     _scratch: Scratch,
 }
 
@@ -59,7 +65,8 @@ impl Stranger {
             netns.set_up(interface)?;
         }
         let config = build::node_configs()?.into_iter().next().unwrap_or_default();
-        let stranger = Self { netns, config, _scratch: scratch };
+        let control = site.agent()?.socket();
+        let stranger = Self { netns, config, control, sessions: Cell::new(0), _scratch: scratch };
         stranger.configure(site, settings)?;
         Ok(stranger)
     }
@@ -87,20 +94,65 @@ impl Stranger {
         site.victim()?.netns.delete_link(INTERFACE)
     }
 
-    /// Opens a connection to the agent's port and says nothing.
+    /// Opens a connection on which the agent has said who it is, and nothing was said to it. A stranger whose sessions do
+    /// not last is held back: each time it is forgiven, as an operator can.
     ///
     /// # Errors
     /// The agent does not take it.
     pub(crate) fn connect(&self) -> Result<Speaker> {
+        self.await_forgiven()?;
+        let mut speaker = self.connect_unheard()?;
+        match speaker.hear()? {
+            Heard::Message(OPEN, _) => Ok(speaker),
+            other => Err(Error::Missing(format!("an OPEN of the agent: {other:?}"))),
+        }
+    }
+
+    /// Waits until the agent knows that the last session is over, and has it forget that it did not last.
+    fn await_forgiven(&self) -> Result<()> {
+        let sessions = self.sessions.get();
+        eventually("the agent knows that the last session is over", PATIENCE, || {
+            let neighbor = self.ask("GET", "")?;
+            let number = |pointer: &str| neighbor.pointer(pointer).and_then(serde_json::Value::as_u64);
+            Ok((number("/flaps/count") >= Some(sessions)).then_some(()))
+        })?;
+        if sessions > 0 {
+            self.ask("POST", "/clear")?;
+        }
+        Ok(())
+    }
+
+    /// Opens a connection, and hears nothing of the agent yet.
+    ///
+    /// # Errors
+    /// The agent does not take it.
+    pub(crate) fn connect_unheard(&self) -> Result<Speaker> {
         let stream = self
             .netns
             .run(|| TcpStream::connect_timeout(&SocketAddr::new(IpAddr::V6(NODE), BGP_PORT), PATIENCE))?;
-        let io = |source| Error::Io { doing: "connect to the agent".to_owned(), source };
-        let stream = stream.map_err(io)?;
-        stream.set_nodelay(true).map_err(io)?;
-        stream.set_read_timeout(Some(PATIENCE)).map_err(io)?;
-        stream.set_write_timeout(Some(PATIENCE)).map_err(io)?;
+        let stream = stream.map_err(connecting)?;
+        stream.set_nodelay(true).map_err(connecting)?;
+        stream.set_read_timeout(Some(PATIENCE)).map_err(connecting)?;
+        stream.set_write_timeout(Some(PATIENCE)).map_err(connecting)?;
         Ok(Speaker { stream, input: Vec::new() })
+    }
+
+    /// What `bgpctl` asks, a hundred times as often as a process could be started for it.
+    fn ask(&self, method: &str, what: &str) -> Result<serde_json::Value> {
+        let asking = |source| Error::Io { doing: "ask the agent".to_owned(), source };
+        let mut control = UnixStream::connect(&self.control).map_err(asking)?;
+        let request = format!(
+            "{method} /v1/neighbors/{STRANGER}{what} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+        );
+        control.write_all(request.as_bytes()).map_err(asking)?;
+        let mut answer = String::new();
+        control.read_to_string(&mut answer).map_err(asking)?;
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap_or_default();
+        if !head.starts_with("HTTP/1.1 200 ") {
+            return Err(Error::Missing(format!("an answer to {method} {what}: {answer}")));
+        }
+        serde_json::from_str(body)
+            .map_err(|source| Error::Json { command: format!("{method} {what}"), source })
     }
 
     /// The same, and makes a session of it.
@@ -110,9 +162,9 @@ impl Stranger {
     pub(crate) fn establish(&self) -> Result<Speaker> {
         let mut speaker = self.connect()?;
         speaker.send(&open())?;
-        speaker.await_kind(OPEN)?;
         speaker.send(&wire::message(KEEPALIVE, &[]))?;
         speaker.await_kind(KEEPALIVE)?;
+        self.sessions.set(self.sessions.get() + 1);
         Ok(speaker)
     }
 }
@@ -286,6 +338,10 @@ pub(crate) fn await_received(site: &Site, wanted: u64, limit: Duration) -> Resul
         let received = neighbor.pointer("/prefixes/received").and_then(serde_json::Value::as_u64);
         Ok((received == Some(wanted)).then(|| begun.elapsed()))
     })
+}
+
+fn connecting(source: std::io::Error) -> Error {
+    Error::Io { doing: "connect to the agent".to_owned(), source }
 }
 
 fn is_end(kind: ErrorKind) -> bool {
