@@ -28,6 +28,8 @@ const INTERFACE: &str = "stranger";
 pub(crate) const ASN: u32 = 65099;
 /// What is awaited of the agent comes within milliseconds; the rest is for a loaded machine.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
+/// For a machine that does something else as well.
+const MINUTES: Duration = Duration::from_secs(180);
 const BGP_PORT: u16 = 179;
 
 /// The body of an OPEN of FRR 8.4.4 as a ToR with `frr defaults datacenter`, captured. Of AS 65099, with IPv6, and
@@ -202,6 +204,17 @@ impl Speaker {
             Err(error) if is_end(error.kind()) => Ok(()),
             outcome => outcome.map_err(|source| Error::Io { doing: "write to the agent".to_owned(), source }),
         }
+    }
+
+    /// Says much, and waits for as long as the agent needs to take it.
+    ///
+    /// # Errors
+    /// As [`Speaker::send`], after minutes.
+    pub(crate) fn send_patiently(&mut self, octets: &[u8]) -> Result<()> {
+        self.stream.set_write_timeout(Some(MINUTES)).map_err(connecting)?;
+        let outcome = self.send(octets);
+        self.stream.set_write_timeout(Some(PATIENCE)).map_err(connecting)?;
+        outcome
     }
 
     /// Says that nothing more will be said.

@@ -66,7 +66,10 @@ pub(super) const FAULTS: &[Fault] = &[
 ];
 
 /// Does something with a stranger, and demands that the sessions with the ToRs are the same ones afterwards.
-pub(super) fn undisturbed(site: &mut Site, make: impl FnOnce(&mut Site, &Stranger) -> Result<()>) -> Result<()> {
+pub(super) fn undisturbed(
+    site: &mut Site,
+    make: impl FnOnce(&mut Site, &Stranger) -> Result<()>,
+) -> Result<()> {
     let mark = site.mark_log()?;
     let stranger = Stranger::lay(site, "")?;
     let outcome = make(site, &stranger);

@@ -1,7 +1,9 @@
 //! The faults, by what they break.
 
+mod flood;
 mod links;
 mod messages;
+mod peers;
 mod restart;
 mod tors;
 
@@ -9,7 +11,15 @@ use crate::fault::Fault;
 
 /// All of them, in the order in which they are made.
 pub(crate) fn all() -> Vec<&'static Fault> {
-    [restart::FAULTS, tors::FAULTS, links::FAULTS, messages::FAULTS].into_iter().flatten().collect()
+    [restart::FAULTS, tors::FAULTS, links::FAULTS, messages::FAULTS, peers::FAULTS]
+        .into_iter()
+        .flatten()
+        .collect()
+}
+
+/// An error of the system, with what was to be done.
+fn io(doing: &'static str) -> impl FnOnce(std::io::Error) -> lab::Error {
+    move |source| lab::Error::Io { doing: doing.to_owned(), source }
 }
 
 #[cfg(test)]

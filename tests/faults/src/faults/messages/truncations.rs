@@ -22,7 +22,10 @@ pub(super) fn all(site: &mut Site, stranger: &Stranger, most: usize) -> Result<(
     for (name, message) in &updates {
         count += cuts_of(site, stranger, name, message)?;
     }
-    site.note(format!("{opens} cuts of an OPEN and {count} of {} UPDATEs answered as predicted", updates.len()));
+    site.note(format!(
+        "{opens} cuts of an OPEN and {count} of {} UPDATEs answered as predicted",
+        updates.len()
+    ));
     Ok(())
 }
 
