@@ -11,6 +11,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use lab::{Error, Netns, Port, Result, Scratch, build, cable, eventually};
+use socket2::{Domain, Socket, Type};
 
 use crate::site::Site;
 use crate::wire::{self, HEADER_LENGTH, KEEPALIVE, NOTIFICATION, OPEN, ROUTE_REFRESH};
@@ -102,8 +103,12 @@ impl Stranger {
     /// # Errors
     /// The agent does not take it.
     pub(crate) fn connect(&self) -> Result<Speaker> {
+        self.connect_with(Room::Usual)
+    }
+
+    fn connect_with(&self, room: Room) -> Result<Speaker> {
         self.await_forgiven()?;
-        let mut speaker = self.connect_unheard()?;
+        let mut speaker = self.connect_unheard(room)?;
         match speaker.hear()? {
             Heard::Message(OPEN, _) => Ok(speaker),
             other => Err(Error::Missing(format!("an OPEN of the agent: {other:?}"))),
@@ -128,10 +133,19 @@ impl Stranger {
     ///
     /// # Errors
     /// The agent does not take it.
-    pub(crate) fn connect_unheard(&self) -> Result<Speaker> {
-        let stream = self
-            .netns
-            .run(|| TcpStream::connect_timeout(&SocketAddr::new(IpAddr::V6(NODE), BGP_PORT), PATIENCE))?;
+    pub(crate) fn connect_unheard(&self, room: Room) -> Result<Speaker> {
+        let stream = self.netns.run(|| {
+            let socket = Socket::new(Domain::IPV6, Type::STREAM, None)?;
+            match room {
+                Room::Usual => {}
+                // Later would be too late: a window that is promised has to stay. With less the kernel has no room for
+                // acknowledgements either, and what it says is not heard any more.
+                Room::Little => socket.set_recv_buffer_size(65_536)?,
+            }
+            let agent = SocketAddr::new(IpAddr::V6(NODE), BGP_PORT);
+            socket.connect_timeout(&agent.into(), PATIENCE)?;
+            Ok(TcpStream::from(socket))
+        })?;
         let stream = stream.map_err(connecting)?;
         stream.set_nodelay(true).map_err(connecting)?;
         stream.set_read_timeout(Some(PATIENCE)).map_err(connecting)?;
@@ -162,13 +176,29 @@ impl Stranger {
     /// # Errors
     /// The agent does not take it.
     pub(crate) fn establish(&self) -> Result<Speaker> {
-        let mut speaker = self.connect()?;
+        self.establish_with(Room::Usual)
+    }
+
+    /// The same, with as much room for what the agent sends.
+    ///
+    /// # Errors
+    /// As [`Stranger::establish`].
+    pub(crate) fn establish_with(&self, room: Room) -> Result<Speaker> {
+        let mut speaker = self.connect_with(room)?;
         speaker.send(&open())?;
         speaker.send(&wire::message(KEEPALIVE, &[]))?;
         speaker.await_kind(KEEPALIVE)?;
         self.sessions.set(self.sessions.get() + 1);
         Ok(speaker)
     }
+}
+
+/// What the kernel keeps of what was not read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Room {
+    Usual,
+    /// The window is soon shut.
+    Little,
 }
 
 /// The OPEN as FRR sends it.
