@@ -5,14 +5,14 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
-use bgp::PeerId;
 use bgp::net::{Peer, PeerChange, PeerCommand, PeerEvent, PeerSettings, Target};
 use bgp::rib::PeerConfig;
 use bgp::session::Stop;
+use bgp::{Families, PeerId};
 use tracing::{debug, info, warn};
 
 use super::damping::Damping;
-use super::neighbors::{self, NeighborName, Obstacle, Start};
+use super::neighbors::{self, NeighborName, Obstacle};
 use super::{Agent, Neighbor, origin};
 use crate::config::{self, Config};
 use crate::kernel::interfaces::Interfaces;
@@ -87,11 +87,11 @@ impl Agent {
         }
         let id = PeerId(self.next_peer);
         self.next_peer += 1;
-        let start = self.start_for_a_new_neighbor();
+        let inherited = self.inherited_for_a_new_neighbor();
         let peer_settings = PeerSettings {
             name: name.to_string(),
             id,
-            session: neighbors::session_config(name, settings, &self.config, self.router_id, start),
+            session: neighbors::session_config(name, settings, &self.config, self.router_id, inherited),
             rib: PeerConfig { max_prefixes: settings.max_prefixes },
             events: self.session_events.clone(),
         };
@@ -103,10 +103,10 @@ impl Agent {
 
     /// A neighbor that is made long after the start, by a reload or since its interface came, is not told of a
     /// restart: R bit and its consequences (RFC 4724 section 4) are over with the restart time.
-    fn start_for_a_new_neighbor(&self) -> Start {
+    fn inherited_for_a_new_neighbor(&self) -> Families {
         match self.config.bgp.graceful_restart {
-            Some(restart_time) if self.started.elapsed() < restart_time => self.start,
-            Some(_) | None => Start::Cold,
+            Some(restart_time) if self.started.elapsed() < restart_time => self.inherited,
+            Some(_) | None => Families::NONE,
         }
     }
 
@@ -175,7 +175,8 @@ impl Agent {
                     warn!(neighbor = %name, flaps, ?time, "the sessions do not last: held back while there is another");
                 }
             }
-            PeerChange::Unreachable { .. } | PeerChange::Failed => {}
+            // What follows a restart says whether the session lasted.
+            PeerChange::Restarting | PeerChange::Unreachable { .. } | PeerChange::Failed => {}
         }
     }
 

@@ -25,7 +25,7 @@ use bgp::net::{Accepted, Peer, PeerChange, PeerCommand, PeerEvent, RibHandle, Ta
 use bgp::policy::Role;
 use bgp::rib::Gateway;
 use bgp::session::Stop;
-use bgp::{InterfaceIndex, PeerId, RouterId};
+use bgp::{Families, InterfaceIndex, PeerId, RouterId};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::{JoinError, JoinSet};
@@ -37,7 +37,7 @@ use crate::kernel::fib::{self, LocalRoutes};
 use crate::kernel::interfaces::{self, Interfaces};
 use crate::nd::{self, Uplinks};
 use damping::Damping;
-use neighbors::{NeighborName, Routers, Start};
+use neighbors::{NeighborName, Routers};
 use origin::Origin;
 use serve::Control;
 
@@ -199,7 +199,8 @@ struct Agent {
     path: PathBuf,
     config: Arc<Config>,
     router_id: RouterId,
-    start: Start,
+    /// Families in which routes of an earlier run were found.
+    inherited: Families,
     started: Instant,
     interfaces: watch::Receiver<Arc<Interfaces>>,
     routers: Routers,
@@ -298,6 +299,8 @@ impl Agent {
                     self.change_lost_gateways(|lost| lost.remove(&gateway));
                 }
             }
+            // Its packets still go there, and it is still the router on the link: nothing changes (RFC 4724 section 4.2).
+            PeerChange::Restarting => {}
             PeerChange::Failed => {
                 self.neighbors.retain(|_, neighbor| neighbor.peer.id != event.peer);
                 self.reconcile().await;

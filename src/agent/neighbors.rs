@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr, SocketAddrV6};
+use std::time::Duration;
 
 use bgp::message::{CeaseSubcode, Notification};
 use bgp::net::{BoundInterface, Caller, HopLimit, Md5Key, Target};
@@ -183,22 +184,14 @@ fn global_ipv6(interface: &Interface) -> Option<Ipv6Addr> {
     })
 }
 
-/// Whether this process found routes of an earlier one in the kernel.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Start {
-    /// Nothing there: the first start since the node booted.
-    Cold,
-    /// Routes were inherited: forwarding went on meanwhile.
-    Restart,
-}
-
-/// The session of a neighbor as the configuration has it.
+/// The session of a neighbor as the configuration has it. `inherited`: families in which this process found routes of
+/// an earlier one in the kernel, so that forwarding went on meanwhile; none at the first start since the node booted.
 pub(super) fn session_config(
     name: &NeighborName,
     neighbor: &config::Neighbor,
     config: &Config,
     router_id: RouterId,
-    start: Start,
+    inherited: Families,
 ) -> SessionConfig {
     // IPv6 next hops for IPv4 routes exist only where the transport is IPv6 (FRR, bgpd/bgp_open.c).
     let extended_next_hop = match name {
@@ -216,7 +209,8 @@ pub(super) fn session_config(
         families: Families::ALL,
         extended_next_hop,
         graceful_restart: config.bgp.graceful_restart,
-        restarting: start == Start::Restart,
+        inherited,
+        stale_time: config.bgp.graceful_restart.map_or(Duration::ZERO, |_| config.bgp.stale_time),
         hostname: hostname(),
         software_version: concat!("selvedge/", env!("CARGO_PKG_VERSION")).to_owned(),
         link_local_form: neighbor.link_local_form,

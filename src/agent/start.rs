@@ -5,15 +5,15 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bgp::RouterId;
 use bgp::net::{RibHandle, RibSettings};
 use bgp::policy::Role;
 use bgp::rib::RibConfig;
+use bgp::{Families, RouterId};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 use tracing::{info, warn};
 
-use super::neighbors::{Routers, Start};
+use super::neighbors::Routers;
 use super::{Agent, AgentError, Inputs, Tasks, ended, listen, origin};
 use crate::config::Config;
 use crate::control;
@@ -28,6 +28,10 @@ const QUEUE: usize = 64;
 const FIB_QUEUE: usize = 1;
 /// Routes that nobody announced again are swept after this time when graceful restart is off.
 const SWEEP_DEADLINE: Duration = Duration::from_secs(30);
+
+/// The kernel says within milliseconds whether it has routes of ours. One that does not must not keep the node off the
+/// network.
+const INHERITED_DEADLINE: Duration = Duration::from_secs(10);
 
 /// Starts everything but the neighbors. Dropping the future leaves the tasks that run already to their set.
 pub(super) async fn start(
@@ -61,14 +65,7 @@ pub(super) async fn start(
     let kernel = fib::run(fib::Settings::from(&config.fib), inputs);
     tasks.spawn(async move { ended("FIB", kernel.await) });
     // The sessions' first OPENs depend on it.
-    let (reply, inherited) = oneshot::channel();
-    let asked = fib.send(fib::Request::Inherited { reply }).await;
-    let inherited = match asked {
-        Ok(()) => inherited.await.map_err(|_| AgentError::TaskEnded("FIB"))?,
-        Err(_) => return Err(AgentError::TaskEnded("FIB")),
-    };
-    let start = if inherited > 0 { Start::Restart } else { Start::Cold };
-    info!(inherited, "kernel routes of an earlier run");
+    let inherited = inherited(&fib).await?;
 
     tasks.spawn(async move {
         memory::give_back().await;
@@ -106,7 +103,7 @@ pub(super) async fn start(
         path,
         config: Arc::new(config),
         router_id,
-        start,
+        inherited,
         started,
         interfaces,
         routers: Routers::new(),
@@ -127,6 +124,21 @@ pub(super) async fn start(
         admission,
     };
     Ok((agent, Inputs { routers, sessions, accepted, requests }))
+}
+
+/// Families in which the kernel has routes of an earlier run: what the F bits of the first OPENs promise.
+async fn inherited(fib: &mpsc::Sender<fib::Request>) -> Result<Families, AgentError> {
+    let (reply, answer) = oneshot::channel();
+    let ended = || AgentError::TaskEnded("FIB");
+    fib.send(fib::Request::Inherited { reply }).await.map_err(|_| ended())?;
+    let Ok(inherited) = tokio::time::timeout(INHERITED_DEADLINE, answer).await else {
+        warn!("the kernel's routes cannot be read: neighbors are told that nothing was preserved");
+        return Ok(Families::NONE);
+    };
+    let inherited = inherited.map_err(|_| ended())?;
+    let families: Vec<String> = inherited.iter().map(|family| family.to_string()).collect();
+    info!(families = families.join(", "), "kernel routes of an earlier run");
+    Ok(inherited)
 }
 
 async fn wait_for_router_id(

@@ -92,6 +92,7 @@ impl View {
             },
             messages: api::Messages { received: status.received.into(), sent: status.sent.into() },
             refused,
+            stale: families.clone().map(|counts| u64::from(counts.stale)).sum(),
             echoes: families.map(|counts| u64::from(counts.echoes)).sum(),
             times_established: status.established,
             flaps: api::Flaps {

@@ -169,9 +169,23 @@ fn ipv6_next_hops_for_ipv4_routes_are_offered_over_ipv6_only() {
         let wanted = wanted(&config, &Interfaces::default());
         let (name, neighbor) = wanted.first_key_value().unwrap();
         let router_id = RouterId(std::net::Ipv4Addr::new(1, 1, 1, 1));
-        let session = session_config(name, neighbor, &config, router_id, Start::Restart);
+        let session = session_config(name, neighbor, &config, router_id, Families::ALL);
         assert_eq!(session.extended_next_hop.contains(Family::Ipv4Unicast), offered, "{peer}");
-        assert!(session.restarting);
+        assert_eq!(session.inherited, Families::ALL);
+    }
+}
+
+/// One who announces nothing keeps nothing either.
+#[test]
+fn graceful_restart_is_switched_off_in_both_roles() {
+    for (keys, stale_time_s) in [("", 120), ("stale-time = \"7s\"", 7), ("graceful-restart = \"0s\"", 0)] {
+        let text = format!("[bgp]\nlocal-as = 65001\n{keys}\n[[neighbor]]\ninterface = \"ens3\"\n");
+        let config = config::parse(&text, "test.toml").unwrap();
+        let wanted = wanted(&config, &Interfaces::default());
+        let (name, neighbor) = wanted.first_key_value().unwrap();
+        let router_id = RouterId(std::net::Ipv4Addr::new(1, 1, 1, 1));
+        let session = session_config(name, neighbor, &config, router_id, Families::NONE);
+        assert_eq!(session.stale_time.as_secs(), stale_time_s, "{keys}");
     }
 }
 

@@ -51,6 +51,9 @@ pub struct Neighbor {
     pub messages: Messages,
     /// Prefixes refused at present, by reason in words.
     pub refused: BTreeMap<String, u64>,
+    /// Prefixes that are kept from a session that was lost, while the neighbor restarts (RFC 4724). How long they are is
+    /// among `timers`: "RestartTimer" until the neighbor is back, "StalePathTimer" until it has said everything again.
+    pub stale: u64,
     /// Prefixes of ours that the peer accepted and sent back: it has them.
     pub echoes: u64,
     /// How many times the session reached Established.

@@ -31,9 +31,9 @@ use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bgp::Prefix;
 use bgp::memory::Usage;
 use bgp::rib::{Gateway, Gateways};
+use bgp::{Families, Prefix};
 use tokio::sync::{mpsc, oneshot, watch};
 
 /// What the RIB hands over in one go.
@@ -142,10 +142,10 @@ pub enum Request {
         /// Hears that nothing more is written.
         reply: oneshot::Sender<()>,
     },
-    /// How many routes an earlier run has left.
+    /// In which families an earlier run has left routes.
     Inherited {
-        /// Gets the number once the table has been read for the first time.
-        reply: oneshot::Sender<usize>,
+        /// Gets them as soon as one of each is found, or none: well before the whole table has been read.
+        reply: oneshot::Sender<Families>,
     },
 }
 

@@ -6,8 +6,8 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bgp::InterfaceIndex;
 use bgp::rib::Gateway;
+use bgp::{Families, Family, InterfaceIndex};
 use netlink_packet_core::NLM_F_REPLACE;
 use netlink_packet_route::address::AddressAttribute;
 use netlink_packet_route::link::{LinkFlags, LinkMessage};
@@ -18,6 +18,7 @@ use tokio::sync::{oneshot, watch};
 use super::delta::{Cause, Delta, Event, Reading};
 use super::nexthop::{self, Nexthop};
 use super::objects::Fate;
+use super::route::Owner;
 use super::writer::{WriteError, Writer};
 use super::{Batch, Inputs, LocalRoutes, Notice, Request, Settings};
 use crate::kernel::interfaces::Interfaces;
@@ -55,7 +56,7 @@ pub(super) struct Task {
     resync_pause: Duration,
     overruns: u64,
     progress: Progress,
-    first_dump: FirstDump,
+    inherited: Inherited,
 }
 
 /// What the first convergence took.
@@ -68,11 +69,11 @@ struct Progress {
     reported: bool,
 }
 
-/// What an earlier run has left, and who asked before it was known.
+/// Where an earlier run has left routes, and who asked before it was known.
 #[derive(Debug)]
-enum FirstDump {
-    Awaited(Vec<oneshot::Sender<usize>>),
-    Inherited(usize),
+enum Inherited {
+    Unknown(Vec<oneshot::Sender<Families>>),
+    Known(Families),
 }
 
 /// Snapshots that were taken in.
@@ -107,13 +108,14 @@ impl Task {
             resync_pause: RESYNC_FIRST,
             overruns: 0,
             progress: Progress::default(),
-            first_dump: FirstDump::Awaited(Vec::new()),
+            inherited: Inherited::Unknown(Vec::new()),
             settings,
         })
     }
 
     /// Until `inputs.batches` is closed, or somebody asks for a stop.
     pub(super) async fn run(mut self, mut inputs: Inputs) {
+        self.look_for_inherited().await;
         let mut seen = Seen::default();
         self.take_snapshots(&mut inputs, &mut seen).await;
         let (mut requests_open, mut local_open, mut interfaces_open, mut dead_open) =
@@ -210,10 +212,10 @@ impl Task {
             }
             // The loop has taken it already.
             Request::Stop { .. } => {}
-            Request::Inherited { reply } => match &mut self.first_dump {
-                FirstDump::Awaited(waiting) => waiting.push(reply),
-                FirstDump::Inherited(number) => {
-                    let _ = reply.send(*number);
+            Request::Inherited { reply } => match &mut self.inherited {
+                Inherited::Unknown(waiting) => waiting.push(reply),
+                Inherited::Known(families) => {
+                    let _ = reply.send(*families);
                 }
             },
             Request::Memory { reply } => {
@@ -395,17 +397,29 @@ impl Task {
         match dump(&self.settings).await {
             Ok(reading) => {
                 self.resync_pause = RESYNC_FIRST;
+                // For want of an earlier answer.
+                self.know_inherited(reading.families());
                 self.delta.resync(reading, Instant::now());
-                if let FirstDump::Awaited(waiting) = &mut self.first_dump {
-                    let inherited = self.delta.counters().stale;
-                    for reply in waiting.drain(..) {
-                        let _ = reply.send(inherited);
-                    }
-                    self.first_dump = FirstDump::Inherited(inherited);
-                }
                 self.drain_events();
             }
             Err(error) => self.dump_failed(&error),
+        }
+    }
+
+    /// Before the whole table is read, which takes more than a second where it is large: sessions wait for the answer.
+    async fn look_for_inherited(&mut self) {
+        match inherited(&self.settings).await {
+            Ok(families) => self.know_inherited(families),
+            Err(error) => tracing::warn!(%error, "cannot look for routes of earlier runs"),
+        }
+    }
+
+    fn know_inherited(&mut self, families: Families) {
+        if let Inherited::Unknown(waiting) = &mut self.inherited {
+            for reply in waiting.drain(..) {
+                let _ = reply.send(families);
+            }
+            self.inherited = Inherited::Known(families);
         }
     }
 
@@ -511,17 +525,52 @@ fn object_event(message: &Message<'_>) -> Option<(Nexthop, Fate)> {
     Some((nexthop::parse(message.payload)?, fate))
 }
 
+fn dump_request(settings: &Settings, family: AddressFamily) -> RouteMessage {
+    let mut request = RouteMessage::default();
+    request.header.address_family = family;
+    request.attributes.push(RouteAttribute::Table(settings.ownership.table));
+    request
+}
+
+/// Families in which our table has a route of ours.
+async fn inherited(settings: &Settings) -> Result<Families, DumpError> {
+    let mut inherited = Families::NONE;
+    for family in Family::ALL {
+        let mut request = dump_request(
+            settings,
+            match family {
+                Family::Ipv4Unicast => AddressFamily::Inet,
+                Family::Ipv6Unicast => AddressFamily::Inet6,
+            },
+        );
+        // Since Linux 4.20 the kernel skips all others, however many they are.
+        request.header.protocol = settings.ownership.protocol.into();
+        let socket = Socket::open(&[], RECEIVE_BUFFER)?;
+        let is_ours = |message| match message {
+            RouteNetlinkMessage::NewRoute(route) => {
+                settings.ownership.observe(&route).is_some_and(|observation| observation.owner == Owner::Ours)
+            }
+            _ => false,
+        };
+        match socket.dump_has(RouteNetlinkMessage::GetRoute(request), is_ours).await {
+            Ok(true) => inherited.insert(family),
+            Ok(false) => {}
+            // The kernel makes a table when the first route enters it.
+            Err(DumpError::Kernel(error)) if error.errno == libc::ENOENT => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(inherited)
+}
+
 /// All routes of our table that could be ours or in our way, both families.
 async fn dump(settings: &Settings) -> Result<Reading, DumpError> {
     let mut reading = Reading::default();
     for family in [AddressFamily::Inet, AddressFamily::Inet6] {
         // A new socket each time: nothing of a dump that failed can be taken for the next one's.
         let mut socket = Socket::open(&[], RECEIVE_BUFFER)?;
-        let mut request = RouteMessage::default();
-        request.header.address_family = family;
-        request.attributes.push(RouteAttribute::Table(settings.ownership.table));
         let result = socket
-            .dump(RouteNetlinkMessage::GetRoute(request), |message| {
+            .dump(RouteNetlinkMessage::GetRoute(dump_request(settings, family)), |message| {
                 if let RouteNetlinkMessage::NewRoute(route) = message
                     && let Some(observation) = settings.ownership.observe(&route)
                 {

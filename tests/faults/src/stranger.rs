@@ -88,6 +88,14 @@ impl Stranger {
         site.agent()?.bgpctl(&["reload"]).map(drop)
     }
 
+    /// Takes the neighbor out of the file, for the next start.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub(crate) fn take_out_of_the_file(&self, site: &Site) -> Result<()> {
+        site.agent()?.write_config(&self.config)
+    }
+
     /// Takes the neighbor out of the file, and the cable away.
     ///
     /// # Errors

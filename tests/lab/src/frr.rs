@@ -3,6 +3,7 @@
 use std::ffi::OsStr;
 use std::fmt::Write as _;
 use std::fs;
+use std::io::Write as _;
 use std::net::{IpAddr, Ipv4Addr};
 use std::os::unix::fs::chown;
 use std::path::{Path, PathBuf};
@@ -144,6 +145,17 @@ impl Frr {
         self.kill_bgpd()?;
         self.bgpd = Some(self.start_daemon(netns, "bgpd", "bgpd.vty")?);
         Ok(())
+    }
+
+    /// Adds lines to the file of bgpd; they count from its next start.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub fn append(&self, lines: &str) -> Result<()> {
+        let path = self.directory.join("bgpd.conf");
+        let doing = || format!("add to {}", path.display());
+        let mut file = fs::OpenOptions::new().append(true).open(&path).doing(doing)?;
+        file.write_all(lines.as_bytes()).doing(doing)
     }
 
     /// Kills both daemons and starts them again.

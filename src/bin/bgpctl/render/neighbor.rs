@@ -120,6 +120,9 @@ fn prefixes(neighbor: &Neighbor) -> String {
     rows.push(row("  total".to_owned(), &summary.prefixes));
     let columns = [left("  Prefixes", 0), right("received"), right("accepted"), right("sent")];
     let mut text = table(columns, rows, Position::First);
+    if neighbor.stale > 0 {
+        text += &line("Stale", format_args!("{} (kept while the neighbor restarts)", neighbor.stale));
+    }
     let refused = neighbor.refused.iter().map(|(reason, count)| format!("{count} {}", printable(reason)));
     text += &line("Refused", listed(refused));
     text + &line("Echoes", format_args!("{} (own prefixes that the peer has accepted)", neighbor.echoes))
@@ -226,6 +229,7 @@ mod tests {
                 sent: MessageCounts { open: 1, update: 3, keepalive: 25, ..MessageCounts::default() },
             },
             refused: BTreeMap::from([("default route".to_owned(), 1)]),
+            stale: 0,
             echoes: 2,
             times_established: 2,
             flaps: Flaps { count: 4, held_back_for_ms: Some(2_300) },
@@ -289,6 +293,14 @@ tor1(eth0)
         let text = neighbor(&waiting);
         assert!(text.contains("  State               Idle, never up\n"), "{text}");
         assert!(text.contains("  Waiting for         carrier on eth0\n"), "{text}");
+    }
+
+    #[test]
+    fn a_neighbor_that_restarts_says_what_is_kept() {
+        let mut restarting = full();
+        restarting.stale = 7;
+        let text = neighbor(&restarting);
+        assert!(text.contains("  Stale               7 (kept while the neighbor restarts)\n"), "{text}");
     }
 
     #[test]

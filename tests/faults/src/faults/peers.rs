@@ -109,7 +109,7 @@ struct Leak {
 
 /// Who has the same attributes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Sharing {
+pub(super) enum Sharing {
     All,
     None,
 }
@@ -162,7 +162,7 @@ fn leak(site: &mut Site, leak: Leak) -> Result<()> {
 }
 
 /// UPDATEs for 11.0.0.0/24, 11.0.1.0/24 and so on.
-fn portion(first: u32, end: u32, sharing: Sharing) -> Vec<u8> {
+pub(super) fn portion(first: u32, end: u32, sharing: Sharing) -> Vec<u8> {
     /// As many as fit a message.
     const TOGETHER: usize = 900;
     let numbers: Vec<u32> = (first..end).collect();
@@ -362,7 +362,7 @@ fn flooded(site: &mut Site, stranger: &Stranger) -> Result<()> {
 }
 
 /// User and system time of the victim's agent: fields 14 and 15 of proc_pid_stat(5).
-fn processor_ticks(site: &Site) -> Result<u64> {
+pub(super) fn processor_ticks(site: &Site) -> Result<u64> {
     let none = || lab::Error::Missing("the agent's processor time".to_owned());
     let pid = site.agent()?.id().ok_or_else(none)?;
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).map_err(super::io("read its time"))?;
