@@ -5,6 +5,7 @@ use std::io::Write;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
+use lab::route::PROTOCOL_BGP;
 use lab::{Result, check_interrupt, eventually};
 use serde_json::Value;
 
@@ -25,6 +26,8 @@ const SEND_HOLD_TIME: Duration = Duration::from_secs(480);
 const OPEN_DEADLINE: Duration = Duration::from_secs(240);
 /// What the agent may take to answer a question while it is busy.
 const ANSWER: Duration = Duration::from_secs(2);
+/// For the kernel's work on a hundred thousand routes.
+const MINUTE: Duration = Duration::from_secs(60);
 /// Routes in a write.
 const PORTION: u32 = 5_000;
 
@@ -116,6 +119,9 @@ pub(super) enum Sharing {
 
 fn leak(site: &mut Site, leak: Leak) -> Result<()> {
     let fabric = site.victim()?.netns.routes()?;
+    // 5: the peak is counted anew (proc_pid_clear_refs(5)).
+    let pid = site.agent()?.id().unwrap_or_default();
+    std::fs::write(format!("/proc/{pid}/clear_refs"), "5").map_err(super::io("reset the peak of memory"))?;
     let before = peak_kib(site.agent()?)?;
     undisturbed(site, |site, stranger| {
         stranger.configure(site, &format!("max-prefixes = {}", leak.limit))?;
@@ -149,6 +155,13 @@ fn leak(site: &mut Site, leak: Leak) -> Result<()> {
         speaker.send(&portion(0, 100, Sharing::All))?;
         await_received(site, 100, PATIENCE)?;
         speaker.end()?;
+        // The leak is over when the kernel has let go of what was kept of it.
+        let fabric = u64::try_from(fabric.iter().filter(|route| route.protocol == PROTOCOL_BGP).count());
+        eventually("a kernel without routes of the leak", MINUTE, || {
+            let summary = site.agent()?.bgpctl_json(&["show", "summary"])?;
+            let routes = summary.get("fib_routes").and_then(Value::as_u64);
+            Ok((routes.is_some() && routes == fabric.as_ref().ok().copied()).then_some(()))
+        })?;
         site.note(format!(
             "{} routes in {:.1} s, {} kept; {} MiB more at most; a question answered in {} ms at most",
             leak.routes,

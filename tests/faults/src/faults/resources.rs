@@ -198,11 +198,6 @@ fn set_limit_of_descriptors(site: &Site, pid: u32, limit: &str) -> Result<()> {
 fn out_of_threads(site: &mut Site) -> Result<()> {
     let stranger = Stranger::lay(site, "")?;
     let pid = pid(site)?;
-    let tasks = || -> Result<usize> {
-        let list =
-            fs::read_dir(format!("/proc/{pid}/task")).map_err(super::io("list the agent's threads"))?;
-        Ok(list.count())
-    };
     let Some(group) = Cgroup::around(pid, Limit::Threads(1))? else {
         stranger.remove(site)?;
         return skipped(site);
