@@ -15,6 +15,7 @@ use super::damping::Damping;
 use super::neighbors::{self, NeighborName, Obstacle};
 use super::{Agent, Neighbor, origin};
 use crate::config::{self, Config};
+use crate::drain::Wanted;
 use crate::kernel::interfaces::Interfaces;
 use crate::kernel::sysctl;
 use crate::nd::Uplinks;
@@ -35,6 +36,8 @@ impl Agent {
                 None => self.add(name, settings, &interfaces),
             }
         }
+        // Before they are told where their peers are: no session begins unmarked.
+        self.follow_drains().await;
         self.expect_neighbors().await;
 
         let uplinks = Arc::new(neighbors::uplinks(&wanted, &interfaces));
@@ -56,7 +59,12 @@ impl Agent {
 
     /// Tells the RIB whose End-of-RIB completes the first convergence, where that has changed.
     async fn expect_neighbors(&mut self) {
-        let peers: BTreeSet<PeerId> = self.neighbors.values().map(|neighbor| neighbor.peer.id).collect();
+        let has_session = |neighbor: &&Neighbor| match neighbor.used {
+            Wanted::Session(_) => true,
+            Wanted::NoSession(_) => false,
+        };
+        let peers = self.neighbors.values().filter(has_session);
+        let peers: BTreeSet<PeerId> = peers.map(|neighbor| neighbor.peer.id).collect();
         if peers == self.expected {
             return;
         }
@@ -97,8 +105,9 @@ impl Agent {
         };
         let peer = Peer::spawn(peer_settings, self.rib.clone());
         let damping = Damping::new(fastrand::u64(..));
+        let used = Wanted::default();
         self.neighbors
-            .insert(name.clone(), Neighbor { settings: settings.clone(), peer, target: None, damping });
+            .insert(name.clone(), Neighbor { settings: settings.clone(), peer, target: None, used, damping });
     }
 
     /// A neighbor that is made long after the start, by a reload or since its interface came, is not told of a

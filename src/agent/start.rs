@@ -13,6 +13,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 use tracing::{info, warn};
 
+use super::kept::KeptDrains;
 use super::neighbors::Routers;
 use super::{Agent, AgentError, Inputs, Tasks, ended, listen, origin};
 use crate::config::Config;
@@ -55,17 +56,19 @@ pub(super) async fn start(
     let (batches, from_rib) = mpsc::channel(FIB_QUEUE);
     let (fib, fib_requests) = mpsc::channel(QUEUE);
     let (lost_gateways, dead) = watch::channel(Arc::default());
+    let (found, inherited) = oneshot::channel();
     let inputs = fib::Inputs {
         batches: from_rib,
         local,
         interfaces: interfaces.clone(),
         dead,
         requests: fib_requests,
+        inherited: Some(found),
     };
     let kernel = fib::run(fib::Settings::from(&config.fib), inputs);
     tasks.spawn(async move { ended("FIB", kernel.await) });
     // The sessions' first OPENs depend on it.
-    let inherited = inherited(&fib).await?;
+    let inherited = wait_for_inherited(inherited).await?;
 
     tasks.spawn(async move {
         memory::give_back().await;
@@ -99,6 +102,8 @@ pub(super) async fn start(
     // Before any session: the first full announcement has to be full.
     let _ = rib.originate(origin.announced.clone()).await;
 
+    let (drain_commands, drains) = mpsc::channel(QUEUE);
+    let (kept_drains, restored) = KeptDrains::read(&config.control.socket);
     let agent = Agent {
         path,
         config: Arc::new(config),
@@ -122,20 +127,21 @@ pub(super) async fn start(
         uplinks,
         discovery,
         admission,
+        drains: restored,
+        kept_drains,
+        drain_commands,
+        observing: JoinSet::new(),
     };
-    Ok((agent, Inputs { routers, sessions, accepted, requests }))
+    Ok((agent, Inputs { routers, sessions, accepted, requests, drains }))
 }
 
 /// Families in which the kernel has routes of an earlier run: what the F bits of the first OPENs promise.
-async fn inherited(fib: &mpsc::Sender<fib::Request>) -> Result<Families, AgentError> {
-    let (reply, answer) = oneshot::channel();
-    let ended = || AgentError::TaskEnded("FIB");
-    fib.send(fib::Request::Inherited { reply }).await.map_err(|_| ended())?;
+async fn wait_for_inherited(answer: oneshot::Receiver<Families>) -> Result<Families, AgentError> {
     let Ok(inherited) = tokio::time::timeout(INHERITED_DEADLINE, answer).await else {
         warn!("the kernel's routes cannot be read: neighbors are told that nothing was preserved");
         return Ok(Families::NONE);
     };
-    let inherited = inherited.map_err(|_| ended())?;
+    let inherited = inherited.map_err(|_| AgentError::TaskEnded("FIB"))?;
     let families: Vec<String> = inherited.iter().map(|family| family.to_string()).collect();
     info!(families = families.join(", "), "kernel routes of an earlier run");
     Ok(inherited)

@@ -28,6 +28,7 @@ use bgp::session::RemoteAs;
 use bgp::{Asn, HoldTime, Prefix};
 use wildmatch::WildMatch;
 
+pub use duration::{DurationError, parse as parse_duration};
 pub use load::{MAX_FILE_SIZE, load, parse};
 pub use problem::{ConfigError, Paint, Place, Problem};
 

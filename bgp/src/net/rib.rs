@@ -15,6 +15,7 @@ use tracing::{info, warn};
 
 use crate::memory::list_octets;
 use crate::message::{RefreshKind, RouteRefresh, Update};
+use crate::policy::Maintenance;
 use crate::rib::{FibChange, Originator, PeerConfig, PeerSession, Rib, RibConfig, Ripeness, ToPeer};
 use crate::{Families, Family, PeerId, Prefix};
 
@@ -92,6 +93,11 @@ pub(super) enum ToRib {
         peer: PeerId,
         config: PeerConfig,
     },
+    /// How the neighbor is used from now on.
+    Maintain {
+        peer: PeerId,
+        maintenance: Maintenance,
+    },
     Remove {
         peer: PeerId,
     },
@@ -143,6 +149,7 @@ impl ToRib {
             Self::Originated(routes) => 1 + routes.len(),
             Self::Configure { .. }
             | Self::Reconfigure { .. }
+            | Self::Maintain { .. }
             | Self::Remove { .. }
             | Self::Up { .. }
             | Self::Down { .. }
@@ -162,6 +169,7 @@ impl ToRib {
             }
             Self::Configure { .. }
             | Self::Reconfigure { .. }
+            | Self::Maintain { .. }
             | Self::Remove { .. }
             | Self::Up { .. }
             | Self::Down { .. }
@@ -433,6 +441,7 @@ impl Task {
                 self.peers.insert(peer, link);
             }
             ToRib::Reconfigure { peer, config } => self.rib.configure_peer(peer, config),
+            ToRib::Maintain { peer, maintenance } => self.rib.maintain(peer, maintenance),
             ToRib::Remove { peer } => {
                 self.rib.remove_peer(peer);
                 self.peers.remove(&peer);
@@ -515,6 +524,9 @@ impl Task {
         }
     }
 
+    /// RFC 4724 section 4.1 lets a restarting speaker go ahead without neighbors that restart as well or do not have the
+    /// capability, since each would wait for the other. Nobody waits for a host, which announces its own routes at once
+    /// and no others; so it can wait for these too, and what it inherited stays as it was a little longer.
     fn check_convergence(&mut self) {
         let Convergence::Waiting { deadline, expected } = &self.convergence else { return };
         let all_heard = expected.as_ref().is_some_and(|expected| {

@@ -2,6 +2,7 @@
 //!
 //! A [`View`] is made of handles; it answers in a task of its own, so that a slow answer holds nobody up.
 
+mod drain;
 mod memory;
 mod neighbors;
 mod routes;
@@ -20,12 +21,14 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::config::{self, Config};
 use crate::control::{Request, api};
+use crate::drain::{Drains, Wanted};
 use crate::kernel::fib;
 use crate::kernel::interfaces::Interfaces;
 use crate::kernel::sysctl;
 use crate::nd;
 
 use super::Agent;
+use super::drain::Command;
 use super::neighbors::{NeighborName, Routers};
 
 /// An error for whoever asked for something that cannot be done now.
@@ -60,6 +63,8 @@ pub(super) struct View {
     rib: RibHandle,
     fib: mpsc::Sender<fib::Request>,
     discovery: mpsc::Sender<nd::Command>,
+    drains: Drains<NeighborName>,
+    drain_commands: mpsc::Sender<Command>,
 }
 
 impl Agent {
@@ -84,6 +89,8 @@ impl Agent {
             rib: self.rib.clone(),
             fib: self.fib.clone(),
             discovery: self.discovery.clone(),
+            drains: self.drains.clone(),
+            drain_commands: self.drain_commands.clone(),
         }
     }
 }
@@ -129,6 +136,11 @@ impl View {
             Request::Refresh { neighbor, reply } => {
                 let _ = reply.send(self.refresh(&neighbor).await);
             }
+            Request::Drains(reply) => {
+                let _ = reply.send(self.drains().await);
+            }
+            Request::Drain { order, reply } => self.drain(order, reply).await,
+            Request::Undrain { neighbor, reply } => self.undrain(neighbor, reply).await,
             // The agent itself does this one.
             Request::Reload(reply) => {
                 let _ = reply.send(Err(stopping()));

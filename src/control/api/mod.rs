@@ -11,6 +11,7 @@ use bgp::Prefix;
 use serde::{Deserialize, Serialize};
 
 mod convert;
+mod drain;
 mod fib;
 mod interfaces;
 mod memory;
@@ -18,6 +19,10 @@ mod neighbor;
 mod rib;
 mod summary;
 
+pub use drain::{
+    DRAIN_MESSAGE_MAX, DRAIN_WAIT_MAX_MS, Drain, DrainBegun, DrainProgress, DrainState, DrainStep,
+    NeighborDrain,
+};
 pub use fib::{Fib, FibCounters, FibGateway, FibNextHops, FibRoute, FibState, RouteKind};
 pub use interfaces::{DiscoveryCounters, Interface, Interfaces, LinkRouter, SysctlFinding};
 pub use memory::{AllocatorMemory, Memory, MemoryPart, MemoryUser, ProcessMemory};

@@ -92,7 +92,7 @@ impl From<&crate::config::Fib> for Settings {
     }
 }
 
-/// Where a FIB task's input comes from. The task ends when `batches` is closed.
+/// Where a FIB task's input comes from, and who hears what it finds. The task ends when `batches` is closed.
 #[derive(Debug)]
 pub struct Inputs {
     /// From the RIB. Its capacity should be small: what waits, waits in the RIB's set.
@@ -106,6 +106,9 @@ pub struct Inputs {
     pub dead: watch::Receiver<Arc<BTreeSet<Gateway>>>,
     /// Questions; closed when nobody asks any more.
     pub requests: mpsc::Receiver<Request>,
+    /// Hears in which families an earlier run has left routes, as soon as one of each is found, or none: well before the
+    /// whole table has been read.
+    pub inherited: Option<oneshot::Sender<Families>>,
 }
 
 /// A question to the FIB task.
@@ -141,11 +144,6 @@ pub enum Request {
     Stop {
         /// Hears that nothing more is written.
         reply: oneshot::Sender<()>,
-    },
-    /// In which families an earlier run has left routes.
-    Inherited {
-        /// Gets them as soon as one of each is found, or none: well before the whole table has been read.
-        reply: oneshot::Sender<Families>,
     },
 }
 

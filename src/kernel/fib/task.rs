@@ -56,7 +56,8 @@ pub(super) struct Task {
     resync_pause: Duration,
     overruns: u64,
     progress: Progress,
-    inherited: Inherited,
+    /// Who is to hear where an earlier run has left routes, until that is known.
+    inherited: Option<oneshot::Sender<Families>>,
 }
 
 /// What the first convergence took.
@@ -67,13 +68,6 @@ struct Progress {
     settled: bool,
     converged: bool,
     reported: bool,
-}
-
-/// Where an earlier run has left routes, and who asked before it was known.
-#[derive(Debug)]
-enum Inherited {
-    Unknown(Vec<oneshot::Sender<Families>>),
-    Known(Families),
 }
 
 /// Snapshots that were taken in.
@@ -108,13 +102,14 @@ impl Task {
             resync_pause: RESYNC_FIRST,
             overruns: 0,
             progress: Progress::default(),
-            inherited: Inherited::Unknown(Vec::new()),
+            inherited: None,
             settings,
         })
     }
 
     /// Until `inputs.batches` is closed, or somebody asks for a stop.
     pub(super) async fn run(mut self, mut inputs: Inputs) {
+        self.inherited = inputs.inherited.take();
         self.look_for_inherited().await;
         let mut seen = Seen::default();
         self.take_snapshots(&mut inputs, &mut seen).await;
@@ -212,12 +207,6 @@ impl Task {
             }
             // The loop has taken it already.
             Request::Stop { .. } => {}
-            Request::Inherited { reply } => match &mut self.inherited {
-                Inherited::Unknown(waiting) => waiting.push(reply),
-                Inherited::Known(families) => {
-                    let _ = reply.send(*families);
-                }
-            },
             Request::Memory { reply } => {
                 let _ = reply.send(self.delta.memory());
             }
@@ -415,11 +404,9 @@ impl Task {
     }
 
     fn know_inherited(&mut self, families: Families) {
-        if let Inherited::Unknown(waiting) = &mut self.inherited {
-            for reply in waiting.drain(..) {
-                let _ = reply.send(families);
-            }
-            self.inherited = Inherited::Known(families);
+        if let Some(inherited) = self.inherited.take() {
+            // Whoever waited may have given up.
+            let _ = inherited.send(families);
         }
     }
 

@@ -2,6 +2,7 @@
 //! the rack does not show.
 
 mod bird;
+mod drain;
 mod fixture;
 mod hostile;
 mod limit;
@@ -9,3 +10,4 @@ mod links;
 mod operator;
 mod peers;
 mod reload;
+mod unit;

@@ -3,7 +3,6 @@
 use std::ffi::OsStr;
 use std::fmt::Write as _;
 use std::fs;
-use std::io::Write as _;
 use std::net::{IpAddr, Ipv4Addr};
 use std::os::unix::fs::chown;
 use std::path::{Path, PathBuf};
@@ -147,15 +146,19 @@ impl Frr {
         Ok(())
     }
 
-    /// Adds lines to the file of bgpd; they count from its next start.
+    /// Adds lines to the file of bgpd at the beginning of its `router bgp`, where FRR writes what concerns all
+    /// neighbors; they count from its next start.
     ///
     /// # Errors
-    /// The file cannot be written.
-    pub fn append(&self, lines: &str) -> Result<()> {
+    /// The file cannot be read or written.
+    pub fn add_lines(&self, lines: &str) -> Result<()> {
         let path = self.directory.join("bgpd.conf");
-        let doing = || format!("add to {}", path.display());
-        let mut file = fs::OpenOptions::new().append(true).open(&path).doing(doing)?;
-        file.write_all(lines.as_bytes()).doing(doing)
+        let text = fs::read_to_string(&path).doing(|| format!("read {}", path.display()))?;
+        let text = text.split_inclusive('\n').map(|line| match line.strip_prefix("router bgp ") {
+            Some(_) => format!("{line}{lines}"),
+            None => line.to_owned(),
+        });
+        fs::write(&path, text.collect::<String>()).doing(|| format!("write {}", path.display()))
     }
 
     /// Kills both daemons and starts them again.

@@ -7,6 +7,7 @@ use selvedge::control::api;
 
 use crate::output::printable;
 
+mod drain;
 mod fib;
 mod interfaces;
 mod memory;
@@ -14,6 +15,7 @@ mod neighbor;
 mod rib;
 mod summary;
 
+pub(crate) use drain::{drain, drain_step};
 pub(crate) use fib::{fib, fib_counters};
 pub(crate) use interfaces::interfaces;
 pub(crate) use memory::memory;
@@ -34,6 +36,11 @@ pub(crate) enum Position {
 pub(crate) fn done(done: &api::Done) -> String {
     let details = done.details.iter().map(|detail| format!("  {}\n", printable(detail)));
     format!("{}\n{}", printable(&done.message), details.collect::<String>())
+}
+
+/// One sentence of the daemon.
+pub(crate) fn line(text: &str) -> String {
+    format!("{}\n", printable(text))
 }
 
 /// The file as it would have to be written.
