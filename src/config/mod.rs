@@ -125,6 +125,9 @@ pub struct Neighbor {
     /// `router-lifetime` of the Router Advertisements we send, whole seconds up to 9000, default 0 s: a host
     /// is nobody's default router. Only BIRD 2.19 and later want another one.
     pub router_lifetime: Duration,
+    /// `damping`, whole seconds up to an hour, default 10 s: for how long a neighbor is held back at most whose sessions
+    /// do not last. "0s": never.
+    pub damping: Duration,
 }
 
 /// How a neighbor is named in the file.

@@ -15,6 +15,9 @@ use super::table::{NEIGHBOR, Section, Value};
 use super::{Neighbor, NeighborPeer};
 
 const MAX_PREFIXES: u32 = 100_000;
+/// A link that works again is not to be left unused for longer.
+const DAMPING: Duration = Duration::from_secs(10);
+const LONGEST_DAMPING_S: u64 = 3600;
 /// RFC 4861 section 6.2.1: AdvDefaultLifetime is at most 9000 seconds.
 const LONGEST_ROUTER_LIFETIME_S: u64 = 9000;
 
@@ -55,6 +58,7 @@ fn neighbor<'t>(value: &Value<'t>, problems: &mut Problems) -> Option<NeighborIn
     let ttl_security = section.read("ttl-security", problems, Value::boolean);
     let link_local_form = section.read("link-local-next-hop-length", problems, link_local_form);
     let router_lifetime = section.read("router-lifetime", problems, router_lifetime);
+    let damping = section.read("damping", problems, damping);
     let (peer, peer_span) = peer?;
     let password_value = password_file.as_ref().and_then(|_| section.value("password-file"));
     if let (NeighborPeer::Interface(_), Some(value)) = (&peer, &password_value) {
@@ -71,6 +75,7 @@ fn neighbor<'t>(value: &Value<'t>, problems: &mut Problems) -> Option<NeighborIn
             ttl_security: ttl_security.unwrap_or(false),
             link_local_form: link_local_form.unwrap_or_default(),
             router_lifetime: router_lifetime.unwrap_or(Duration::ZERO),
+            damping: damping.unwrap_or(DAMPING),
         },
         password_value,
         peer_span,
@@ -192,6 +197,10 @@ fn link_local_form(value: &Value<'_>) -> Result<LinkLocalForm, Refusal> {
 
 fn router_lifetime(value: &Value<'_>) -> Result<Duration, Refusal> {
     whole_seconds(value, LONGEST_ROUTER_LIFETIME_S, "whole seconds from \"0s\" to \"9000s\"")
+}
+
+fn damping(value: &Value<'_>) -> Result<Duration, Refusal> {
+    whole_seconds(value, LONGEST_DAMPING_S, "whole seconds from \"0s\" (never) to \"1h\"")
 }
 
 fn refuse_duplicates(neighbors: &[NeighborInText<'_>], problems: &mut Problems) {

@@ -68,6 +68,7 @@ fn write_neighbor(out: &mut String, neighbor: &Neighbor) -> fmt::Result {
         ttl_security,
         link_local_form,
         router_lifetime,
+        damping,
     } = neighbor;
     writeln!(out, "\n[[neighbor]]")?;
     match peer {
@@ -89,7 +90,8 @@ fn write_neighbor(out: &mut String, neighbor: &Neighbor) -> fmt::Result {
         LinkLocalForm::Twice => 32,
     };
     writeln!(out, "link-local-next-hop-length = {octets}")?;
-    writeln!(out, "router-lifetime = {}", in_quotes(show(*router_lifetime)))
+    writeln!(out, "router-lifetime = {}", in_quotes(show(*router_lifetime)))?;
+    writeln!(out, "damping = {}", in_quotes(show(*damping)))
 }
 
 fn in_quotes(text: impl Display) -> String {

@@ -67,6 +67,7 @@ fn a_neighbor_has_defaults_of_its_own() {
             ttl_security: false,
             link_local_form: LinkLocalForm::Twice,
             router_lifetime: Duration::ZERO,
+            damping: Duration::from_secs(10),
         }
     );
 }
@@ -379,12 +380,13 @@ prop_compose! {
         ttl_security: bool,
         link_local_form in prop_oneof![Just(LinkLocalForm::Once), Just(LinkLocalForm::Twice)],
         router_lifetime in any_duration(0..9001),
+        damping in any_duration(0..3601),
     ) -> (Option<String>, Neighbor) {
         let peer = NeighborPeer::Interface(String::new());
         let password_file = key.filter(|_| interface.is_none()).map(PathBuf::from);
         let neighbor = Neighbor {
             peer, remote_as, max_prefixes, password_file, password: None, ttl_security, link_local_form,
-            router_lifetime,
+            router_lifetime, damping,
         };
         (interface, neighbor)
     }

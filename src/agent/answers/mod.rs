@@ -69,13 +69,12 @@ pub(super) struct View {
 
 impl Agent {
     pub(super) fn view(&self) -> View {
-        let now = Instant::now();
         let neighbor = |(name, neighbor): (&NeighborName, &super::Neighbor)| Neighbor {
             name: name.clone(),
             id: neighbor.peer.id,
             settings: neighbor.settings.clone(),
             flaps: neighbor.damping.flaps(),
-            held_back_until: neighbor.damping.held_until(now).filter(|_| neighbor.target.is_none()),
+            held_back_until: neighbor.damping.held_until().filter(|_| neighbor.target.is_none()),
             commands: neighbor.peer.commands(),
         };
         View {

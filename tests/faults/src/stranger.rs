@@ -79,7 +79,9 @@ impl Stranger {
     /// # Errors
     /// The agent refuses.
     pub(crate) fn configure(&self, site: &Site, settings: &str) -> Result<()> {
-        let neighbor = format!("[[neighbor]]\naddress = \"{STRANGER}\"\nremote-as = {ASN}\n{settings}\n");
+        let neighbor = format!(
+            "[[neighbor]]\naddress = \"{STRANGER}\"\nremote-as = {ASN}\ndamping = \"0s\"\n{settings}\n"
+        );
         self.reload(site, &format!("{}\n{neighbor}", self.config))
     }
 
@@ -105,8 +107,7 @@ impl Stranger {
         site.victim()?.netns.delete_link(INTERFACE)
     }
 
-    /// Opens a connection on which the agent has said who it is, and nothing was said to it. A stranger whose sessions do
-    /// not last is held back: each time it is forgiven, as an operator can.
+    /// Opens a connection on which the agent has said who it is, and nothing was said to it.
     ///
     /// # Errors
     /// The agent does not take it.
@@ -115,7 +116,7 @@ impl Stranger {
     }
 
     fn connect_with(&self, room: Room) -> Result<Speaker> {
-        self.await_forgiven()?;
+        self.await_over()?;
         let mut speaker = self.connect_unheard(room)?;
         match speaker.hear()? {
             Heard::Message(OPEN, _) => Ok(speaker),
@@ -123,18 +124,16 @@ impl Stranger {
         }
     }
 
-    /// Waits until the agent knows that the last session is over, and has it forget that it did not last.
-    fn await_forgiven(&self) -> Result<()> {
+    /// Waits until the agent knows that the last session is over: to one that still seems to be there, the next one is a
+    /// collision.
+    fn await_over(&self) -> Result<()> {
         let sessions = self.sessions.get();
         eventually("the agent knows that the last session is over", PATIENCE, || {
-            let neighbor = self.ask("GET", "")?;
-            let number = |pointer: &str| neighbor.pointer(pointer).and_then(serde_json::Value::as_u64);
-            Ok((number("/flaps/count") >= Some(sessions)).then_some(()))
-        })?;
-        if sessions > 0 {
-            self.ask("POST", "/clear")?;
-        }
-        Ok(())
+            let neighbor = self.ask()?;
+            // Each lasts less than a minute, and counts.
+            let flaps = neighbor.pointer("/flaps/count").and_then(serde_json::Value::as_u64);
+            Ok((flaps >= Some(sessions)).then_some(()))
+        })
     }
 
     /// Opens a connection, and hears nothing of the agent yet.
@@ -161,22 +160,21 @@ impl Stranger {
         Ok(Speaker { stream, input: Vec::new() })
     }
 
-    /// What `bgpctl` asks, a hundred times as often as a process could be started for it.
-    fn ask(&self, method: &str, what: &str) -> Result<serde_json::Value> {
+    /// What `bgpctl show neighbor` asks, a hundred times as often as a process could be started for it.
+    fn ask(&self) -> Result<serde_json::Value> {
         let asking = |source| Error::Io { doing: "ask the agent".to_owned(), source };
         let mut control = UnixStream::connect(&self.control).map_err(asking)?;
-        let request = format!(
-            "{method} /v1/neighbors/{STRANGER}{what} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
-        );
+        let request =
+            format!("GET /v1/neighbors/{STRANGER} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
         control.write_all(request.as_bytes()).map_err(asking)?;
         let mut answer = String::new();
         control.read_to_string(&mut answer).map_err(asking)?;
         let (head, body) = answer.split_once("\r\n\r\n").unwrap_or_default();
         if !head.starts_with("HTTP/1.1 200 ") {
-            return Err(Error::Missing(format!("an answer to {method} {what}: {answer}")));
+            return Err(Error::Missing(format!("an answer of the agent: {answer}")));
         }
         serde_json::from_str(body)
-            .map_err(|source| Error::Json { command: format!("{method} {what}"), source })
+            .map_err(|source| Error::Json { command: "GET neighbor".to_owned(), source })
     }
 
     /// The same, and makes a session of it.

@@ -13,7 +13,7 @@ use lab::rack::lay_uplink;
 use lab::{Error, Frr, Host, Netns, Result, check_interrupt};
 use nix::sys::signal::Signal;
 
-use super::kernel::delete_objects;
+use super::kernel::{delete_objects, flush};
 use super::links::{drop_no_packets, drop_packets};
 use crate::checker::Before;
 use crate::fault::{Fate, Fault, Length, Loss, Number};
@@ -152,11 +152,7 @@ fn begin(site: &mut Site, trouble: Trouble) -> Result<()> {
         Trouble::BgpdKilled(tor) => frr_mut(site, tor)?.0.kill_bgpd(),
         Trouble::BgpdHangs(tor) => frr_mut(site, tor)?.0.signal_bgpd(Signal::SIGSTOP),
         Trouble::Flushed => {
-            let netns = &site.victim()?.netns;
-            for family in ["-4", "-6"] {
-                // What changes under its hands makes it give up halfway.
-                let _ = tool(netns, &format!("ip {family} route flush proto bgp"));
-            }
+            flush(site.victim()?);
             Ok(())
         }
         Trouble::ObjectsDeleted => delete_objects(site.victim()?).map(drop),
