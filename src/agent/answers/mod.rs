@@ -190,6 +190,12 @@ impl View {
 
     async fn clear(&self, selector: &str) -> Result<api::Done, api::Error> {
         let neighbor = self.find(selector).await?;
+        match self.drains.wanted(&neighbor.name) {
+            Wanted::Session(_) => {}
+            Wanted::NoSession(_) => {
+                return Err(refused(&format!("neighbor {} is drained: bgpctl undrain", neighbor.name)));
+            }
+        }
         let notification = bgp::message::Notification::cease(bgp::message::CeaseSubcode::AdministrativeReset);
         neighbor.commands.send(PeerCommand::Clear(notification)).await.map_err(|_| stopping())?;
         Ok(api::Done {
