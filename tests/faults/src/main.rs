@@ -113,7 +113,7 @@ fn one(
     if report.held() {
         *kept = Some(site);
     } else {
-        report::show_logs(&site);
+        report::show_state(&site);
     }
     Ok(report)
 }

@@ -146,7 +146,8 @@ fn down_and_up(site: &mut Site, end: End) -> Result<()> {
     change(site, Netns::set_down)?;
     let left = site.await_over(&["tor2"], down)?;
     site.note(format!("no route over it after {} ms", left.as_millis()));
-    site.await_far_over(&["tor2"], down)?;
+    let told = site.await_far_over(&["tor2"], down)?;
+    site.note(format!("the far node, told by the ToR, leaves it after {} ms", told.as_millis()));
     change(site, Netns::set_up)?;
     back(site)
 }

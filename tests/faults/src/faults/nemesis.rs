@@ -87,7 +87,7 @@ fn rounds(site: &mut Site) -> Result<()> {
         match outcome {
             Err(Error::Interrupted) => return Err(Error::Interrupted),
             Err(error) => site.demand(false, || error.to_string()),
-            Ok(_) => {}
+            Ok(healed) => println!("       as before after {:.1} s", healed.as_secs_f64()),
         }
         if !site.holds() {
             site.demand(false, || format!("in the round of --seed {seed}: {}", words.join(", ")));

@@ -200,8 +200,8 @@ fn directory(site: &Site) -> Result<PathBuf> {
 /// Debian's libfaketime shows the process another CLOCK_REALTIME, as a file says, and leaves CLOCK_MONOTONIC alone: what
 /// settimeofday does, without doing it to the machine.
 fn clock_jumps(site: &mut Site) -> Result<()> {
-    const LIBRARY: &str = "/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1";
-    if !Path::new(LIBRARY).exists() {
+    let library = format!("/usr/lib/{}-linux-gnu/faketime/libfaketime.so.1", std::env::consts::ARCH);
+    if !Path::new(&library).exists() {
         site.note("NOT TRIED: apt-get install libfaketime");
         return Ok(());
     }
@@ -212,7 +212,7 @@ fn clock_jumps(site: &mut Site) -> Result<()> {
     set("+0d\n")?;
     let before = site.agent()?.programs().clone();
     let arguments = [
-        format!("LD_PRELOAD={LIBRARY}"),
+        format!("LD_PRELOAD={library}"),
         "FAKETIME_DONT_FAKE_MONOTONIC=1".to_owned(),
         // Read again at each look at the clock.
         "FAKETIME_NO_CACHE=1".to_owned(),
