@@ -192,6 +192,15 @@ impl Agent {
         }
     }
 
+    /// An operator who clears a neighbor wants its session now. One that is held back is known by its name alone.
+    pub(super) async fn forgive(&mut self, selector: &str) {
+        let found = self.neighbors.iter_mut().find(|(name, _)| name.to_string() == selector);
+        let Some((_, neighbor)) = found else { return };
+        neighbor.damping.forgive();
+        let interfaces = self.interfaces.borrow().clone();
+        self.retarget(&interfaces).await;
+    }
+
     /// When the next neighbor may be tried again that is held back; [`Self::retarget`] lets it go.
     pub(super) fn next_release(&self) -> Option<Instant> {
         self.neighbors.values().filter_map(|neighbor| neighbor.damping.held_until()).min()
