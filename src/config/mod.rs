@@ -28,6 +28,8 @@ use bgp::session::RemoteAs;
 use bgp::{Asn, HoldTime, Prefix};
 use wildmatch::WildMatch;
 
+use crate::bfd;
+
 pub use load::{MAX_FILE_SIZE, load, parse};
 pub use problem::{ConfigError, Paint, Place, Problem};
 
@@ -121,6 +123,9 @@ pub struct Neighbor {
     /// `router-lifetime` of the Router Advertisements we send, whole seconds up to 9000, default 0 s: a host
     /// is nobody's default router. Only BIRD 2.19 and later want another one.
     pub router_lifetime: Duration,
+    /// `bfd`: the interval that packets are sent and received at, 10 ms to 60 s, default 300 ms, and the multiplier,
+    /// 1 to 255, default 3. Left out: none.
+    pub bfd: Option<bfd::Parameters>,
 }
 
 /// How a neighbor is named in the file.

@@ -67,6 +67,7 @@ fn write_neighbor(out: &mut String, neighbor: &Neighbor) -> fmt::Result {
         ttl_security,
         link_local_form,
         router_lifetime,
+        bfd,
     } = neighbor;
     writeln!(out, "\n[[neighbor]]")?;
     match peer {
@@ -88,7 +89,12 @@ fn write_neighbor(out: &mut String, neighbor: &Neighbor) -> fmt::Result {
         LinkLocalForm::Twice => 32,
     };
     writeln!(out, "link-local-next-hop-length = {octets}")?;
-    writeln!(out, "router-lifetime = {}", in_quotes(show(*router_lifetime)))
+    writeln!(out, "router-lifetime = {}", in_quotes(show(*router_lifetime)))?;
+    if let Some(bfd) = bfd {
+        let interval = in_quotes(show(bfd.interval));
+        writeln!(out, "bfd = {{ interval = {interval}, multiplier = {} }}", bfd.multiplier)?;
+    }
+    Ok(())
 }
 
 fn in_quotes(text: impl Display) -> String {
