@@ -11,7 +11,8 @@ use bgp::session::Stop;
 use tracing::{debug, info, warn};
 
 use super::neighbors::{self, NeighborName, Obstacle, Start};
-use super::{Agent, Neighbor, origin};
+use super::{Agent, Neighbor, liveness, origin};
+use crate::bfd;
 use crate::config::{self, Config};
 use crate::kernel::interfaces::Interfaces;
 use crate::kernel::sysctl;
@@ -28,8 +29,11 @@ impl Agent {
         self.remove_unwanted(&wanted);
         for (name, settings) in &wanted {
             match self.neighbors.get_mut(name) {
-                // Perhaps another entry of the file that says the same.
-                Some(neighbor) => neighbor.settings.peer.clone_from(&settings.peer),
+                // Perhaps another entry of the file that says the same; or BFD, which changes no session.
+                Some(neighbor) => {
+                    neighbor.settings.peer.clone_from(&settings.peer);
+                    neighbor.settings.bfd = settings.bfd;
+                }
                 None => self.add(name, settings, &interfaces),
             }
         }
@@ -94,7 +98,14 @@ impl Agent {
             events: self.session_events.clone(),
         };
         let peer = Peer::spawn(peer_settings, self.rib.clone());
-        self.neighbors.insert(name.clone(), Neighbor { settings: settings.clone(), peer, target: None });
+        let neighbor = Neighbor {
+            settings: settings.clone(),
+            peer,
+            target: None,
+            restart: bfd::Restart::None,
+            seen: liveness::Seen::default(),
+        };
+        self.neighbors.insert(name.clone(), neighbor);
     }
 
     /// A neighbor that is made long after the start, by a reload or since its interface came, is not told of a
@@ -168,6 +179,7 @@ impl Agent {
                 neighbor.peer.send(PeerCommand::Target(target)).await;
             }
         }
+        self.watch_neighbors(interfaces).await;
     }
 }
 

@@ -8,6 +8,7 @@
 mod answers;
 mod follow;
 mod listen;
+mod liveness;
 mod neighbors;
 mod origin;
 mod reload;
@@ -29,6 +30,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::{JoinError, JoinSet};
 use tracing::{debug, error, info, warn};
 
+use crate::bfd;
 use crate::config::{self, Config};
 use crate::control;
 use crate::kernel::fib::{self, LocalRoutes};
@@ -186,6 +188,17 @@ struct Neighbor {
     settings: config::Neighbor,
     peer: Peer,
     target: Option<Target>,
+    /// What its session says of its control plane: BFD judges by it.
+    restart: bfd::Restart,
+    /// What BFD says of it, as far as that was followed.
+    seen: liveness::Seen,
+}
+
+/// The way to the BFD thread and back.
+struct Bfd {
+    peers: watch::Sender<Arc<bfd::Peers>>,
+    standings: watch::Receiver<Arc<bfd::Standings>>,
+    requests: mpsc::Sender<bfd::Request>,
 }
 
 struct Agent {
@@ -214,6 +227,7 @@ struct Agent {
     lost_gateways: watch::Sender<Arc<BTreeSet<Gateway>>>,
     uplinks: watch::Sender<Arc<Uplinks>>,
     discovery: mpsc::Sender<nd::Command>,
+    bfd: Bfd,
     keys: watch::Sender<listen::Keys>,
 }
 
@@ -234,6 +248,10 @@ impl Agent {
                 changed = self.interfaces.changed() => {
                     changed.map_err(|_| AgentError::TaskEnded("interface"))?;
                     self.reconcile().await;
+                }
+                changed = self.bfd.standings.changed() => {
+                    changed.map_err(|_| AgentError::TaskEnded("BFD"))?;
+                    self.follow_standings().await;
                 }
                 Some(event) = inputs.routers.recv() => self.discovered(event).await,
                 Some(event) = inputs.sessions.recv() => self.session_changed(event).await,
@@ -353,6 +371,11 @@ impl Agent {
         let (reply, stopped) = oneshot::channel();
         if self.fib.send(fib::Request::Stop { reply }).await.is_ok() {
             // An error is an end as well.
+            let _ = stopped.await;
+        }
+        // The silence that follows is no failure of the path.
+        let (reply, stopped) = oneshot::channel();
+        if self.bfd.requests.send(bfd::Request::Stop(reply)).await.is_ok() {
             let _ = stopped.await;
         }
         for (_, neighbor) in std::mem::take(&mut self.neighbors) {

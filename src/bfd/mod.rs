@@ -21,7 +21,8 @@ mod thread;
 pub use packet::{Diagnostic, Discriminator, State};
 pub use session::{Intervals, Parameters};
 pub use sessions::{
-    ControlPlane, Counters, Discards, Health, Peer, Peers, SessionStatus, Standing, Standings, Status,
+    ControlPlane, Counters, Discards, Health, Peer, Peers, Restart, SessionStatus, Standing, Standings,
+    Status,
 };
 pub use task::{Inputs, Request};
 pub use thread::{StartError, run};

@@ -2,8 +2,8 @@
 
 use std::collections::HashMap;
 use std::net::IpAddr;
-use std::ops::Range;
 use std::num::NonZeroU8;
+use std::ops::Range;
 use std::path::PathBuf;
 use std::time::Duration;
 

@@ -2,6 +2,7 @@
 //!
 //! A [`View`] is made of handles; it answers in a task of its own, so that a slow answer holds nobody up.
 
+mod bfd;
 mod memory;
 mod neighbors;
 mod routes;
@@ -57,6 +58,7 @@ pub(super) struct View {
     rib: RibHandle,
     fib: mpsc::Sender<fib::Request>,
     discovery: mpsc::Sender<nd::Command>,
+    bfd: mpsc::Sender<crate::bfd::Request>,
 }
 
 impl Agent {
@@ -78,6 +80,7 @@ impl Agent {
             rib: self.rib.clone(),
             fib: self.fib.clone(),
             discovery: self.discovery.clone(),
+            bfd: self.bfd.requests.clone(),
         }
     }
 }
@@ -110,6 +113,9 @@ impl View {
             Request::Interfaces(reply) => {
                 let _ = reply.send(self.interfaces().await);
             }
+            Request::Bfd(reply) => {
+                let _ = reply.send(self.bfd().await);
+            }
             Request::Memory(reply) => {
                 let _ = reply.send(self.memory().await);
             }
@@ -135,6 +141,7 @@ impl View {
         let counts = self.counts().await?;
         let totals = self.rib.ask(bgp::rib::Rib::totals).await.map_err(|_| stopping())?;
         let fib = self.fib_counters().await?;
+        let bfd = self.bfd().await?;
         Ok(api::Summary {
             router_id: Some(self.router_id),
             local_as: self.config.bgp.local_as,
@@ -150,7 +157,9 @@ impl View {
                 .neighbors
                 .iter()
                 .zip(&statuses)
-                .map(|(neighbor, status)| neighbors::summary(neighbor, status, counts.get(&neighbor.id)))
+                .map(|(neighbor, status)| {
+                    neighbors::summary(neighbor, status, counts.get(&neighbor.id), bfd::of(&bfd, neighbor))
+                })
                 .collect(),
         })
     }

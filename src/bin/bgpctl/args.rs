@@ -69,6 +69,8 @@ pub(crate) enum Show {
     },
     /// Links, and the routers found on them
     Interfaces,
+    /// Whether packets get to each neighbor and back
+    Bfd,
     /// Where the daemon's memory is
     Memory,
     /// The configuration in force, with all defaults
@@ -138,6 +140,7 @@ mod tests {
             parse("bgpctl n eth0 ref"),
             Command::Neighbor { action: NeighborAction::Refresh, .. }
         ));
+        assert!(matches!(parse("bgpctl sh bfd"), Command::Show(Show::Bfd)));
         assert!(matches!(parse("bgpctl sh mem"), Command::Show(Show::Memory)));
         assert!(matches!(parse("bgpctl rel"), Command::Reload));
     }

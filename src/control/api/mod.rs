@@ -10,6 +10,7 @@ use std::fmt;
 use bgp::Prefix;
 use serde::{Deserialize, Serialize};
 
+mod bfd;
 mod convert;
 mod fib;
 mod interfaces;
@@ -18,6 +19,7 @@ mod neighbor;
 mod rib;
 mod summary;
 
+pub use bfd::{Bfd, BfdDiscards, BfdHealth, BfdRemote, BfdSession, BfdState, NeighborBfd};
 pub use fib::{Fib, FibCounters, FibGateway, FibNextHops, FibRoute, FibState, RouteKind};
 pub use interfaces::{DiscoveryCounters, Interface, Interfaces, LinkRouter, SysctlFinding};
 pub use memory::{AllocatorMemory, Memory, MemoryPart, MemoryUser, ProcessMemory};

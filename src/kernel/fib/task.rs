@@ -81,6 +81,18 @@ struct Seen {
     local: Option<Arc<LocalRoutes>>,
     interfaces: Option<Arc<Interfaces>>,
     dead: Option<Arc<BTreeSet<Gateway>>>,
+    failed: Option<Arc<BTreeSet<Gateway>>>,
+}
+
+impl Seen {
+    /// Next hops that nothing is to be sent to, whoever says so.
+    fn unusable(&self) -> Arc<BTreeSet<Gateway>> {
+        match (self.dead.as_ref(), self.failed.as_ref().filter(|failed| !failed.is_empty())) {
+            (None, None) => Arc::default(),
+            (Some(one), None) | (None, Some(one)) => Arc::clone(one),
+            (Some(dead), Some(failed)) => Arc::new(dead.union(failed).copied().collect()),
+        }
+    }
 }
 
 /// What the loop waited for.
@@ -116,8 +128,8 @@ impl Task {
     pub(super) async fn run(mut self, mut inputs: Inputs) {
         let mut seen = Seen::default();
         self.take_snapshots(&mut inputs, &mut seen).await;
-        let (mut requests_open, mut local_open, mut interfaces_open, mut dead_open) =
-            (true, true, true, true);
+        let (mut requests_open, mut local_open, mut interfaces_open) = (true, true, true);
+        let (mut dead_open, mut failed_open) = (true, true);
         loop {
             let due = until(self.deadline());
             // Every branch is cancel safe: channels, watches and a socket that reads whole datagrams.
@@ -134,6 +146,10 @@ impl Task {
                 }
                 changed = inputs.dead.changed(), if dead_open => {
                     dead_open = changed.is_ok();
+                    Input::Snapshot
+                }
+                changed = inputs.failed.changed(), if failed_open => {
+                    failed_open = changed.is_ok();
                     Input::Snapshot
                 }
                 received = self.events.receive() => Input::Events(received),
@@ -166,8 +182,10 @@ impl Task {
         if let Some(interfaces) = news(&mut inputs.interfaces, &mut seen.interfaces) {
             self.delta.set_interfaces(interfaces);
         }
-        if let Some(dead) = news(&mut inputs.dead, &mut seen.dead) {
-            self.delta.set_dead(dead);
+        let lost = news(&mut inputs.dead, &mut seen.dead).is_some();
+        let failed = news(&mut inputs.failed, &mut seen.failed).is_some();
+        if lost || failed {
+            self.delta.set_dead(seen.unusable());
             // Packets are lost meanwhile: before anything else that is due.
             self.write_objects().await;
         }

@@ -93,6 +93,10 @@ impl Link {
         self.frr.as_ref().unwrap()
     }
 
+    pub(super) fn frr_mut(&mut self) -> (&mut Frr, &Netns) {
+        (self.frr.as_mut().unwrap(), &self.tor)
+    }
+
     pub(super) fn bird(&mut self) -> (&mut Bird, &Netns) {
         (self.bird.as_mut().unwrap(), &self.tor)
     }

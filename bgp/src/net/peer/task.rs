@@ -61,7 +61,15 @@ pub(super) struct Task {
     told_error: Option<SessionError>,
     /// Why the session is stopped without a word, where it is.
     silence: Silence,
+    permission: Permission,
     stopping: bool,
+}
+
+/// Whether the agent lets us have a session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Permission {
+    Granted,
+    Withheld,
 }
 
 /// Why we end a session silently.
@@ -126,6 +134,7 @@ impl Task {
             last_fault: None,
             told_error: None,
             silence: Silence::Shutdown,
+            permission: Permission::Granted,
             stopping: false,
         }
     }
@@ -185,6 +194,14 @@ impl Task {
             PeerCommand::Clear(notification) => {
                 self.session.handle(Event::Stop(Stop::Restart(notification)), now())
             }
+            PeerCommand::Hold(notification) => {
+                self.permission = Permission::Withheld;
+                self.session.handle(Event::Stop(Stop::Notify(notification)), now());
+            }
+            PeerCommand::Release => {
+                self.permission = Permission::Granted;
+                self.start();
+            }
             PeerCommand::Refresh(reply) => {
                 // Whoever asked may have gone away; the answer is for nobody else.
                 let _ = reply.send(self.refresh());
@@ -226,7 +243,15 @@ impl Task {
         }
         if let Some(target) = target {
             self.target = Some(target);
-            self.session.handle(Event::Start, now());
+            self.start();
+        }
+    }
+
+    /// A session that has started already goes on as it is.
+    fn start(&mut self) {
+        match (self.permission, &self.target) {
+            (Permission::Granted, Some(_)) => self.session.handle(Event::Start, now()),
+            (Permission::Withheld, _) | (Permission::Granted, None) => {}
         }
     }
 

@@ -7,6 +7,7 @@ use selvedge::control::api;
 
 use crate::output::printable;
 
+mod bfd;
 mod fib;
 mod interfaces;
 mod memory;
@@ -14,6 +15,7 @@ mod neighbor;
 mod rib;
 mod summary;
 
+pub(crate) use bfd::bfd;
 pub(crate) use fib::{fib, fib_counters};
 pub(crate) use interfaces::interfaces;
 pub(crate) use memory::memory;
