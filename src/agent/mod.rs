@@ -373,15 +373,16 @@ impl Agent {
             // An error is an end as well.
             let _ = stopped.await;
         }
-        // The silence that follows is no failure of the path.
-        let (reply, stopped) = oneshot::channel();
-        if self.bfd.requests.send(bfd::Request::Stop(reply)).await.is_ok() {
-            let _ = stopped.await;
-        }
         for (_, neighbor) in std::mem::take(&mut self.neighbors) {
             self.leaving.spawn(neighbor.peer.shutdown(Stop::Silent));
         }
         while self.leaving.join_next().await.is_some() {}
         while self.answers.join_next().await.is_some() {}
+        // The silence that follows is no failure of the path. FRR 8.4 takes this for one nevertheless, and would end the
+        // session with all its routes; behind the end of TCP it keeps them for our restart (RFC 4724).
+        let (reply, stopped) = oneshot::channel();
+        if self.bfd.requests.send(bfd::Request::Stop(reply)).await.is_ok() {
+            let _ = stopped.await;
+        }
     }
 }

@@ -187,7 +187,7 @@ pub(super) fn summary(
             sent: sum.sent + counts.sent,
         }),
         prefixes_by_family: by_family,
-        bfd: bfd.map(|bfd| bfd.state),
+        bfd_state: bfd.map(|bfd| bfd.state),
         last_error: match (is_established(status), &status.last_error) {
             (false, Some((_, error))) => Some(failure(&neighbor.settings, error)),
             (true, _) | (_, None) => None,

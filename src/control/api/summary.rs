@@ -63,7 +63,7 @@ pub struct NeighborSummary {
     /// Each negotiated family.
     pub prefixes_by_family: BTreeMap<Family, PrefixCounts>,
     /// State of the BFD session; `null` where there is none.
-    pub bfd: Option<BfdState>,
+    pub bfd_state: Option<BfdState>,
     /// Why the last session ended, or the last try failed.
     pub last_error: Option<String>,
 }

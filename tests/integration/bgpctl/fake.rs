@@ -251,7 +251,7 @@ fn neighbor() -> api::Neighbor {
             messages_sent: 29,
             prefixes,
             prefixes_by_family: BTreeMap::from([(Family::Ipv4Unicast, prefixes)]),
-            bfd: None,
+            bfd_state: None,
             last_error: Some(HOSTNAME.to_owned()),
         },
         interface: Some("eth0".to_owned()),

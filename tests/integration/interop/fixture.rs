@@ -85,6 +85,15 @@ impl Link {
         self.agent.as_mut().unwrap().start_again(&self.node).unwrap();
     }
 
+    /// Has the agent end as for a restart.
+    pub(super) fn stop_agent(&mut self) {
+        assert!(self.agent.as_mut().unwrap().terminate().unwrap().success());
+    }
+
+    pub(super) fn kill_agent(&mut self) {
+        self.agent.as_mut().unwrap().kill().unwrap();
+    }
+
     pub(super) fn agent(&self) -> &Agent {
         self.agent.as_ref().unwrap()
     }

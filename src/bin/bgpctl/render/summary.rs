@@ -47,7 +47,7 @@ fn error(neighbor: &NeighborSummary) -> Option<String> {
 
 /// A neighbor that BFD was to watch, and does not.
 fn unwatched(neighbor: &NeighborSummary) -> Option<String> {
-    let state = neighbor.bfd.filter(|state| *state != BfdState::Up)?;
+    let state = neighbor.bfd_state.filter(|state| *state != BfdState::Up)?;
     Some(format!("{}: BFD is {state}\n", printable(&neighbor.name)))
 }
 
@@ -93,7 +93,7 @@ pub(super) mod tests {
             messages_sent: 29,
             prefixes,
             prefixes_by_family: BTreeMap::from([(Family::Ipv4Unicast, prefixes)]),
-            bfd: Some(BfdState::Up),
+            bfd_state: Some(BfdState::Up),
             last_error: None,
         }
     }
@@ -111,7 +111,7 @@ pub(super) mod tests {
             messages_sent: 0,
             prefixes: PrefixCounts::default(),
             prefixes_by_family: BTreeMap::new(),
-            bfd: Some(BfdState::Down),
+            bfd_state: Some(BfdState::Down),
             last_error: Some("connection refused".to_owned()),
         };
         let answer = Summary {
