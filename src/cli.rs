@@ -8,6 +8,8 @@ use clap::{Parser, ValueEnum};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::ParseError;
 
+use crate::log::Log;
+
 /// Names the environment variable with the log filter.
 const LOG_VARIABLE: &str = "SELVEDGE_LOG";
 
@@ -60,7 +62,10 @@ pub(crate) enum LogError {
 
 /// Sends what the process logs to standard error.
 pub(crate) fn start_log(format: LogFormat) -> Result<(), LogError> {
-    let subscriber = tracing_subscriber::fmt().with_env_filter(filter()?).with_writer(io::stderr);
+    // The subscriber would tell of a line that cannot be written with `eprintln!`, which panics where that cannot be
+    // written either.
+    let subscriber =
+        tracing_subscriber::fmt().with_env_filter(filter()?).with_writer(Log).log_internal_errors(false);
     match format {
         LogFormat::Text => subscriber.with_ansi(io::stderr().is_terminal()).try_init(),
         LogFormat::Json => subscriber.json().flatten_event(true).try_init(),

@@ -1,6 +1,7 @@
 //! The daemon `selvedge`: reads its command line and its configuration, and hands over to the agent.
 
 mod cli;
+mod log;
 
 use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;

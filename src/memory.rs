@@ -5,7 +5,9 @@
 //! keeps its promise to give back what is free, with two settings that are made here. It has one arena
 //! ([`use_one_arena`]): with one for each thread, what a task allocated on one worker and freed on another would lie in
 //! several, each with its own holes. And it is told to give back free pages when there was work ([`give_back`]): by
-//! itself it does so only at the end of its heap, where some small thing that lives on always lies.
+//! itself it does so only at the end of its heap, where some small thing that lives on always lies. The third setting
+//! can only be made in the environment: `GLIBC_TUNABLES=glibc.malloc.tcache_count=0`. A free block that a thread keeps
+//! for itself holds its page.
 
 use std::io;
 use std::time::Duration;

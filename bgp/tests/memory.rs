@@ -64,6 +64,7 @@ fn session(peer: u32) -> PeerSession {
         next_hop_ipv6: Some(NextHop::LinkLocal(link_local(99))),
         local_addresses: vec![link_local(99).into()],
         enhanced_route_refresh: true,
+        preserved: Families::NONE,
     }
 }
 

@@ -3,16 +3,18 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Instant;
 
-use bgp::PeerId;
-use bgp::net::{Peer, PeerCommand, PeerSettings, Target};
+use bgp::net::{Peer, PeerChange, PeerCommand, PeerEvent, PeerSettings, Target};
 use bgp::rib::PeerConfig;
 use bgp::session::Stop;
+use bgp::{Families, PeerId};
 use tracing::{debug, info, warn};
 
-use super::neighbors::{self, NeighborName, Obstacle, Start};
-use super::{Agent, Neighbor, liveness, origin};
-use crate::bfd;
+use super::damping::Damping;
+use super::liveness::Liveness;
+use super::neighbors::{self, NeighborName, Obstacle};
+use super::{Agent, Neighbor, origin};
 use crate::config::{self, Config};
 use crate::kernel::interfaces::Interfaces;
 use crate::kernel::sysctl;
@@ -51,8 +53,8 @@ impl Agent {
             lost.len() != before
         });
         self.uplinks.send_if_modified(|now| replace_if_changed(now, uplinks));
-        let keys = neighbors::md5_keys(&wanted);
-        self.keys.send_if_modified(|now| replace_if_changed(now, keys));
+        let admission = neighbors::admission(&wanted, &interfaces);
+        self.admission.send_if_modified(|now| replace_if_changed(now, admission));
         self.retarget(&interfaces).await;
     }
 
@@ -89,11 +91,11 @@ impl Agent {
         }
         let id = PeerId(self.next_peer);
         self.next_peer += 1;
-        let start = self.start_for_a_new_neighbor();
+        let inherited = self.inherited_for_a_new_neighbor();
         let peer_settings = PeerSettings {
             name: name.to_string(),
             id,
-            session: neighbors::session_config(name, settings, &self.config, self.router_id, start),
+            session: neighbors::session_config(name, settings, &self.config, self.router_id, inherited),
             rib: PeerConfig { max_prefixes: settings.max_prefixes },
             events: self.session_events.clone(),
         };
@@ -102,18 +104,18 @@ impl Agent {
             settings: settings.clone(),
             peer,
             target: None,
-            restart: bfd::Restart::None,
-            seen: liveness::Seen::default(),
+            damping: Damping::new(fastrand::u64(..)),
+            liveness: Liveness::default(),
         };
         self.neighbors.insert(name.clone(), neighbor);
     }
 
     /// A neighbor that is made long after the start, by a reload or since its interface came, is not told of a
     /// restart: R bit and its consequences (RFC 4724 section 4) are over with the restart time.
-    fn start_for_a_new_neighbor(&self) -> Start {
+    fn inherited_for_a_new_neighbor(&self) -> Families {
         match self.config.bgp.graceful_restart {
-            Some(restart_time) if self.started.elapsed() < restart_time => self.start,
-            Some(_) | None => Start::Cold,
+            Some(restart_time) if self.started.elapsed() < restart_time => self.inherited,
+            Some(_) | None => Families::NONE,
         }
     }
 
@@ -168,10 +170,47 @@ impl Agent {
         }
     }
 
+    /// Keeps count of the sessions that do not last.
+    pub(super) fn note_steadiness(&mut self, event: PeerEvent) {
+        let found = self.neighbors.iter_mut().find(|(_, neighbor)| neighbor.peer.id == event.peer);
+        let Some((name, Neighbor { damping, .. })) = found else { return };
+        let now = Instant::now();
+        match event.change {
+            PeerChange::Up => damping.up(now),
+            PeerChange::Down { .. } => {
+                damping.down(now);
+                if let Some(until) = damping.held_until(now) {
+                    let (flaps, time) = (damping.flaps(), until.duration_since(now));
+                    warn!(neighbor = %name, flaps, ?time, "the sessions do not last: held back while there is another");
+                }
+            }
+            // What follows a restart says whether the session lasted.
+            PeerChange::Restarting | PeerChange::Unreachable { .. } | PeerChange::Failed => {}
+        }
+    }
+
+    /// When the next neighbor may be tried again that is held back; each is looked at, the ones too that need not wait.
+    pub(super) fn next_release(&self) -> Option<Instant> {
+        let now = Instant::now();
+        self.neighbors.values().filter_map(|neighbor| neighbor.damping.held_until(now)).min()
+    }
+
+    /// Whether a neighbor is to be left alone for now. One that is the last is not: a session that does not last is
+    /// better than none.
+    fn is_held_back(&self, name: &NeighborName) -> bool {
+        let is_held = |neighbor: &Neighbor| neighbor.damping.held_until(Instant::now()).is_some();
+        let mut others = self.neighbors.iter().filter(|(other, _)| *other != name);
+        self.neighbors.get(name).is_some_and(is_held) && others.any(|(_, other)| other.damping.is_up())
+    }
+
     /// Tells each neighbor's task where its peer is now.
     pub(super) async fn retarget(&mut self, interfaces: &Interfaces) {
+        let held_back: BTreeSet<_> =
+            self.neighbors.keys().filter(|name| self.is_held_back(name)).cloned().collect();
         for (name, neighbor) in &mut self.neighbors {
             let target = neighbors::target(name, &neighbor.settings, &self.config, interfaces, &self.routers);
+            neighbor.liveness.find(target.as_ref().ok());
+            let target = if held_back.contains(name) { target.and(Err(Obstacle::HeldBack)) } else { target };
             log_reachability(name, neighbor.target.as_ref(), target.as_ref());
             let target = target.ok();
             if target != neighbor.target {

@@ -1,14 +1,15 @@
-//! The task that listens on the BGP port. It hands connections on unread: [`super::Agent`] knows the neighbors.
+//! The task that listens on the BGP port. It hands connections on unread: [`super::Agent`] knows the neighbors, and says
+//! which links and addresses the kernel need not drop at the door.
 //!
 //! A port that is taken is not fatal: neighbors are dialled all the same, and it is tried again.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::time::Duration;
 
-use bgp::net::{Accepted, Listener, Md5Key};
+use bgp::net::{Accepted, Caller, Listener, Md5Key};
 use tokio::sync::{mpsc, watch};
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use super::neighbors::BGP_PORT;
 
@@ -18,24 +19,59 @@ const RETRY: Duration = Duration::from_secs(1);
 /// TCP MD5 keys of the numbered neighbors that have one.
 pub(super) type Keys = BTreeMap<IpAddr, Md5Key>;
 
+/// Who may connect, and what they have to know.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(super) struct Admission {
+    pub(super) callers: BTreeSet<Caller>,
+    pub(super) keys: Keys,
+}
+
+/// Whether connections can be accepted, for the log: each change is said once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Accepting {
+    Well,
+    Failing,
+}
+
 /// Runs until the agent drops its end of either channel.
-pub(super) async fn listen(mut keys: watch::Receiver<Keys>, accepted: mpsc::Sender<Accepted>) {
+pub(super) async fn listen(mut admission: watch::Receiver<Admission>, accepted: mpsc::Sender<Accepted>) {
     let Some(listener) = bind(&accepted).await else { return };
-    let mut applied = Keys::new();
+    let mut applied = Admission::default();
+    admit(&listener, &applied);
+    let mut accepting = Accepting::Well;
     loop {
-        let wanted = keys.borrow_and_update().clone();
-        apply(&listener, &applied, &wanted);
+        let wanted = admission.borrow_and_update().clone();
+        if wanted.callers != applied.callers {
+            admit(&listener, &wanted);
+        }
+        set_keys(&listener, &applied.keys, &wanted.keys);
         applied = wanted;
         tokio::select! {
-            changed = keys.changed() => if changed.is_err() { return },
-            result = listener.accept() => match result {
-                Ok(connection) => if accepted.send(connection).await.is_err() { return },
-                Err(error) => {
-                    warn!(%error, "cannot accept a connection");
+            changed = admission.changed() => if changed.is_err() { return },
+            result = listener.accept() => match (result, accepting) {
+                (Ok(connection), before) => {
+                    if before == Accepting::Failing {
+                        info!("connections are accepted again");
+                    }
+                    accepting = Accepting::Well;
+                    if accepted.send(connection).await.is_err() { return }
+                }
+                (Err(error), before) => {
+                    match before {
+                        Accepting::Well => warn!(%error, "cannot accept connections: neighbors are dialled, but cannot reach us; trying again"),
+                        Accepting::Failing => debug!(%error, "still no connection accepted"),
+                    }
+                    accepting = Accepting::Failing;
                     tokio::time::sleep(RETRY).await;
                 }
             },
         }
+    }
+}
+
+fn admit(listener: &Listener, admission: &Admission) {
+    if let Err(error) = listener.admit(&admission.callers) {
+        warn!(%error, "strangers' connections are not dropped by the kernel; they are refused one by one");
     }
 }
 
@@ -62,7 +98,7 @@ async fn bind(accepted: &mpsc::Sender<Accepted>) -> Option<Listener> {
     }
 }
 
-fn apply(listener: &Listener, applied: &Keys, wanted: &Keys) {
+fn set_keys(listener: &Listener, applied: &Keys, wanted: &Keys) {
     let gone = applied.keys().filter(|address| !wanted.contains_key(address)).map(|address| (address, None));
     let set = wanted.iter().filter(|(address, key)| applied.get(address) != Some(key));
     for (address, key) in gone.chain(set.map(|(address, key)| (address, Some(key)))) {

@@ -5,8 +5,10 @@
 //! administrator has it down, or it was given up as one that does without. A neighbor that never was up gets its
 //! session all the same: that BFD is missing at the other end is no failure of the path, and is shown.
 
+use std::net::IpAddr;
+
 use bgp::message::{CeaseSubcode, Notification};
-use bgp::net::{PeerCommand, Target};
+use bgp::net::{PeerChange, PeerCommand, PeerEvent, Target};
 use bgp::rib::Gateway;
 use tracing::{debug, info};
 
@@ -15,9 +17,25 @@ use super::{Agent, Neighbor};
 use crate::bfd::{self, Health, Standing};
 use crate::kernel::interfaces::Interfaces;
 
+/// What BFD has to know of a neighbor, and what was made of its answers.
+#[derive(Debug, Default)]
+pub(super) struct Liveness {
+    /// Where the neighbor is, whether or not a session with it is held back.
+    place: Option<Place>,
+    restart: bfd::Restart,
+    seen: Seen,
+}
+
+/// Where packets to a neighbor go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Place {
+    gateway: Gateway,
+    local: Option<IpAddr>,
+}
+
 /// What the agent has made of a neighbor's standing so far.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(super) struct Seen {
+struct Seen {
     failures: u64,
     hold: Hold,
 }
@@ -63,9 +81,45 @@ impl Seen {
     }
 }
 
+impl Liveness {
+    /// The neighbor is there, or nobody knows where.
+    pub(super) fn find(&mut self, target: Option<&Target>) {
+        self.place = target.map(|target| Place {
+            gateway: Gateway {
+                address: target.remote.ip(),
+                interface: target.interface.as_ref().map(|interface| interface.index),
+            },
+            local: target.link_local.map(IpAddr::V6),
+        });
+    }
+
+    fn gateway(&self) -> Option<Gateway> {
+        self.place.map(|place| place.gateway)
+    }
+}
+
 impl Agent {
+    /// BFD judges a neighbor by what its session says of its control plane (RFC 5882 section 4.3).
+    pub(super) fn note_restart(&mut self, event: PeerEvent) {
+        let restart = match event.change {
+            PeerChange::Restarting => bfd::Restart::Graceful,
+            PeerChange::Up | PeerChange::Down { .. } | PeerChange::Failed => bfd::Restart::None,
+            PeerChange::Unreachable { .. } => return,
+        };
+        if let Some(neighbor) = self.neighbors.values_mut().find(|neighbor| neighbor.peer.id == event.peer) {
+            neighbor.liveness.restart = restart;
+        }
+        let interfaces = self.interfaces.borrow().clone();
+        self.tell_whom_to_watch(&interfaces);
+    }
+
     /// Tells BFD whom to watch: the neighbors that are configured so, where they are known to be.
     pub(super) async fn watch_neighbors(&mut self, interfaces: &Interfaces) {
+        self.tell_whom_to_watch(interfaces);
+        self.follow_standings().await;
+    }
+
+    fn tell_whom_to_watch(&self, interfaces: &Interfaces) {
         let peers: bfd::Peers =
             self.neighbors.iter().filter_map(|(name, neighbor)| peer(name, neighbor, interfaces)).collect();
         self.bfd.peers.send_if_modified(|now| {
@@ -75,16 +129,15 @@ impl Agent {
             }
             changed
         });
-        self.follow_standings().await;
     }
 
     /// Does what the standing of each neighbor asks for, once.
     pub(super) async fn follow_standings(&mut self) {
         let standings = self.bfd.standings.borrow_and_update().clone();
         for (name, neighbor) in &mut self.neighbors {
-            let watched = neighbor.settings.bfd.and(neighbor.target.as_ref()).map(gateway);
+            let watched = neighbor.settings.bfd.and(neighbor.liveness.gateway());
             let standing = watched.and_then(|gateway| standings.get(&gateway).copied());
-            match neighbor.seen.look(standing) {
+            match neighbor.liveness.seen.look(standing) {
                 None => {}
                 Some(Consequence::Hold) => {
                     info!(neighbor = %name, "no session until BFD finds the neighbor again");
@@ -105,24 +158,15 @@ fn bfd_down() -> Notification {
     Notification::cease(CeaseSubcode::BfdDown)
 }
 
-/// A neighbor's next hop, as routes have it.
-fn gateway(target: &Target) -> Gateway {
-    Gateway {
-        address: target.remote.ip(),
-        interface: target.interface.as_ref().map(|interface| interface.index),
-    }
-}
-
 fn peer(name: &NeighborName, neighbor: &Neighbor, interfaces: &Interfaces) -> Option<(Gateway, bfd::Peer)> {
-    let (parameters, target) = (neighbor.settings.bfd?, neighbor.target.as_ref()?);
-    let gateway = gateway(target);
+    let (parameters, Place { gateway, local }) = (neighbor.settings.bfd?, neighbor.liveness.place?);
     let on_link = || neighbors::connected(gateway.address, interfaces).map(|interface| interface.index);
     let peer = bfd::Peer {
         name: name.to_string(),
-        local: target.link_local.map(Into::into),
+        local,
         interface: gateway.interface.or_else(on_link),
         parameters,
-        restart: neighbor.restart,
+        restart: neighbor.liveness.restart,
     };
     Some((gateway, peer))
 }

@@ -6,12 +6,14 @@
 //! inherits.
 
 mod answers;
+mod damping;
 mod follow;
 mod listen;
 mod liveness;
 mod neighbors;
 mod origin;
 mod reload;
+mod serve;
 mod start;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -24,7 +26,7 @@ use bgp::net::{Accepted, Peer, PeerChange, PeerCommand, PeerEvent, RibHandle, Ta
 use bgp::policy::Role;
 use bgp::rib::Gateway;
 use bgp::session::Stop;
-use bgp::{InterfaceIndex, PeerId, RouterId};
+use bgp::{Families, InterfaceIndex, PeerId, RouterId};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::{JoinError, JoinSet};
@@ -36,8 +38,11 @@ use crate::control;
 use crate::kernel::fib::{self, LocalRoutes};
 use crate::kernel::interfaces::{self, Interfaces};
 use crate::nd::{self, Uplinks};
-use neighbors::{NeighborName, Routers, Start};
+use damping::Damping;
+use liveness::Liveness;
+use neighbors::{NeighborName, Routers};
 use origin::Origin;
+use serve::Control;
 
 /// How long an answer for the control socket may take: as long as the client waits for it.
 const ANSWER_DEADLINE: Duration = Duration::from_secs(5);
@@ -50,7 +55,7 @@ pub enum AgentError {
     /// Netlink is not there, or not for us.
     #[error("cannot follow the kernel's interfaces")]
     Interfaces(#[source] interfaces::StartError),
-    /// The control socket cannot be had: another daemon runs, or the directory is not writable.
+    /// Another daemon has the control socket.
     #[error("cannot serve the control socket")]
     Control(#[source] control::BindError),
     /// Signal handlers cannot be installed.
@@ -82,16 +87,10 @@ pub async fn run_with_role(path: &Path, config: Config, role: Role) -> Result<()
     let mut signals = Signals::install().map_err(AgentError::Signals)?;
     // First of all: a second daemon finds out here that it is the second, before it touches anything.
     let (requests, asked) = mpsc::channel(control::REQUEST_QUEUE);
-    let server = control::Server::bind(&config.control.socket).map_err(AgentError::Control)?;
+    let server = Control::bind(&config.control.socket).map_err(AgentError::Control)?;
     let mut tasks = Tasks::new();
     let (stop_server, server_stopped) = oneshot::channel::<()>();
-    tasks.spawn(async move {
-        let stop = async {
-            // Ready as well when the other end is dropped.
-            let _ = server_stopped.await;
-        };
-        ended("control", server.serve(requests, stop).await)
-    });
+    tasks.spawn(server.serve(requests, server_stopped));
 
     let starting = start::start(path.to_owned(), config, role, started, asked, &mut tasks);
     // A start may wait for long, for a router identifier or for a kernel that is busy.
@@ -183,15 +182,21 @@ fn task_ended(ended: Result<&'static str, JoinError>) -> AgentError {
     }
 }
 
+/// The time has come to try a neighbor again that was held back; never where none is. Cancel-safe.
+async fn released(at: Option<Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at.into()).await,
+        None => std::future::pending().await,
+    }
+}
+
 /// A neighbor that has a task.
 struct Neighbor {
     settings: config::Neighbor,
     peer: Peer,
     target: Option<Target>,
-    /// What its session says of its control plane: BFD judges by it.
-    restart: bfd::Restart,
-    /// What BFD says of it, as far as that was followed.
-    seen: liveness::Seen,
+    damping: Damping,
+    liveness: Liveness,
 }
 
 /// The way to the BFD thread and back.
@@ -205,7 +210,8 @@ struct Agent {
     path: PathBuf,
     config: Arc<Config>,
     router_id: RouterId,
-    start: Start,
+    /// Families in which routes of an earlier run were found.
+    inherited: Families,
     started: Instant,
     interfaces: watch::Receiver<Arc<Interfaces>>,
     routers: Routers,
@@ -228,7 +234,7 @@ struct Agent {
     uplinks: watch::Sender<Arc<Uplinks>>,
     discovery: mpsc::Sender<nd::Command>,
     bfd: Bfd,
-    keys: watch::Sender<listen::Keys>,
+    admission: watch::Sender<listen::Admission>,
 }
 
 impl Agent {
@@ -242,6 +248,7 @@ impl Agent {
         info!(local_as = %self.config.bgp.local_as, router_id = %self.router_id, "running");
         self.reconcile().await;
         loop {
+            let release = self.next_release();
             // Every branch is cancel-safe. What is done about one holds up the others: nothing in it waits for a peer,
             // and the tasks that it hands work to wait for nobody here.
             tokio::select! {
@@ -259,6 +266,10 @@ impl Agent {
                 Some(request) = inputs.requests.recv() => self.request(request).await,
                 Some(_) = self.leaving.join_next() => {}
                 Some(_) = self.answers.join_next() => {}
+                () = released(release) => {
+                    let interfaces = self.interfaces.borrow().clone();
+                    self.retarget(&interfaces).await;
+                }
                 Some(ended) = tasks.join_next() => return Err(task_ended(ended)),
                 asked = signals.next() => match asked {
                     Asked::Stop => return Ok(()),
@@ -293,6 +304,8 @@ impl Agent {
     /// nobody answers for, is forgotten by Discovery: if another one has taken its place on the link, the next
     /// advertisement tells. Until then it is still dialled.
     async fn session_changed(&mut self, event: PeerEvent) {
+        self.note_steadiness(event);
+        self.note_restart(event);
         let neighbor = self.neighbors.values().find(|neighbor| neighbor.peer.id == event.peer);
         let target = neighbor.and_then(|neighbor| neighbor.target.as_ref());
         let interface = target.and_then(|target| target.interface.as_ref()).map(|interface| interface.index);
@@ -303,6 +316,8 @@ impl Agent {
                     self.change_lost_gateways(|lost| lost.remove(&gateway));
                 }
             }
+            // Its packets still go there, and it is still the router on the link: nothing changes (RFC 4724 section 4.2).
+            PeerChange::Restarting => {}
             PeerChange::Failed => {
                 self.neighbors.retain(|_, neighbor| neighbor.peer.id != event.peer);
                 self.reconcile().await;
@@ -313,6 +328,9 @@ impl Agent {
                     self.change_lost_gateways(|lost| lost.insert(gateway));
                 }
                 self.forget_router(interface, remote);
+                // Damping may hold this neighbor back from now on, and no longer the last one that is left.
+                let interfaces = self.interfaces.borrow().clone();
+                self.retarget(&interfaces).await;
             }
             PeerChange::Unreachable { remote } => self.forget_router(interface, remote),
         }

@@ -4,13 +4,15 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr, SocketAddrV6};
+use std::time::Duration;
 
 use bgp::message::{CeaseSubcode, Notification};
-use bgp::net::{BoundInterface, HopLimit, Md5Key, Target};
+use bgp::net::{BoundInterface, Caller, HopLimit, Md5Key, Target};
 use bgp::session::{RemoteAs, SessionConfig};
 use bgp::{Families, Family, InterfaceIndex, RouterId};
 use ipnetwork::IpNetwork;
 
+use super::listen::Admission;
 use crate::config::{self, Config, NeighborPeer};
 use crate::kernel::interfaces::{Interface, Interfaces};
 use crate::nd::{MacAddress, RouterLifetime, Uplink, Uplinks};
@@ -96,6 +98,9 @@ pub(super) enum Obstacle {
     /// Nobody has sent a Router Advertisement yet.
     #[error("no router was heard on {0}")]
     NoRouter(String),
+    /// Its sessions come and go; see [`super::damping`].
+    #[error("its sessions do not last")]
+    HeldBack,
 }
 
 /// The interface, where packets can pass through it.
@@ -179,22 +184,14 @@ fn global_ipv6(interface: &Interface) -> Option<Ipv6Addr> {
     })
 }
 
-/// Whether this process found routes of an earlier one in the kernel.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Start {
-    /// Nothing there: the first start since the node booted.
-    Cold,
-    /// Routes were inherited: forwarding went on meanwhile.
-    Restart,
-}
-
-/// The session of a neighbor as the configuration has it.
+/// The session of a neighbor as the configuration has it. `inherited`: families in which this process found routes of
+/// an earlier one in the kernel, so that forwarding went on meanwhile; none at the first start since the node booted.
 pub(super) fn session_config(
     name: &NeighborName,
     neighbor: &config::Neighbor,
     config: &Config,
     router_id: RouterId,
-    start: Start,
+    inherited: Families,
 ) -> SessionConfig {
     // IPv6 next hops for IPv4 routes exist only where the transport is IPv6 (FRR, bgpd/bgp_open.c).
     let extended_next_hop = match name {
@@ -212,7 +209,8 @@ pub(super) fn session_config(
         families: Families::ALL,
         extended_next_hop,
         graceful_restart: config.bgp.graceful_restart,
-        restarting: start == Start::Restart,
+        inherited,
+        stale_time: config.bgp.graceful_restart.map_or(Duration::ZERO, |_| config.bgp.stale_time),
         hostname: hostname(),
         software_version: concat!("selvedge/", env!("CARGO_PKG_VERSION")).to_owned(),
         link_local_form: neighbor.link_local_form,
@@ -227,8 +225,19 @@ pub(super) fn hostname() -> String {
     name.trim().to_owned()
 }
 
-/// The TCP MD5 keys that the listener needs.
-pub(super) fn md5_keys(wanted: &BTreeMap<NeighborName, config::Neighbor>) -> BTreeMap<IpAddr, Md5Key> {
+/// What the listener has to know.
+pub(super) fn admission(
+    wanted: &BTreeMap<NeighborName, config::Neighbor>,
+    interfaces: &Interfaces,
+) -> Admission {
+    let caller = |name: &NeighborName| match name {
+        NeighborName::Interface(name) => Some(Caller::Link(interfaces.by_name(name)?.index)),
+        NeighborName::Address(address) => Some(Caller::Address(*address)),
+    };
+    Admission { callers: wanted.keys().filter_map(caller).collect(), keys: md5_keys(wanted) }
+}
+
+fn md5_keys(wanted: &BTreeMap<NeighborName, config::Neighbor>) -> BTreeMap<IpAddr, Md5Key> {
     let key = |(name, neighbor): (&NeighborName, &config::Neighbor)| {
         let NeighborName::Address(address) = name else { return None };
         Some((*address, Md5Key::new(neighbor.password.as_ref()?.0.clone()).ok()?))

@@ -62,6 +62,7 @@ fn needs_restart(old: &Config, new: &Config) -> Vec<&'static str> {
         ("bgp.keepalive", old.bgp.keepalive != new.bgp.keepalive),
         ("bgp.hold-time", old.bgp.hold_time != new.bgp.hold_time),
         ("bgp.graceful-restart", old.bgp.graceful_restart != new.bgp.graceful_restart),
+        ("bgp.stale-time", old.bgp.stale_time != new.bgp.stale_time),
         ("fib", old.fib != new.fib),
         ("control", old.control != new.control),
     ];

@@ -5,15 +5,15 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bgp::RouterId;
 use bgp::net::{RibHandle, RibSettings};
 use bgp::policy::Role;
 use bgp::rib::RibConfig;
+use bgp::{Families, RouterId};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 use tracing::{info, warn};
 
-use super::neighbors::{Routers, Start};
+use super::neighbors::Routers;
 use super::{Agent, AgentError, Bfd, Inputs, Tasks, ended, listen, origin};
 use crate::bfd;
 use crate::config::Config;
@@ -29,6 +29,10 @@ const QUEUE: usize = 64;
 const FIB_QUEUE: usize = 1;
 /// Routes that nobody announced again are swept after this time when graceful restart is off.
 const SWEEP_DEADLINE: Duration = Duration::from_secs(30);
+
+/// The kernel says within milliseconds whether it has routes of ours. One that does not must not keep the node off the
+/// network.
+const INHERITED_DEADLINE: Duration = Duration::from_secs(10);
 
 /// Starts everything but the neighbors. Dropping the future leaves the tasks that run already to their set.
 pub(super) async fn start(
@@ -53,6 +57,7 @@ pub(super) async fn start(
     let (fib, fib_requests) = mpsc::channel(QUEUE);
     let (lost_gateways, dead) = watch::channel(Arc::default());
     let (failures, failed) = watch::channel(Arc::default());
+    let (found, inherited) = oneshot::channel();
     let inputs = fib::Inputs {
         batches: from_rib,
         local,
@@ -60,18 +65,12 @@ pub(super) async fn start(
         dead,
         failed,
         requests: fib_requests,
+        inherited: Some(found),
     };
     let kernel = fib::run(fib::Settings::from(&config.fib), inputs);
     tasks.spawn(async move { ended("FIB", kernel.await) });
     // The sessions' first OPENs depend on it.
-    let (reply, inherited) = oneshot::channel();
-    let asked = fib.send(fib::Request::Inherited { reply }).await;
-    let inherited = match asked {
-        Ok(()) => inherited.await.map_err(|_| AgentError::TaskEnded("FIB"))?,
-        Err(_) => return Err(AgentError::TaskEnded("FIB")),
-    };
-    let start = if inherited > 0 { Start::Restart } else { Start::Cold };
-    info!(inherited, "kernel routes of an earlier run");
+    let inherited = wait_for_inherited(inherited).await?;
 
     tasks.spawn(async move {
         memory::give_back().await;
@@ -90,11 +89,11 @@ pub(super) async fn start(
     let watcher = bfd::run(bfd::Inputs { peers: to_watch, requests: bfd_asked, standings, failed: failures });
     tasks.spawn(async move { ended("BFD", watcher.await) });
 
-    let (keys, listener_keys) = watch::channel(listen::Keys::new());
+    let (admission, admitted) = watch::channel(listen::Admission::default());
     let (connections, accepted) = mpsc::channel(QUEUE);
     let (session_events, sessions) = mpsc::channel(QUEUE);
     tasks.spawn(async move {
-        listen::listen(listener_keys, connections).await;
+        listen::listen(admitted, connections).await;
         "listener"
     });
 
@@ -115,7 +114,7 @@ pub(super) async fn start(
         path,
         config: Arc::new(config),
         router_id,
-        start,
+        inherited,
         started,
         interfaces,
         routers: Routers::new(),
@@ -134,9 +133,21 @@ pub(super) async fn start(
         uplinks,
         discovery,
         bfd: Bfd { peers, standings: followed, requests: bfd_requests },
-        keys,
+        admission,
     };
     Ok((agent, Inputs { routers, sessions, accepted, requests }))
+}
+
+/// Families in which the kernel has routes of an earlier run: what the F bits of the first OPENs promise.
+async fn wait_for_inherited(answer: oneshot::Receiver<Families>) -> Result<Families, AgentError> {
+    let Ok(inherited) = tokio::time::timeout(INHERITED_DEADLINE, answer).await else {
+        warn!("the kernel's routes cannot be read: neighbors are told that nothing was preserved");
+        return Ok(Families::NONE);
+    };
+    let inherited = inherited.map_err(|_| AgentError::TaskEnded("FIB"))?;
+    let families: Vec<String> = inherited.iter().map(|family| family.to_string()).collect();
+    info!(families = families.join(", "), "kernel routes of an earlier run");
+    Ok(inherited)
 }
 
 async fn wait_for_router_id(

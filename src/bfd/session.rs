@@ -50,8 +50,8 @@ pub struct Change {
     pub from: State,
     /// What it is.
     pub to: State,
-    /// The other end's state where that is the reason.
-    pub remote: Option<State>,
+    /// The other end's state and why it has it, where that is the reason.
+    pub remote: Option<(State, Diagnostic)>,
 }
 
 /// The timers of a session as they are in force.
@@ -178,7 +178,7 @@ impl Session {
         let (to, diagnostic) = next_state(self.state, packet.state);
         if to != self.state {
             self.diagnostic = diagnostic;
-            self.enter(to, Some(packet.state));
+            self.enter(to, Some((packet.state, packet.diagnostic)));
             self.set_timers(now);
         }
         let expires = now + self.detection_time(packet);
@@ -237,7 +237,7 @@ impl Session {
         self.say_news(now);
     }
 
-    fn enter(&mut self, state: State, remote: Option<State>) {
+    fn enter(&mut self, state: State, remote: Option<(State, Diagnostic)>) {
         let from = std::mem::replace(&mut self.state, state);
         if from != state {
             self.changes.push_back(Change { from, to: state, remote });

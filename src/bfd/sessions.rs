@@ -44,9 +44,10 @@ pub struct Peer {
 }
 
 /// What a neighbor's BGP session says of its control plane.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Restart {
     /// It is there, or is not expected.
+    #[default]
     None,
     /// It is believed to restart, and to forward meanwhile.
     Graceful,
@@ -444,8 +445,8 @@ impl Entry {
                 self.health = Health::Alive;
             }
             (State::Up, State::Down | State::Init | State::AdminDown) => match change.remote {
-                Some(State::AdminDown) => self.health = Health::Unknown,
-                Some(State::Down | State::Init | State::Up) | None => self.failed(),
+                Some((State::AdminDown, _)) => self.health = Health::Unknown,
+                Some((State::Down | State::Init | State::Up, _)) | None => self.failed(),
             },
             (State::AdminDown | State::Down | State::Init, State::AdminDown | State::Down | State::Init) => {}
         }

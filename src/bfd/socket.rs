@@ -61,10 +61,22 @@ impl Receiver {
             .0
             .async_io(Interest::READABLE, |socket| datagram::receive(socket, buffer.as_mut_slice()))
             .await?;
-        let Some((length, source, Arrival { interface, hop_limit })) = received else { return Ok(None) };
-        let octets = buffer.get(..length).unwrap_or_default();
-        Ok(Some(Received { source: source.ip(), interface, hop_limit, octets }))
+        Ok(received.map(|received| with_octets(received, buffer)))
     }
+
+    /// The same without waiting: an error of the kind `WouldBlock` where there is none.
+    pub(super) fn try_receive<'a>(
+        &self,
+        buffer: &'a mut [u8; MAX_DATAGRAM],
+    ) -> io::Result<Option<Received<'a>>> {
+        let received = datagram::receive(self.0.get_ref(), buffer.as_mut_slice())?;
+        Ok(received.map(|received| with_octets(received, buffer)))
+    }
+}
+
+fn with_octets((length, source, arrival): (usize, SocketAddr, Arrival), buffer: &[u8]) -> Received<'_> {
+    let Arrival { interface, hop_limit } = arrival;
+    Received { source: source.ip(), interface, hop_limit, octets: buffer.get(..length).unwrap_or_default() }
 }
 
 /// What one session sends by: a source port of its own, the same for all of its packets.

@@ -90,20 +90,22 @@ impl Task {
             let paused_until = self.flood.paused_until();
             let deadlines = [self.sessions.poll_timeout(), self.receivers.open_at(), paused_until];
             let due = sleep_until(deadlines.into_iter().flatten().min());
-            let (v4, v6) = self.receivers.pair(paused_until.is_none());
+            let (v4, v6) = self.receivers.pair();
+            let is_reading = paused_until.is_none();
             // Every branch is cancel-safe: watches, a channel, and sockets that are read whole datagrams from. In this
             // order: a deadline that has come is not to wait for others.
             let input = tokio::select! {
                 biased;
                 () = due => Input::Due,
-                received = receive(v6, &mut buffer_v6) => Input::Received(received),
-                received = receive(v4, &mut buffer_v4) => Input::Received(received),
+                received = receive(v6, &mut buffer_v6), if is_reading => Input::Received(received),
+                received = receive(v4, &mut buffer_v4), if is_reading => Input::Received(received),
                 changed = self.inputs.peers.changed() => Input::Peers { closed: changed.is_err() },
                 request = self.inputs.requests.recv() => Input::Request(request),
             };
             match input {
                 Input::Due => {
                     self.open_receivers();
+                    self.take_arrived(&mut buffer_v6);
                     self.sessions.handle_timeout(Instant::now());
                 }
                 Input::Received(received) => {
@@ -122,6 +124,21 @@ impl Task {
                     let _ = reply.send(());
                     return;
                 }
+            }
+        }
+    }
+
+    /// What has arrived was not silence, however late we are to look.
+    fn take_arrived(&mut self, buffer: &mut [u8; MAX_DATAGRAM]) {
+        let (v4, v6) = self.receivers.pair();
+        for receiver in [v4, v6].into_iter().flatten() {
+            while self.flood.paused_until().is_none() {
+                let received = receiver.try_receive(buffer);
+                if received.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock) {
+                    break;
+                }
+                self.flood.count();
+                take_received(&mut self.sessions, received);
             }
         }
     }
@@ -214,11 +231,11 @@ impl Receivers {
         }
     }
 
-    /// Both, where they are to be read.
-    fn pair(&self, reads: bool) -> (Option<&Receiver>, Option<&Receiver>) {
+    /// Both, where they are there.
+    fn pair(&self) -> (Option<&Receiver>, Option<&Receiver>) {
         match self {
-            Self::Open { v4, v6 } if reads => (Some(v4), Some(v6)),
-            Self::Open { .. } | Self::Closed { .. } => (None, None),
+            Self::Open { v4, v6 } => (Some(v4), Some(v6)),
+            Self::Closed { .. } => (None, None),
         }
     }
 }
@@ -265,13 +282,14 @@ fn take_received(sessions: &mut Sessions, received: io::Result<Option<Received<'
 fn log(event: &Event) {
     let Event { name, gateway, change, diagnostic, health } = event;
     let (neighbor, remote) = (name, gateway.address);
+    let said = change.remote.map(|(state, diagnostic)| format!("{state}: {diagnostic}"));
     match health {
         Health::Failed if change.from == super::State::Up => {
-            tracing::warn!(%neighbor, %remote, reason = %diagnostic, "BFD: the neighbor cannot be reached");
+            tracing::warn!(%neighbor, %remote, reason = %diagnostic, said, "BFD: the neighbor cannot be reached");
         }
         Health::Alive => tracing::info!(%neighbor, %remote, "BFD session up"),
         Health::Unknown if change.from == super::State::Up => {
-            tracing::info!(%neighbor, %remote, reason = %diagnostic, "BFD session down, which is no failure");
+            tracing::info!(%neighbor, %remote, reason = %diagnostic, said, "BFD session down, which is no failure");
         }
         Health::Unknown | Health::Failed => {
             tracing::debug!(%neighbor, %remote, from = %change.from, to = %change.to, "BFD");

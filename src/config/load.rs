@@ -37,10 +37,16 @@ pub fn parse(text: &str, file: &str) -> Result<Config, ConfigError> {
 
 fn read_text(path: &Path, file: &str) -> Result<String, ConfigError> {
     let name = || file.to_owned();
-    let failed = |source: io::Error| match source.kind() {
-        io::ErrorKind::IsADirectory => ConfigError::Directory { file: name() },
-        _ => ConfigError::Read { file: name(), source },
-    };
+    let failed = |source| ConfigError::Read { file: name(), source };
+    // Asked before it is opened: to open a pipe without a writer would wait for ever, and the whole daemon with it when
+    // it reads its file again.
+    let kind = fs::metadata(path).map_err(failed)?.file_type();
+    if kind.is_dir() {
+        return Err(ConfigError::Directory { file: name() });
+    }
+    if !kind.is_file() {
+        return Err(ConfigError::NotAFile { file: name() });
+    }
     let mut bytes = Vec::new();
     File::open(path).map_err(failed)?.take(MAX_FILE_SIZE + 1).read_to_end(&mut bytes).map_err(failed)?;
     if u64::try_from(bytes.len()).is_ok_and(|length| length > MAX_FILE_SIZE) {

@@ -91,6 +91,9 @@ pub struct Bgp {
     pub hold_time: HoldTime,
     /// `graceful-restart`, default 30 s; "0s" is `None`.
     pub graceful_restart: Option<Duration>,
+    /// `stale-time`, default 120 s: how long the routes of a neighbor that restarts are kept, however long it asks for;
+    /// 0 s: not at all. Without `graceful_restart` it does not count.
+    pub stale_time: Duration,
 }
 
 /// `[loopback]`

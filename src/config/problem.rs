@@ -33,6 +33,12 @@ pub enum ConfigError {
         /// Path as given.
         file: String,
     },
+    /// The path names a pipe, a socket or a device.
+    #[error("{file}: is not a regular file")]
+    NotAFile {
+        /// Path as given.
+        file: String,
+    },
     /// Refused before parsing.
     #[error("{file}: is larger than {limit} bytes, which no configuration is")]
     TooLarge {
@@ -78,6 +84,7 @@ impl ConfigError {
         match self {
             Self::Read { .. }
             | Self::Directory { .. }
+            | Self::NotAFile { .. }
             | Self::TooLarge { .. }
             | Self::NotUtf8 { .. }
             | Self::Empty { .. } => format!("error: {self}"),

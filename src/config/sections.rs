@@ -15,6 +15,8 @@ const KEEPALIVE: Duration = Duration::from_secs(3);
 /// In whole seconds.
 const HOLD_TIME_S: u16 = 9;
 const GRACEFUL_RESTART: Duration = Duration::from_secs(30);
+/// As long as what ToRs ask for by default: 120 s in FRR and BIRD.
+const STALE_TIME: Duration = Duration::from_secs(120);
 const LOOPBACK_INTERFACE: &str = "lo";
 /// RTPROT_BGP of `linux/rtnetlink.h`, which `ip route` shows as `bgp`.
 const PROTOCOL: u8 = 186;
@@ -60,7 +62,8 @@ pub(super) fn bgp(root: &Section<'_>, problems: &mut Problems) -> Option<Bgp> {
     let local_as = section.read("local-as", problems, as_number);
     let router_id = section.read("router-id", problems, router_id);
     let graceful_restart =
-        section.read("graceful-restart", problems, graceful_restart).unwrap_or(GRACEFUL_RESTART);
+        section.read("graceful-restart", problems, graceful_restart_time).unwrap_or(GRACEFUL_RESTART);
+    let stale_time = section.read("stale-time", problems, graceful_restart_time).unwrap_or(STALE_TIME);
     let (keepalive, hold_time) = timers(&section, problems)?;
     Some(Bgp {
         local_as: local_as?,
@@ -68,6 +71,7 @@ pub(super) fn bgp(root: &Section<'_>, problems: &mut Problems) -> Option<Bgp> {
         keepalive,
         hold_time,
         graceful_restart: (!graceful_restart.is_zero()).then_some(graceful_restart),
+        stale_time,
     })
 }
 
@@ -99,7 +103,7 @@ fn router_id(value: &Value<'_>) -> Result<Ipv4Addr, Refusal> {
         .ok_or_else(|| value.refuse("zero is not an identifier (RFC 6286)", allowed))
 }
 
-fn graceful_restart(value: &Value<'_>) -> Result<Duration, Refusal> {
+fn graceful_restart_time(value: &Value<'_>) -> Result<Duration, Refusal> {
     // RFC 4724 section 3: the Restart Time has 12 bits.
     whole_seconds(value, 4095, GRACEFUL_RESTART_ALLOWED)
 }

@@ -46,7 +46,7 @@ impl Config {
 }
 
 fn write_bgp(out: &mut String, bgp: &Bgp) -> fmt::Result {
-    let Bgp { local_as, router_id, keepalive, hold_time, graceful_restart } = bgp;
+    let Bgp { local_as, router_id, keepalive, hold_time, graceful_restart, stale_time } = bgp;
     writeln!(out, "[bgp]\nlocal-as = {local_as}")?;
     match router_id {
         Some(id) => writeln!(out, "router-id = {}", in_quotes(id))?,
@@ -54,7 +54,8 @@ fn write_bgp(out: &mut String, bgp: &Bgp) -> fmt::Result {
     }
     writeln!(out, "keepalive = {}", in_quotes(show(*keepalive)))?;
     writeln!(out, "hold-time = {}", in_quotes(format_args!("{}s", hold_time.as_secs())))?;
-    writeln!(out, "graceful-restart = {}", in_quotes(show(graceful_restart.unwrap_or_default())))
+    writeln!(out, "graceful-restart = {}", in_quotes(show(graceful_restart.unwrap_or_default())))?;
+    writeln!(out, "stale-time = {}", in_quotes(show(*stale_time)))
 }
 
 fn write_neighbor(out: &mut String, neighbor: &Neighbor) -> fmt::Result {

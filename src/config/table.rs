@@ -27,7 +27,7 @@ pub(super) const ROOT: Schema = Schema {
 };
 pub(super) const BGP: Schema = Schema {
     place: "in [bgp]",
-    keys: &["local-as", "router-id", "keepalive", "hold-time", "graceful-restart"],
+    keys: &["local-as", "router-id", "keepalive", "hold-time", "graceful-restart", "stale-time"],
 };
 pub(super) const LOOPBACK: Schema = Schema { place: "in [loopback]", keys: &["interface", "advertise"] };
 pub(super) const NEIGHBOR: Schema = Schema {

@@ -32,6 +32,7 @@ fn everything_but_the_as_number_has_a_default() {
             keepalive: Duration::from_secs(3),
             hold_time: HoldTime::from_secs(9).unwrap(),
             graceful_restart: Some(Duration::from_secs(30)),
+            stale_time: Duration::from_secs(120),
         },
         loopback: Loopback { interface: "lo".to_owned(), advertise: true },
         neighbors: vec![],
@@ -109,6 +110,7 @@ fn values_at_the_edges_are_taken() {
     // The hold timer is off: nothing for the keepalive to be less than.
     assert_eq!(hold_time("hold-time = '0s'\nkeepalive = '1h'"), 0);
     assert_eq!(with("graceful-restart = '0s'").bgp.graceful_restart, None);
+    assert_eq!(with("stale-time = '0s'").bgp.stale_time, Duration::ZERO);
     assert_eq!(with("graceful-restart = '4095s'").bgp.graceful_restart, Some(Duration::from_secs(4095)));
     let fib = with(
         "[fib]\nprotocol = 255\nmetric = 0xffff_ffff\ntable = 1\nmax-paths = 256\n\
@@ -140,6 +142,7 @@ fn values_beyond_the_edges_are_refused() {
         "keepalive = '999ms'",
         "keepalive = '9s'",
         "graceful-restart = '4096s'",
+        "stale-time = '4096s'",
         "graceful-restart = '1500ms'",
         "router-id = '1.1.1'",
         "router-id = '2001:db8::1'",
@@ -376,6 +379,7 @@ prop_compose! {
         keepalive in 1000_u64..3000,
         hold_time in prop_oneof![Just(0_u16), 3_u16..],
         graceful_restart in proptest::option::of(any_duration(1..4096)),
+        stale_time in any_duration(0..4096),
     ) -> Bgp {
         Bgp {
             local_as: Asn(local_as),
@@ -383,6 +387,7 @@ prop_compose! {
             keepalive: Duration::from_millis(keepalive),
             hold_time: HoldTime::from_secs(hold_time).unwrap(),
             graceful_restart,
+            stale_time,
         }
     }
 }

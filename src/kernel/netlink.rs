@@ -271,6 +271,28 @@ impl Socket {
         self.read_dump(sequence, |message| message.decode().into_iter().for_each(&mut each)).await
     }
 
+    /// Whether a table has something that is wanted: reads no further than that. The rest of the dump goes with the
+    /// socket.
+    pub(super) async fn dump_has(
+        mut self,
+        request: RouteNetlinkMessage,
+        mut is_wanted: impl FnMut(RouteNetlinkMessage) -> bool,
+    ) -> Result<bool, DumpError> {
+        let sequence = self.next_sequence();
+        self.send(&encode(request, NLM_F_REQUEST | NLM_F_DUMP, sequence)).await?;
+        loop {
+            self.receive_of_dump().await?;
+            for message in messages(&self.datagram).filter(|message| message.sequence == sequence) {
+                match message.kind {
+                    // A table that changed meanwhile may have had it, and may have it no more.
+                    NLMSG_DONE | NLMSG_ERROR => return Ok(message.result().map(|()| false)?),
+                    _ if message.decode().is_some_and(&mut is_wanted) => return Ok(true),
+                    _ => {}
+                }
+            }
+        }
+    }
+
     /// As [`Self::dump`], of a table whose messages the decoder does not know.
     pub(super) async fn dump_raw(
         &mut self,
@@ -292,6 +314,14 @@ impl Socket {
         self.read_dump(sequence, each).await
     }
 
+    async fn receive_of_dump(&mut self) -> Result<(), DumpError> {
+        let received = tokio::time::timeout(ANSWER_TIMEOUT, self.receive()).await;
+        match received.map_err(|_elapsed| DumpError::Timeout)?? {
+            Received::Overrun => Err(DumpError::Overrun),
+            Received::Datagram => Ok(()),
+        }
+    }
+
     async fn read_dump(
         &mut self,
         sequence: u32,
@@ -299,11 +329,7 @@ impl Socket {
     ) -> Result<(), DumpError> {
         let mut interrupted = false;
         loop {
-            let received = tokio::time::timeout(ANSWER_TIMEOUT, self.receive()).await;
-            match received.map_err(|_elapsed| DumpError::Timeout)?? {
-                Received::Overrun => return Err(DumpError::Overrun),
-                Received::Datagram => {}
-            }
+            self.receive_of_dump().await?;
             for message in messages(&self.datagram).filter(|message| message.sequence == sequence) {
                 interrupted |= message.flags & NLM_F_DUMP_INTR != 0;
                 match message.kind {

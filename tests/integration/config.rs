@@ -124,10 +124,20 @@ fn what_is_no_file_is_refused_in_one_line() {
     assert!(matches!(missing, ConfigError::Read { .. }), "{missing:?}");
     let folder = config::load(Path::new("conf")).unwrap_err();
     assert!(matches!(folder, ConfigError::Directory { .. }), "{folder:?}");
-    // Endless: only a bounded reader comes back from it.
-    let endless = config::load(Path::new("/dev/zero")).unwrap_err();
-    assert!(matches!(endless, ConfigError::TooLarge { .. }), "{endless:?}");
-    for error in [missing, folder, endless] {
+    // Endless.
+    let device = config::load(Path::new("/dev/zero")).unwrap_err();
+    assert!(matches!(device, ConfigError::NotAFile { .. }), "{device:?}");
+    let directory = std::env::temp_dir().join(format!("selvedge-pipe-{}", std::process::id()));
+    std::fs::create_dir(&directory).unwrap();
+    let path = directory.join("selvedge.toml");
+    let status = std::process::Command::new("mkfifo").arg(&path).status().unwrap();
+    assert!(status.success());
+    // To open it would wait for a writer.
+    let pipe = config::load(&path);
+    std::fs::remove_dir_all(&directory).unwrap();
+    let pipe = pipe.unwrap_err();
+    assert!(matches!(pipe, ConfigError::NotAFile { .. }), "{pipe:?}");
+    for error in [missing, folder, device, pipe] {
         assert_eq!(error.render(Paint::Plain).lines().count(), 1, "{error}");
     }
 }

@@ -1,5 +1,7 @@
 //! The agent in its rack: real kernels, real FRR ToRs, packets from pod to pod.
 
+mod graceful;
+
 use std::net::IpAddr;
 use std::path::Path;
 use std::time::{Duration, Instant};

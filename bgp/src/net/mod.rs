@@ -16,12 +16,14 @@
     reason = "this is the half that has clocks, sockets and tasks"
 )]
 
+mod admission;
 mod connection;
 mod listener;
 mod peer;
 mod rib;
 mod transport;
 
+pub use admission::Caller;
 pub use listener::{Accepted, Listener, refuse};
 pub use peer::{Peer, PeerChange, PeerCommand, PeerEvent, PeerSettings, PeerStatus, RefreshAnswer};
 pub use rib::{FibBatch, RibHandle, RibSettings, RibStopped};

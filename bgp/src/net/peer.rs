@@ -56,7 +56,10 @@ pub struct PeerEvent {
 pub enum PeerChange {
     /// It is Established.
     Up,
-    /// It no longer is.
+    /// It no longer is, and what the peer said is kept while the peer restarts (RFC 4724): packets still go there.
+    /// [`PeerChange::Up`] or [`PeerChange::Down`] follows.
+    Restarting,
+    /// It no longer is, nor is anything kept of it.
     Down {
         /// Where the peer was; the agent may have learnt of another place since.
         remote: IpAddr,

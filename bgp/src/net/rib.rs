@@ -100,7 +100,13 @@ pub(super) enum ToRib {
         epoch: Epoch,
         session: Box<PeerSession>,
     },
+    /// What is said of these families is kept: the peer restarts.
     Down {
+        peer: PeerId,
+        kept: Families,
+    },
+    /// What is still kept of a session that was lost goes.
+    Forget {
         peer: PeerId,
     },
     Updates {
@@ -140,6 +146,7 @@ impl ToRib {
             | Self::Remove { .. }
             | Self::Up { .. }
             | Self::Down { .. }
+            | Self::Forget { .. }
             | Self::Refresh { .. }
             | Self::Ready { .. }
             | Self::Expected(_)
@@ -158,6 +165,7 @@ impl ToRib {
             | Self::Remove { .. }
             | Self::Up { .. }
             | Self::Down { .. }
+            | Self::Forget { .. }
             | Self::Refresh { .. }
             | Self::Ready { .. }
             | Self::Originated(_)
@@ -438,14 +446,15 @@ impl Task {
                     link.warned = Families::NONE;
                 }
             }
-            ToRib::Down { peer } => {
-                self.rib.session_down(peer);
+            ToRib::Down { peer, kept } => {
+                self.rib.session_lost(peer, kept);
                 if let Some(link) = self.peers.get_mut(&peer) {
                     link.epoch = None;
                     link.ready = None;
                     link.next_refresh = None;
                 }
             }
+            ToRib::Forget { peer } => self.rib.forget_stale(peer),
             ToRib::Updates { peer, updates } => {
                 updates.into_iter().for_each(|update| self.rib.receive(peer, update));
                 self.warn_of_limit(peer);
@@ -506,6 +515,9 @@ impl Task {
         }
     }
 
+    /// RFC 4724 section 4.1 lets a restarting speaker go ahead without neighbors that restart as well or do not have the
+    /// capability, since each would wait for the other. Nobody waits for a host, which announces its own routes at once
+    /// and no others; so it can wait for these too, and what it inherited stays as it was a little longer.
     fn check_convergence(&mut self) {
         let Convergence::Waiting { deadline, expected } = &self.convergence else { return };
         let all_heard = expected.as_ref().is_some_and(|expected| {

@@ -2,7 +2,9 @@
 //!
 //! The paths themselves are in the [`Table`]. Each carries the generation in which it was said. A session
 //! that ends and a refresh that ends (RFC 7313 section 4) move the oldest generation that counts, which takes
-//! as long for a million paths as for one; a sweep takes the dead ones out later, in turns.
+//! as long for a million paths as for one; a sweep takes the dead ones out later, in turns. A session that is lost
+//! while the peer restarts (RFC 4724 section 4.2) moves the first generation that is fresh instead, and the End-of-RIB
+//! of the next one the oldest that counts.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -48,7 +50,12 @@ pub(crate) struct AdjRibIn {
     oldest: Generation,
     /// The first one of the present session: the counters know of paths from then on.
     first: Generation,
+    /// The first one of the present session where an earlier path may be left from the one before: such a path is
+    /// stale.
+    fresh: Generation,
     refreshing: Refreshing,
+    /// Remembered paths that are stale.
+    pub(crate) stale: u32,
     /// Paths that are remembered, refused ones and echoes included.
     pub(crate) kept: u32,
     pub(crate) accepted: u32,
@@ -92,9 +99,35 @@ impl AdjRibIn {
             current,
             oldest: current,
             first: current,
+            fresh: current,
             refused_total: std::mem::take(&mut self.refused_total),
             ..Self::default()
         };
+    }
+
+    /// The session was lost, and what was said in it is kept as stale. What was stale before goes (RFC 4724 section
+    /// 4.2: "consecutive restarts"); true where there was any.
+    pub(crate) fn lost(&mut self) -> bool {
+        // Generations wrap: a peer that comes that far is not helped any more.
+        if self.current.since(self.first) >= Generation::MASK {
+            self.reset();
+            return true;
+        }
+        let has_dead = self.stale_ended();
+        self.current = self.current.next();
+        self.fresh = self.current;
+        self.stale = self.kept;
+        self.refreshing = Refreshing::No;
+        (self.over_limit, self.lacking, self.end_of_rib) = (0, false, false);
+        has_dead
+    }
+
+    /// What is still stale is dead; true where there was any.
+    pub(crate) fn stale_ended(&mut self) -> bool {
+        if self.current.since(self.fresh) < self.current.since(self.oldest) {
+            self.oldest = self.fresh;
+        }
+        std::mem::take(&mut self.stale) > 0
     }
 
     /// BoRR: what is there is stale from now on. A second one makes everything stale again.
@@ -113,12 +146,26 @@ impl AdjRibIn {
         let was = std::mem::take(&mut self.refreshing);
         if was == Refreshing::Yes {
             self.oldest = self.current;
+            self.stale = 0;
         }
         was == Refreshing::Yes
     }
 
     pub(crate) fn is_live(&self, generation: Generation) -> bool {
         self.current.since(generation) <= self.current.since(self.oldest)
+    }
+
+    /// Whether a path that lives is left from a session that was lost.
+    pub(crate) fn is_stale(&self, generation: Generation) -> bool {
+        self.current.since(generation) > self.current.since(self.fresh)
+    }
+
+    /// The peer has said it again.
+    fn repeated(&mut self, path: &mut Path) {
+        if self.is_stale(path.generation) {
+            self.stale = self.stale.saturating_sub(1);
+        }
+        path.generation = self.current;
     }
 
     fn is_counted(&self, generation: Generation) -> bool {
@@ -129,6 +176,9 @@ impl AdjRibIn {
     pub(crate) fn forget(&mut self, path: &Path) {
         if self.is_counted(path.generation) {
             self.kept = self.kept.saturating_sub(1);
+            if self.is_stale(path.generation) {
+                self.stale = self.stale.saturating_sub(1);
+            }
             self.uncount(path.verdict());
         }
     }
@@ -202,7 +252,7 @@ impl Intake<'_> {
         if !self.session.families.contains(prefix.family()) {
             return;
         }
-        let adj_rib_in = self.adj_rib_in.of(prefix.family());
+        let adj_rib_in = self.adj_rib_in.of_mut(prefix.family());
         let generation = adj_rib_in.current;
         let Some(path) = self.table.path_mut(prefix, self.peer) else {
             self.announce_new(prefix, generation, received);
@@ -213,7 +263,7 @@ impl Intake<'_> {
             self.announce_new(prefix, generation, received);
             return;
         }
-        path.generation = generation;
+        adj_rib_in.repeated(path);
         if path.received != received {
             let before = std::mem::replace(&mut path.received, received);
             self.attributes.retain(received);
@@ -360,6 +410,28 @@ mod tests {
             assert!(adj_rib_in.is_counted(first) && !adj_rib_in.is_counted(before));
             adj_rib_in.reset();
             assert!(!adj_rib_in.is_live(fresh) && !adj_rib_in.is_counted(fresh));
+        }
+    }
+
+    /// Of a session that is lost, of the next one, and of one that follows too soon; also across the end of the
+    /// numbers.
+    #[test]
+    fn a_generation_is_stale_for_one_restart() {
+        for start in [[0; 3], [0xfd, 0xff, 0xff], [0xfe, 0xff, 0xff], [0xff; 3]] {
+            let mut adj_rib_in = AdjRibIn::continued(Generation(start));
+            let first = adj_rib_in.generation();
+            assert!(!adj_rib_in.is_stale(first));
+            adj_rib_in.kept = 1;
+            assert!(!adj_rib_in.lost(), "nothing was stale before");
+            let second = adj_rib_in.generation();
+            assert!(adj_rib_in.is_live(first) && adj_rib_in.is_stale(first) && !adj_rib_in.is_stale(second));
+            assert_eq!(adj_rib_in.stale, 1);
+            assert!(adj_rib_in.lost(), "lost again before End-of-RIB");
+            let third = adj_rib_in.generation();
+            assert!(!adj_rib_in.is_live(first) && adj_rib_in.is_counted(first));
+            assert!(adj_rib_in.is_live(second) && adj_rib_in.is_stale(second) && !adj_rib_in.is_stale(third));
+            assert!(adj_rib_in.stale_ended());
+            assert!(!adj_rib_in.is_live(second) && adj_rib_in.is_live(third) && !adj_rib_in.is_stale(third));
         }
     }
 }

@@ -49,6 +49,7 @@ pub(crate) fn session(number: u32, kind: PeerKind) -> PeerSession {
         next_hop_ipv6: Some(NextHop::LinkLocal(OUR_LINK_LOCAL)),
         local_addresses: vec![OUR_LINK_LOCAL.into()],
         enhanced_route_refresh: true,
+        preserved: Families::ALL,
     }
 }
 

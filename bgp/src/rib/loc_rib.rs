@@ -257,7 +257,7 @@ impl Rib {
         match contender.source {
             Source::Local => None,
             Source::Peer { peer, .. } => {
-                let session = self.peers.get(&peer)?.session.as_ref()?;
+                let session = self.peers.get(&peer)?.source_with(prefix.family())?;
                 usable_gateway(prefix, contender.imported.next_hop, session).ok()
             }
         }
@@ -284,7 +284,7 @@ impl Rib {
     }
 
     fn contender<'a>(&'a self, path: &'a Path, family: Family) -> Option<Contender<'a>> {
-        let session = self.peers.get(&path.peer)?.session_with(family)?;
+        let session = self.peers.get(&path.peer)?.source_with(family)?;
         match path.verdict() {
             Verdict::Accepted(imported) if self.is_live(path, family) => Some(Contender {
                 source: Source::Peer {

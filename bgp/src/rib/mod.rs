@@ -25,6 +25,7 @@ mod originated;
 mod peer;
 mod pending;
 mod per_family;
+mod restart;
 mod table;
 #[cfg(test)]
 mod tests;
@@ -51,7 +52,7 @@ pub use census::{Census, RibMemory};
 pub use decision::Reason;
 pub use originated::Originated;
 pub use view::{
-    AdvertisedView, DestinationView, FamilyCounts, Page, PathSource, PathStatus, PathView, Totals,
+    AdvertisedView, DestinationView, FamilyCounts, Freshness, Page, PathSource, PathStatus, PathView, Totals,
 };
 
 /// What the whole RIB needs to know.
@@ -98,6 +99,9 @@ pub struct PeerSession {
     pub local_addresses: Vec<IpAddr>,
     /// Answers to refreshes are bracketed (RFC 7313).
     pub enhanced_route_refresh: bool,
+    /// Families whose forwarding state the peer says to have preserved over its restart (the F bit of RFC 4724 section
+    /// 3). It matters where paths of an earlier session were kept.
+    pub preserved: Families,
 }
 
 /// Who asked for a route to originate.
@@ -225,7 +229,7 @@ impl Rib {
     /// The session is Established: everything is to be announced to it, then End-of-RIB; [`Self::process`]
     /// prepares it. Nothing happens where the neighbor is not configured.
     pub fn session_up(&mut self, peer: PeerId, session: PeerSession) {
-        self.session_down(peer);
+        self.settle_restart(peer, &session);
         let Some(known) = self.peers.get_mut(&peer) else {
             return;
         };
@@ -236,12 +240,13 @@ impl Rib {
         known.session = Some(session);
     }
 
-    /// The session ended: its paths go. They count no more from now on; [`Self::process`] takes them out.
+    /// The session ended: its paths go, and those that were kept of an earlier one. They count no more from now on;
+    /// [`Self::process`] takes them out.
     pub fn session_down(&mut self, peer: PeerId) {
         let Some(known) = self.peers.get_mut(&peer) else {
             return;
         };
-        if known.session.take().is_none() {
+        if known.session.take().or(known.lost.take()).is_none() {
             return;
         }
         known.adj_rib_out = adj_rib_out::AdjRibOut::default();
@@ -256,7 +261,9 @@ impl Rib {
     pub fn receive(&mut self, peer: PeerId, update: Update) {
         let Update { withdrawn, reach, end_of_rib, faults: _ } = update;
         // The order matters: a prefix in both is reachable (RFC 4271 section 4.3).
-        if let Some(mut intake) = self.intake(peer) {
+        if self.peers.get(&peer).is_some_and(|known| known.session.is_some())
+            && let Some(mut intake) = self.intake(peer)
+        {
             withdrawn.into_iter().for_each(|prefix| intake.withdraw(prefix));
             for reach in reach {
                 intake.announce_all(reach.prefixes, reach.attributes);
@@ -264,6 +271,10 @@ impl Rib {
         }
         if let Some(adj_rib_in) = end_of_rib.and_then(|family| self.flowing(peer, family)) {
             adj_rib_in.end_of_rib = true;
+            // RFC 4724 section 4.2: what the peer has not said again by now it does not say any more.
+            if adj_rib_in.stale_ended() {
+                self.sweep.request();
+            }
         }
     }
 
@@ -449,13 +460,13 @@ impl Rib {
         self.table.inside(network).take(most)
     }
 
-    /// What takes in what a peer says; `None` while it has no session.
+    /// What takes in what a peer says and judges what it said; `None` while nothing of it counts.
     fn intake(&mut self, id: PeerId) -> Option<Intake<'_>> {
-        let Peer { config, session, adj_rib_in, adj_rib_out: _ } = self.peers.get_mut(&id)?;
+        let Peer { config, session, lost, adj_rib_in, adj_rib_out: _ } = self.peers.get_mut(&id)?;
         Some(Intake {
             peer: id,
             config: &self.config,
-            session: session.as_ref()?,
+            session: session.as_ref().or(lost.as_ref())?,
             originated: &self.originated,
             limit: config.max_prefixes,
             adj_rib_in,

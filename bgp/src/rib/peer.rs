@@ -11,22 +11,38 @@ pub(crate) struct Peer {
     pub(crate) config: PeerConfig,
     /// `None` while no session is Established.
     pub(crate) session: Option<PeerSession>,
+    /// The session that was lost, with the families whose paths are kept until the next one; never there beside
+    /// `session`.
+    pub(crate) lost: Option<PeerSession>,
     pub(crate) adj_rib_in: PerFamily<AdjRibIn>,
     pub(crate) adj_rib_out: AdjRibOut,
 }
 
 impl Peer {
     pub(crate) fn new(config: PeerConfig, adj_rib_in: PerFamily<AdjRibIn>) -> Self {
-        Self { config, session: None, adj_rib_in, adj_rib_out: AdjRibOut::default() }
+        Self { config, session: None, lost: None, adj_rib_in, adj_rib_out: AdjRibOut::default() }
     }
 
     /// The session, where the family flows over it.
     pub(crate) fn session_with(&self, family: Family) -> Option<&PeerSession> {
         self.session.as_ref().filter(|session| session.families.contains(family))
     }
+
+    /// The session that its paths of a family belong to, be it that the peer restarts and they are stale.
+    pub(crate) fn source_with(&self, family: Family) -> Option<&PeerSession> {
+        self.session.as_ref().or(self.lost.as_ref()).filter(|session| session.families.contains(family))
+    }
 }
 
 impl PeerSession {
+    /// Whether the peer is the one that it was in another session, at the same place.
+    pub(crate) fn is_with_the_same_speaker(&self, other: &Self) -> bool {
+        let speaker = |session: &Self| {
+            (session.kind, session.asn, session.router_id, session.address, session.interface)
+        };
+        speaker(self) == speaker(other)
+    }
+
     /// The next hop that the peer is told for routes of a family.
     pub(crate) fn next_hop(&self, family: Family) -> Option<NextHop> {
         match family {

@@ -51,6 +51,8 @@ pub struct PathView {
     pub imported: Option<Arc<Attributes>>,
     /// How it stands.
     pub status: PathStatus,
+    /// Whether it is of the present session.
+    pub freshness: Freshness,
     /// Where its packets would go; `None` for our own, and where it does not take part.
     pub gateway: Option<Gateway>,
 }
@@ -79,6 +81,16 @@ pub enum PathStatus {
     Echo,
 }
 
+/// Whether a path is of the present session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Freshness {
+    /// Our own, or said in the present session.
+    Fresh,
+    /// Kept from a session that was lost, while the neighbor restarts (RFC 4724 section 4.2). It takes part as any
+    /// other.
+    Stale,
+}
+
 /// One route that a neighbor was told.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AdvertisedView {
@@ -91,10 +103,12 @@ pub struct AdvertisedView {
 /// Counts of one family of one neighbor.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct FamilyCounts {
-    /// Paths remembered in the present session: accepted, echoes and refused ones.
+    /// Paths remembered of the present session, and of one that was lost: accepted, echoes and refused ones.
     pub received: u32,
     /// Those that take part in decisions.
     pub accepted: u32,
+    /// Those of all these that are kept from a session that was lost; see [`Freshness::Stale`].
+    pub stale: u32,
     /// Our own routes, come back.
     pub echoes: u32,
     /// Remembered paths that import policy refuses. [`Refusal::Limit`] is never among them.
@@ -130,6 +144,7 @@ impl Rib {
         Some(FamilyCounts {
             received: adj_rib_in.kept,
             accepted: adj_rib_in.accepted,
+            stale: adj_rib_in.stale,
             echoes: adj_rib_in.echoes,
             refused: adj_rib_in.refused.clone(),
             over_limit: adj_rib_in.over_limit,
@@ -252,7 +267,7 @@ impl Rib {
             .filter_map(|(contender, standing)| self.eligible_path(prefix, destination, contender, standing))
             .collect();
         let live = destination.paths.iter().filter(|path| self.is_live(path, prefix.family()));
-        paths.extend(live.filter_map(|path| self.ineligible_path(path)));
+        paths.extend(live.filter_map(|path| self.ineligible_path(prefix, path)));
         let wanted = destination.next_hops.wanted.and_then(|wanted| self.gateways.get(wanted));
         DestinationView { prefix, paths, gateways: wanted.map(|gateways| (**gateways).clone()) }
     }
@@ -264,13 +279,14 @@ impl Rib {
         contender: &Contender<'_>,
         standing: Standing,
     ) -> Option<PathView> {
-        let (source, received) = match contender.source {
+        let (source, received, freshness) = match contender.source {
             Source::Local => {
-                (PathSource::Originated(self.originated.originator(prefix)?), contender.imported)
+                let originator = self.originated.originator(prefix)?;
+                (PathSource::Originated(originator), contender.imported, Freshness::Fresh)
             }
             Source::Peer { peer, .. } => {
                 let path = destination.paths.iter().find(|path| path.peer == peer)?;
-                (PathSource::Peer(peer), self.attributes.get(path.received)?)
+                (PathSource::Peer(peer), self.attributes.get(path.received)?, self.freshness(prefix, path))
             }
         };
         Some(PathView {
@@ -282,11 +298,21 @@ impl Rib {
                 Standing::Multipath => PathStatus::Multipath,
                 Standing::NotSelected(reason) => PathStatus::NotSelected(reason),
             },
+            freshness,
             gateway: self.gateway(prefix, contender),
         })
     }
 
-    fn ineligible_path(&self, path: &Path) -> Option<PathView> {
+    fn freshness(&self, prefix: Prefix, path: &Path) -> Freshness {
+        let adj_rib_in = self.peers.get(&path.peer).map(|peer| peer.adj_rib_in.of(prefix.family()));
+        if adj_rib_in.is_some_and(|adj_rib_in| adj_rib_in.is_stale(path.generation)) {
+            Freshness::Stale
+        } else {
+            Freshness::Fresh
+        }
+    }
+
+    fn ineligible_path(&self, prefix: Prefix, path: &Path) -> Option<PathView> {
         let status = match path.verdict() {
             Verdict::Accepted(_) => return None,
             Verdict::Refused(refusal) => PathStatus::Refused(refusal),
@@ -297,6 +323,7 @@ impl Rib {
             received: Arc::clone(self.attributes.get(path.received)?),
             imported: None,
             status,
+            freshness: self.freshness(prefix, path),
             gateway: None,
         })
     }

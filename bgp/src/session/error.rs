@@ -120,6 +120,30 @@ impl SessionError {
         }
     }
 
+    /// Whether a peer that has announced graceful restart may be about to come back with its forwarding state: TCP ended
+    /// without a word (RFC 4724 section 4.2), or a new connection says as much (section 5).
+    pub(super) fn is_a_restart(&self) -> bool {
+        match self {
+            Self::ConnectionClosed(_) | Self::Replaced => true,
+            Self::ConnectFailed(_)
+            | Self::ConnectTimeout(_)
+            | Self::Received(_)
+            | Self::ReceivedMalformed
+            | Self::Malformed(_)
+            | Self::PeerAs { .. }
+            | Self::RouterIdInUse(_)
+            | Self::NoCommonFamily(_)
+            | Self::Unexpected { .. }
+            // It goes with a NOTIFICATION, which RFC 4724 section 4 leaves to RFC 4271.
+            | Self::HoldTimerExpired
+            // A peer that takes nothing for minutes has not restarted.
+            | Self::SendHoldTimerExpired
+            | Self::Collision
+            | Self::Stopped
+            | Self::StoppedWith(_) => false,
+        }
+    }
+
     pub(super) fn damping(&self) -> Damping {
         match self {
             // The connection is given up for a better one; nothing is wrong with the peer.

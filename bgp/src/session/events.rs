@@ -1,6 +1,7 @@
 //! Start, stop, timers and what happens to TCP: the events of RFC 4271 sections 8.1.2 to 8.1.4.
 
 use std::io;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
@@ -88,6 +89,7 @@ impl Session {
         for id in self.connection_ids() {
             self.end(id, error.clone(), now);
         }
+        self.forget();
         self.retry.reset();
         match stop {
             Stop::Silent | Stop::Notify(_) => {}
@@ -102,6 +104,7 @@ impl Session {
         for id in self.connection_ids() {
             self.connection_timers_expired(id, input, now);
         }
+        self.forget_if_overdue(now);
         match self.dialler {
             Dialler::Dialling { id, since } if since + CONNECT_TIMEOUT <= now => {
                 self.out.push(Action::Close(id));
@@ -218,15 +221,16 @@ impl Session {
             SessionError::ConnectionClosed(_) => {}
             _ => self.out.push(Action::Close(id)),
         }
-        let established = match connection.stage {
-            Stage::Established { since, .. } => Some(since),
+        let established = match &connection.stage {
+            Stage::Established { negotiated, since } => Some((Arc::clone(negotiated), *since)),
             Stage::OpenSent(_) | Stage::OpenConfirm(_) | Stage::Contested { .. } => None,
         };
-        if let Some(since) = established {
-            if now.saturating_duration_since(since) >= STABLE_AFTER {
+        if let Some((negotiated, since)) = &established {
+            if now.saturating_duration_since(*since) >= STABLE_AFTER {
                 self.retry.reset();
             }
-            self.out.push(Action::Down(error.down_reason()));
+            let kept = self.keep_after(&error, negotiated, now);
+            self.out.push(Action::Down { reason: error.down_reason(), kept });
         }
         match error.damping() {
             Damping::Damped => self.retry.damp(),

@@ -83,7 +83,10 @@ impl Session {
                     MessageKind::Keepalive => {}
                     MessageKind::Update => {
                         let update = negotiated.codec.decode(frame.body).map_err(SessionError::Malformed)?;
+                        connection.restart_hold(now);
+                        update.end_of_rib.into_iter().for_each(|family| self.said_everything(family));
                         self.out.push(Action::Update(update));
+                        return Ok(());
                     }
                     MessageKind::RouteRefresh => {
                         let refresh = RouteRefresh::decode(&frame.body).map_err(SessionError::Malformed)?;
@@ -150,6 +153,7 @@ impl Session {
         };
         connection.establish(Arc::clone(&negotiated), now);
         self.restart = RestartState::Running;
+        self.keep_over(&negotiated, now);
         self.stop_dialling();
         for other in self.connection_ids().into_iter().filter(|&other| other != id) {
             self.end(other, SessionError::Collision, now);

@@ -18,7 +18,8 @@
 //!   established only when that one is gone, or after a second, or when the peer sends routes over it. By the letter
 //!   of RFC 4271 one side may establish one connection while the other side decides for the other one, and both die.
 //! - Graceful restart (RFC 4724): a new inbound connection of a peer that announced it, opened a second or more after
-//!   the session was established, takes the place of the established one when the peer's OPEN arrives on it.
+//!   the session was established, takes the place of the established one when the peer's OPEN arrives on it. What is
+//!   kept of the session that was lost, and how long, is in `restart`.
 //! - The hold timer is extended while unread input waits, by one hold time at most ([`Event::Deadline`]).
 //! - The send hold timer of RFC 9687 runs in every state of a connection.
 //!
@@ -32,6 +33,7 @@ mod events;
 mod messages;
 mod negotiate;
 mod outbox;
+mod restart;
 mod retry;
 #[cfg(test)]
 mod tests;
@@ -52,6 +54,7 @@ use self::connection::{Connection, Stage};
 use self::events::Dialler;
 use self::negotiate::{OpenForm, RestartState};
 use self::outbox::Outbox;
+use self::restart::Kept;
 use self::retry::{Jitter, Retry};
 use crate::message::update::LinkLocalForm;
 use crate::message::{Attributes, MessageKind, Notification, Outgoing, RefreshKind, RouteRefresh, Update};
@@ -76,9 +79,11 @@ pub struct SessionConfig {
     pub extended_next_hop: Families,
     /// Restart time to announce (RFC 4724), whole seconds below 4096; `None` leaves the capability out.
     pub graceful_restart: Option<Duration>,
-    /// Whether this process started over the routes of a predecessor: its OPENs carry the R bit until its first
-    /// session is established. Otherwise they carry no F bits until then.
-    pub restarting: bool,
+    /// Families in which this process started over the routes of a predecessor. Until its first session is established
+    /// its OPENs carry F bits for these alone, and the R bit where there are any.
+    pub inherited: Families,
+    /// How long the routes of a peer that restarts are kept, however long it asks for; zero: not at all.
+    pub stale_time: Duration,
     /// FQDN capability; empty leaves it out.
     pub hostname: String,
     /// Software version capability; empty leaves it out.
@@ -174,7 +179,16 @@ pub enum Action {
     /// The peer asks for routes of a negotiated family, or brackets its answer; only between `Up` and `Down`.
     Refresh(RouteRefresh),
     /// The session left Established.
-    Down(DownReason),
+    Down {
+        /// Why.
+        reason: DownReason,
+        /// Families whose routes are to be kept as stale, since the peer restarts (RFC 4724 section 4.2), until
+        /// [`Action::Forget`] or the next session. All others go.
+        kept: Families,
+    },
+    /// What is still stale of the session before the last `Down` goes: the peer has not come back in time, or not said
+    /// everything again, or cannot be reached any more. Before an `Up` or after it.
+    Forget,
 }
 
 /// Why a session left Established.
@@ -262,6 +276,7 @@ pub struct Session {
     received: MessageCounts,
     last_error: Option<(Instant, SessionError)>,
     last_notification: Option<(Instant, Notification)>,
+    kept: Kept,
 }
 
 impl Session {
@@ -269,7 +284,7 @@ impl Session {
     #[must_use]
     pub fn new(config: SessionConfig) -> Self {
         let mut jitter = Jitter::new(config.seed);
-        let restart = if config.restarting { RestartState::Restarting } else { RestartState::Cold };
+        let restart = RestartState::Started { inherited: config.inherited };
         Self {
             config,
             administrative: Administrative::Stopped,
@@ -284,6 +299,7 @@ impl Session {
             received: MessageCounts::default(),
             last_error: None,
             last_notification: None,
+            kept: Kept::Nothing,
         }
     }
 
@@ -317,7 +333,13 @@ impl Session {
     /// When to send [`Event::Deadline`], unless something else happens before.
     #[must_use]
     pub fn poll_deadline(&self) -> Option<Instant> {
-        self.connections.iter().filter_map(Connection::deadline).chain(self.dialler.deadline()).min()
+        let kept = self.kept.deadline().map(|(_, at)| at);
+        self.connections
+            .iter()
+            .filter_map(Connection::deadline)
+            .chain(self.dialler.deadline())
+            .chain(kept)
+            .min()
     }
 
     /// Queues UPDATEs; becomes [`Action::Transmit`]. Dropped silently when not Established: the RIB hears of
@@ -404,12 +426,19 @@ impl Session {
         self.connections.iter().map(Connection::receive_room).sum()
     }
 
-    /// The timers that run, by their names in RFC 4271 section 8 and RFC 9687, and when they expire.
+    /// Whether routes of a session that was lost are kept while the peer is away.
+    #[must_use]
+    pub fn awaits_restart(&self) -> bool {
+        matches!(self.kept, Kept::Awaiting { .. })
+    }
+
+    /// The timers that run, by their names in RFC 4271 section 8 and RFC 9687, and when they expire; with them those of
+    /// routes that are kept over a restart of the peer.
     #[must_use]
     pub fn timers(&self) -> Vec<(&'static str, Instant)> {
         let furthest = self.connections.iter().max_by_key(|connection| connection.state());
         let dialler = self.dialler.deadline().map(|at| ("ConnectRetryTimer", at));
-        furthest.into_iter().flat_map(Connection::timers).chain(dialler).collect()
+        furthest.into_iter().flat_map(Connection::timers).chain(dialler).chain(self.kept.deadline()).collect()
     }
 }
 

@@ -48,6 +48,20 @@ impl Negotiated {
         })
     }
 
+    /// Families that the peer may go on forwarding for while it restarts, whatever it says of the last time.
+    pub(super) fn restarting_families(&self) -> Families {
+        let listed = self.graceful_restart().into_iter().flat_map(|restart| &restart.families);
+        listed.filter_map(|(pair, _)| Family::try_from(*pair).ok()).collect()
+    }
+
+    /// Families whose forwarding state the peer says to have preserved over its restart (F).
+    #[must_use]
+    pub fn preserved_families(&self) -> Families {
+        let listed = self.graceful_restart().into_iter().flat_map(|restart| &restart.families);
+        let preserved = listed.filter(|(_, state)| *state == ForwardingState::Preserved);
+        preserved.filter_map(|(pair, _)| Family::try_from(*pair).ok()).collect()
+    }
+
     /// The longest message that the peer may send. RFC 8654 section 4: our announcement alone allows it, whether or
     /// not the peer made the same one.
     pub(super) fn longest_received(&self) -> usize {
@@ -68,20 +82,29 @@ pub(super) enum OpenForm {
 /// What the R and F bits of RFC 4724 section 3 tell.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum RestartState {
-    /// This process has not had a session with the peer yet, and found no routes of a predecessor: whatever the peer
-    /// still forwards to us by its stale routes is lost, so it must not keep them (RFC 4724 section 4.2).
-    Cold,
-    /// The same, but it started over its predecessor's routes.
-    Restarting,
+    /// This process has not had a session with the peer yet. Where it found no routes of a predecessor, whatever the
+    /// peer still forwards to us by its stale routes is lost, so it must not keep them (RFC 4724 section 4.2).
+    Started {
+        /// Families in which it did.
+        inherited: Families,
+    },
     /// There was a session: the kernel's routes have been there ever since.
     Running,
 }
 
 impl RestartState {
-    fn forwarding(self) -> ForwardingState {
+    fn forwarding(self, family: Family) -> ForwardingState {
         match self {
-            Self::Cold => ForwardingState::Lost,
-            Self::Restarting | Self::Running => ForwardingState::Preserved,
+            Self::Started { inherited } if !inherited.contains(family) => ForwardingState::Lost,
+            Self::Started { .. } | Self::Running => ForwardingState::Preserved,
+        }
+    }
+
+    /// The R bit: set in the OPENs that follow a restart, and in no others (RFC 4724 section 4.1).
+    fn is_restarting(self) -> bool {
+        match self {
+            Self::Started { inherited } => !inherited.is_empty(),
+            Self::Running => false,
         }
     }
 }
@@ -110,11 +133,15 @@ fn capabilities(config: &SessionConfig, restart: RestartState) -> Vec<Capability
     ]);
     if let Some(restart_time) = config.graceful_restart {
         capabilities.push(Capability::GracefulRestart(GracefulRestart {
-            restarting: restart == RestartState::Restarting,
+            restarting: restart.is_restarting(),
             // RFC 8538: with the N bit a host that hangs would be a black hole for the restart time.
             notification: false,
             restart_time,
-            families: config.families.iter().map(|family| (family.into(), restart.forwarding())).collect(),
+            families: config
+                .families
+                .iter()
+                .map(|family| (family.into(), restart.forwarding(family)))
+                .collect(),
         }));
     }
     if !config.hostname.is_empty() {

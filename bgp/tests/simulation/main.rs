@@ -18,6 +18,7 @@ mod speaker;
 use std::time::Duration;
 
 use network::{Cut, Network};
+use speaker::RESTART_TIME;
 
 const HOSTS: usize = 3;
 const TORS: usize = 2;
@@ -56,6 +57,53 @@ fn a_tor_that_restarts_is_back_within_five_seconds() {
         rack.run_for(Duration::from_secs(5));
         rack.assert_at_rest();
     }
+}
+
+/// One host, so that a ToR has nothing to wait for before it has said everything.
+#[test]
+fn a_tor_that_restarts_leaves_the_fib_of_its_host_alone() {
+    for seed in 0..20 {
+        let mut rack = Network::rack(1, TORS, seed);
+        rack.run_for(Duration::from_secs(2));
+        let (fib, changes) = (rack.fib(0), rack.fib_changes(0));
+        rack.restart(1);
+        rack.run_for(LONGEST_RECOVERY);
+        rack.assert_at_rest();
+        // Away for a while, and back in time.
+        rack.stop(1);
+        rack.run_for(RESTART_TIME.mul_f64(0.4));
+        assert_eq!(rack.fib(0), fib, "seed {seed}");
+        rack.boot(1);
+        rack.run_for(LONGEST_RECOVERY);
+        rack.assert_at_rest();
+        assert_eq!(rack.fib_changes(0), changes, "seed {seed}");
+    }
+}
+
+#[test]
+fn a_tor_that_does_not_come_back_is_waited_for_as_long_as_it_asked() {
+    for seed in 0..20 {
+        let mut rack = Network::rack(1, TORS, seed);
+        rack.run_for(Duration::from_secs(2));
+        let fib = rack.fib(0);
+        rack.stop(1);
+        rack.run_for(RESTART_TIME.mul_f64(0.9));
+        assert_eq!(rack.fib(0), fib, "seed {seed}");
+        rack.run_for(RESTART_TIME.mul_f64(0.2));
+        assert_eq!(rack.fib(0).len(), fib.len() - 1, "seed {seed}");
+    }
+}
+
+#[test]
+fn a_tor_whose_link_goes_while_it_restarts_is_not_waited_for() {
+    let mut rack = Network::rack(1, TORS, 1);
+    rack.run_for(Duration::from_secs(2));
+    let fib = rack.fib(0);
+    rack.stop(1);
+    rack.run_for(Duration::from_secs(1));
+    assert_eq!(rack.fib(0), fib);
+    rack.cut_at(0, 0);
+    assert_eq!(rack.fib(0).len(), fib.len() - 1);
 }
 
 #[test]

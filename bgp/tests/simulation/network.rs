@@ -129,6 +129,11 @@ impl Network {
         }
     }
 
+    /// The carrier goes, and the speaker at the other end is not there to see it.
+    pub(crate) fn cut_at(&mut self, speaker: usize, peer: usize) {
+        self.handle(speaker, peer, Event::Stop(Stop::Silent));
+    }
+
     pub(crate) fn restore(&mut self, link: usize) {
         if self.links[link].cut.take() == Some(Cut::Carrier) {
             self.at_both_ends(link, || Event::Start);
@@ -149,6 +154,12 @@ impl Network {
 
     /// The process dies and starts again; its kernel closes what it left open.
     pub(crate) fn restart(&mut self, speaker: usize) {
+        self.stop(speaker);
+        self.boot(speaker);
+    }
+
+    /// The process dies, and its kernel does not answer for it.
+    pub(crate) fn stop(&mut self, speaker: usize) {
         let left_open: Vec<_> =
             self.connections.keys().copied().filter(|end| end.speaker == speaker).collect();
         for end in left_open {
@@ -156,10 +167,11 @@ impl Network {
             self.connections.remove(&end);
         }
         self.incarnations[speaker] += 1;
-        self.boot(speaker);
+        let identity = self.speakers[speaker].identity.clone();
+        self.speakers[speaker] = Speaker::new(identity, &[], 0);
     }
 
-    fn boot(&mut self, speaker: usize) {
+    pub(crate) fn boot(&mut self, speaker: usize) {
         let mut neighbors = Vec::new();
         for (number, link) in self.links.iter().enumerate() {
             let [first, second] = link.ends;
@@ -235,7 +247,11 @@ impl Network {
                     self.send_from(end, Segment::Fin);
                     self.connections.remove(&end);
                 }
-                Action::Up(..) | Action::Update(_) | Action::Refresh(_) | Action::Down(_) => {
+                Action::Up(..)
+                | Action::Update(_)
+                | Action::Refresh(_)
+                | Action::Down { .. }
+                | Action::Forget => {
                     unreachable!("the speaker keeps these")
                 }
             }
@@ -298,7 +314,10 @@ impl Network {
         }
         let [first, second] = link.ends;
         let (speaker, peer) = if first == (from.speaker, from.peer) { second } else { first };
-        let id = self.speakers[speaker].peers[peer].session.next_connection();
+        let Some(neighbor) = self.speakers[speaker].peers.get_mut(peer) else {
+            return;
+        };
+        let id = neighbor.session.next_connection();
         let to = End { speaker, incarnation: self.incarnations[speaker], peer, id };
         self.connections.insert(from, to);
         self.connections.insert(to, from);
@@ -332,7 +351,12 @@ impl Network {
         }
     }
 
-    fn fib(&self, speaker: usize) -> BTreeMap<Prefix, BTreeSet<IpAddr>> {
+    /// How often the FIB of a speaker was written to.
+    pub(crate) fn fib_changes(&self, speaker: usize) -> usize {
+        self.speakers[speaker].fib_changes
+    }
+
+    pub(crate) fn fib(&self, speaker: usize) -> BTreeMap<Prefix, BTreeSet<IpAddr>> {
         let addresses =
             |gateways: &bgp::rib::Gateways| gateways.iter().map(|gateway| gateway.address).collect();
         let fib = &self.speakers[speaker].fib;

@@ -1,6 +1,6 @@
 //! One speaker: a RIB, a session for each link, and a FIB that takes what the RIB says.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::time::{Duration, Instant};
 
@@ -10,6 +10,9 @@ use bgp::policy::Role;
 use bgp::rib::{Gateways, Originator, PeerConfig, PeerSession, Rib, RibConfig, Ripeness, ToPeer};
 use bgp::session::{Action, Event, Negotiated, RemoteAs, Session, SessionConfig};
 use bgp::{Asn, Families, Family, HoldTime, InterfaceIndex, NextHop, PeerId, Prefix, RouterId};
+
+/// Shorter than the recovery that the tests wait for.
+pub(crate) const RESTART_TIME: Duration = Duration::from_secs(10);
 
 /// What a speaker is, over all its restarts.
 #[derive(Debug, Clone)]
@@ -39,6 +42,8 @@ pub(crate) struct Peer {
     pub(crate) session: Session,
     /// What the peer told us in the present session; `None` without one.
     pub(crate) held: Option<BTreeMap<Prefix, Attributes>>,
+    /// What it told us in the session that was lost, as far as it may still count.
+    kept: BTreeSet<Prefix>,
     local: Ipv6Addr,
     pub(crate) remote: Ipv6Addr,
 }
@@ -48,6 +53,8 @@ pub(crate) struct Speaker {
     pub(crate) peers: Vec<Peer>,
     pub(crate) rib: Rib,
     pub(crate) fib: BTreeMap<Prefix, Gateways>,
+    /// How often the FIB was written to.
+    pub(crate) fib_changes: usize,
 }
 
 pub(crate) fn peer_id(peer: usize) -> PeerId {
@@ -68,10 +75,10 @@ impl Speaker {
             rib.configure_peer(peer_id(number), PeerConfig { max_prefixes: 1000 });
             let seed = seed.wrapping_mul(31).wrapping_add(u64::try_from(number).unwrap());
             let session = Session::new(session_config(&identity, seed));
-            Peer { session, held: None, local: identity.address(link), remote }
+            Peer { session, held: None, kept: BTreeSet::new(), local: identity.address(link), remote }
         });
         let peers = peers.collect();
-        Self { identity, peers, rib, fib: BTreeMap::new() }
+        Self { identity, peers, rib, fib: BTreeMap::new(), fib_changes: 0 }
     }
 
     /// Feeds a session and carries what it says to the RIB. Gives back what is for TCP.
@@ -84,9 +91,14 @@ impl Speaker {
                 Action::Up(_, negotiated) => self.up(peer, &negotiated),
                 Action::Update(update) => self.update(peer, update),
                 Action::Refresh(refresh) => self.refresh(peer, refresh),
-                Action::Down(_) => {
-                    self.peers[peer].held = None;
-                    self.rib.session_down(peer_id(peer));
+                Action::Down { reason: _, kept } => {
+                    let told = self.peers[peer].held.take().expect("Down comes after Up").into_keys();
+                    self.peers[peer].kept = told.filter(|prefix| kept.contains(prefix.family())).collect();
+                    self.rib.session_lost(peer_id(peer), kept);
+                }
+                Action::Forget => {
+                    self.peers[peer].kept.clear();
+                    self.rib.forget_stale(peer_id(peer));
                 }
             }
         }
@@ -94,8 +106,9 @@ impl Speaker {
     }
 
     fn up(&mut self, peer: usize, negotiated: &Negotiated) {
-        let Peer { local, remote, held, .. } = &mut self.peers[peer];
+        let Peer { local, remote, held, kept, .. } = &mut self.peers[peer];
         *held = Some(BTreeMap::new());
+        kept.retain(|prefix| negotiated.preserved_families().contains(prefix.family()));
         let session = PeerSession {
             kind: negotiated.peer_kind,
             asn: negotiated.open.asn,
@@ -107,19 +120,23 @@ impl Speaker {
             next_hop_ipv6: Some(NextHop::LinkLocal(*local)),
             local_addresses: vec![(*local).into()],
             enhanced_route_refresh: negotiated.enhanced_route_refresh,
+            preserved: negotiated.preserved_families(),
         };
         self.rib.session_up(peer_id(peer), session);
     }
 
     fn update(&mut self, peer: usize, update: Update) {
-        let held = self.peers[peer].held.as_mut().expect("an UPDATE comes between Up and Down");
+        let Peer { held, kept, .. } = &mut self.peers[peer];
+        let held = held.as_mut().expect("an UPDATE comes between Up and Down");
         assert!(update.faults.is_empty(), "{:?}", update.faults);
         for prefix in &update.withdrawn {
             held.remove(prefix);
+            kept.remove(prefix);
         }
         for reach in &update.reach {
             held.extend(reach.prefixes.iter().map(|prefix| (*prefix, reach.attributes.clone())));
         }
+        kept.retain(|prefix| !held.contains_key(prefix) && Some(prefix.family()) != update.end_of_rib);
         self.rib.receive(peer_id(peer), update);
     }
 
@@ -138,6 +155,7 @@ impl Speaker {
         while self.rib.process(16) {}
         while self.rib.has_fib_changes(Ripeness::Any) {
             for change in self.rib.poll_fib(16, Ripeness::Any) {
+                self.fib_changes += 1;
                 match change.gateways {
                     Some(gateways) => self.fib.insert(change.prefix, gateways),
                     None => self.fib.remove(&change.prefix),
@@ -160,14 +178,18 @@ impl Speaker {
         for_tcp
     }
 
-    /// No route without a live source: each gateway is a peer that is up and holds out that prefix.
+    /// No route without a live source: each gateway is a peer that is up and holds out that prefix, or restarts and did
+    /// so before.
     pub(crate) fn assert_routes_have_sources(&self) {
         for (prefix, gateways) in &self.fib {
             for gateway in gateways {
                 let source = self.peers.iter().find(|peer| gateway.address == peer.remote);
-                let held = source.and_then(|peer| peer.held.as_ref());
+                let says_so = |peer: &Peer| {
+                    peer.kept.contains(prefix)
+                        || peer.held.as_ref().is_some_and(|held| held.contains_key(prefix))
+                };
                 assert!(
-                    held.is_some_and(|held| held.contains_key(prefix)),
+                    source.is_some_and(says_so),
                     "{} has {prefix} via {}, which does not say so",
                     self.identity.number,
                     gateway.address
@@ -186,8 +208,9 @@ fn session_config(identity: &Identity, seed: u64) -> SessionConfig {
         keepalive: Duration::from_secs(3),
         families: Families::ALL,
         extended_next_hop: Families::from_iter([Family::Ipv4Unicast]),
-        graceful_restart: Some(Duration::from_secs(30)),
-        restarting: true,
+        graceful_restart: Some(RESTART_TIME),
+        inherited: Families::ALL,
+        stale_time: RESTART_TIME,
         hostname: format!("speaker-{}", identity.number),
         software_version: String::new(),
         link_local_form: LinkLocalForm::Twice,

@@ -43,6 +43,9 @@ struct Neighbor {
     name: NeighborName,
     id: PeerId,
     settings: config::Neighbor,
+    flaps: u64,
+    /// Only while it is.
+    held_back_until: Option<Instant>,
     commands: mpsc::Sender<PeerCommand>,
 }
 
@@ -63,10 +66,13 @@ pub(super) struct View {
 
 impl Agent {
     pub(super) fn view(&self) -> View {
+        let now = Instant::now();
         let neighbor = |(name, neighbor): (&NeighborName, &super::Neighbor)| Neighbor {
             name: name.clone(),
             id: neighbor.peer.id,
             settings: neighbor.settings.clone(),
+            flaps: neighbor.damping.flaps(),
+            held_back_until: neighbor.damping.held_until(now).filter(|_| neighbor.target.is_none()),
             commands: neighbor.peer.commands(),
         };
         View {

@@ -107,8 +107,15 @@ impl View {
             },
             messages: api::Messages { received: status.received.into(), sent: status.sent.into() },
             refused,
+            stale: families.clone().map(|counts| u64::from(counts.stale)).sum(),
             echoes: families.map(|counts| u64::from(counts.echoes)).sum(),
             times_established: status.established,
+            flaps: api::Flaps {
+                count: neighbor.flaps,
+                held_back_for_ms: neighbor
+                    .held_back_until
+                    .map(|until| words::milliseconds(until.saturating_duration_since(Instant::now()))),
+            },
             last_failure: status.last_error.as_ref().map(|(when, error)| api::FailureReport {
                 reason: failure(&neighbor.settings, error),
                 ago_s: when.elapsed().as_secs(),
@@ -136,6 +143,9 @@ impl View {
     fn waiting_for(&self, neighbor: &Neighbor, status: &PeerStatus) -> Option<String> {
         if status.target.is_some() {
             return silence(&neighbor.settings, status.state);
+        }
+        if neighbor.held_back_until.is_some() {
+            return Some("the end of its being held back: its sessions do not last".to_owned());
         }
         let NeighborName::Interface(name) = &neighbor.name else {
             return Some("carrier on the interface that its network is on".to_owned());

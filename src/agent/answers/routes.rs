@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bgp::net::PeerStatus;
-use bgp::rib::{DestinationView, Gateway, PathSource, PathStatus, PathView, Rib};
+use bgp::rib::{DestinationView, Freshness, Gateway, PathSource, PathStatus, PathView, Rib};
 use bgp::{PeerId, Prefix};
 use tokio::sync::oneshot;
 
@@ -48,6 +48,7 @@ impl View {
         let route = |(prefix, path): (Prefix, PathView)| api::ReceivedRoute {
             prefix,
             status: status(path.status),
+            stale: path.freshness == Freshness::Stale,
             attributes: path.received.as_ref().into(),
         };
         Ok(api::Page { items: page.items.into_iter().map(route).collect(), next: page.next })
@@ -180,6 +181,7 @@ impl View {
                 }),
             },
             status: status(path.status),
+            stale: path.freshness == Freshness::Stale,
             interface: path
                 .gateway
                 .and_then(|gateway| gateway.interface)

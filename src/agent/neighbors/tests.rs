@@ -51,6 +51,22 @@ fn a_named_interface_is_a_neighbor_even_before_it_exists_and_a_glob_one_for_each
 }
 
 #[test]
+fn the_door_is_open_to_links_that_are_there_and_to_addresses() {
+    let config = config(
+        "[[neighbor]]\ninterface = \"ens*\"\n[[neighbor]]\ninterface = \"bond0\"\n[[neighbor]]\naddress = \"192.0.2.1\"\n",
+    );
+    let mut links = vec![link(2, "ens3", &[]), link(4, "cali1", &[])];
+    let callers = |links: &[Interface]| {
+        let interfaces = interfaces(links.iter().cloned());
+        admission(&wanted(&config, &interfaces), &interfaces).callers.into_iter().collect::<Vec<_>>()
+    };
+    let address = Caller::Address("192.0.2.1".parse().unwrap());
+    assert_eq!(callers(&links), [Caller::Link(InterfaceIndex(2)), address]);
+    links.push(link(7, "bond0", &[]));
+    assert_eq!(callers(&links), [Caller::Link(InterfaceIndex(2)), Caller::Link(InterfaceIndex(7)), address]);
+}
+
+#[test]
 fn the_settings_of_an_exact_name_go_before_those_of_a_glob() {
     let config = config(
         "[[neighbor]]\ninterface = \"ens*\"\nmax-prefixes = 1\n[[neighbor]]\ninterface = \"ens3\"\nmax-prefixes = 2\n",
@@ -153,9 +169,23 @@ fn ipv6_next_hops_for_ipv4_routes_are_offered_over_ipv6_only() {
         let wanted = wanted(&config, &Interfaces::default());
         let (name, neighbor) = wanted.first_key_value().unwrap();
         let router_id = RouterId(std::net::Ipv4Addr::new(1, 1, 1, 1));
-        let session = session_config(name, neighbor, &config, router_id, Start::Restart);
+        let session = session_config(name, neighbor, &config, router_id, Families::ALL);
         assert_eq!(session.extended_next_hop.contains(Family::Ipv4Unicast), offered, "{peer}");
-        assert!(session.restarting);
+        assert_eq!(session.inherited, Families::ALL);
+    }
+}
+
+/// One who announces nothing keeps nothing either.
+#[test]
+fn graceful_restart_is_switched_off_in_both_roles() {
+    for (keys, stale_time_s) in [("", 120), ("stale-time = \"7s\"", 7), ("graceful-restart = \"0s\"", 0)] {
+        let text = format!("[bgp]\nlocal-as = 65001\n{keys}\n[[neighbor]]\ninterface = \"ens3\"\n");
+        let config = config::parse(&text, "test.toml").unwrap();
+        let wanted = wanted(&config, &Interfaces::default());
+        let (name, neighbor) = wanted.first_key_value().unwrap();
+        let router_id = RouterId(std::net::Ipv4Addr::new(1, 1, 1, 1));
+        let session = session_config(name, neighbor, &config, router_id, Families::NONE);
+        assert_eq!(session.stale_time.as_secs(), stale_time_s, "{keys}");
     }
 }
 

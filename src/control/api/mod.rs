@@ -24,8 +24,8 @@ pub use fib::{Fib, FibCounters, FibGateway, FibNextHops, FibRoute, FibState, Rou
 pub use interfaces::{DiscoveryCounters, Interface, Interfaces, LinkRouter, SysctlFinding};
 pub use memory::{AllocatorMemory, Memory, MemoryPart, MemoryUser, ProcessMemory};
 pub use neighbor::{
-    Capabilities, Capability, Direction, FailureReport, MessageCounts, Messages, NegotiatedTimers, Neighbor,
-    Neighbors, NotificationReport, Timer,
+    Capabilities, Capability, Direction, FailureReport, Flaps, MessageCounts, Messages, NegotiatedTimers,
+    Neighbor, Neighbors, NotificationReport, Timer,
 };
 pub use rib::{
     AdvertisedRoute, Destination, Path, PathAttributes, PathOrigin, PathSource, PathStatus, ReceivedRoute,

@@ -53,14 +53,28 @@ pub struct Neighbor {
     pub messages: Messages,
     /// Prefixes refused at present, by reason in words.
     pub refused: BTreeMap<String, u64>,
+    /// Prefixes that are kept from a session that was lost, while the neighbor restarts (RFC 4724). How long they are is
+    /// among `timers`: "RestartTimer" until the neighbor is back, "StalePathTimer" until it has said everything again.
+    pub stale: u64,
     /// Prefixes of ours that the peer accepted and sent back: it has them.
     pub echoes: u64,
     /// How many times the session reached Established.
     pub times_established: u64,
+    /// How steady its sessions are.
+    pub flaps: Flaps,
     /// Why the last session ended or the last try failed, also while there is another session since.
     pub last_failure: Option<FailureReport>,
     /// The last NOTIFICATION of either side.
     pub last_notification: Option<NotificationReport>,
+}
+
+/// Sessions that do not last, and what follows from them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Flaps {
+    /// Sessions that lasted less than a minute, since the neighbor was configured.
+    pub count: u64,
+    /// Until it is tried again, 10,000 at most; `null` where it is not held back.
+    pub held_back_for_ms: Option<u64>,
 }
 
 /// Timers as negotiated.

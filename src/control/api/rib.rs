@@ -24,6 +24,8 @@ pub struct Path {
     pub from: PathSource,
     /// What the decision did with it.
     pub status: PathStatus,
+    /// Whether it is kept from a session that was lost, while the neighbor restarts (RFC 4724).
+    pub stale: bool,
     /// Name of the link that its packets leave by; `null` where there is none.
     pub interface: Option<String>,
     /// What it carries.
@@ -120,6 +122,8 @@ pub struct ReceivedRoute {
     pub prefix: Prefix,
     /// What became of it.
     pub status: PathStatus,
+    /// Whether it is kept from a session that was lost, while the neighbor restarts (RFC 4724).
+    pub stale: bool,
     /// What it carries.
     #[serde(flatten)]
     pub attributes: PathAttributes,

@@ -54,6 +54,17 @@ pub enum BindError {
     },
 }
 
+impl BindError {
+    /// Whether another daemon is there, or just starting: this one is the second. Anything else is the file system's.
+    #[must_use]
+    pub fn is_another_daemon(&self) -> bool {
+        match self {
+            Self::InUse { .. } | Self::Locked { .. } => true,
+            Self::NotASocket { .. } | Self::Path { .. } | Self::Io { .. } => false,
+        }
+    }
+}
+
 /// A listening socket and its file.
 #[derive(Debug)]
 pub(super) struct Socket {

@@ -18,6 +18,7 @@ mod objects;
 mod packet;
 mod reach;
 mod route;
+mod snapshots;
 mod table;
 mod task;
 mod thread;
@@ -31,9 +32,9 @@ use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bgp::Prefix;
 use bgp::memory::Usage;
 use bgp::rib::{Gateway, Gateways};
+use bgp::{Families, Prefix};
 use tokio::sync::{mpsc, oneshot, watch};
 
 /// What the RIB hands over in one go.
@@ -92,7 +93,7 @@ impl From<&crate::config::Fib> for Settings {
     }
 }
 
-/// Where a FIB task's input comes from. The task ends when `batches` is closed.
+/// Where a FIB task's input comes from, and who hears what it finds. The task ends when `batches` is closed.
 #[derive(Debug)]
 pub struct Inputs {
     /// From the RIB. Its capacity should be small: what waits, waits in the RIB's set.
@@ -108,6 +109,9 @@ pub struct Inputs {
     pub failed: watch::Receiver<Arc<BTreeSet<Gateway>>>,
     /// Questions; closed when nobody asks any more.
     pub requests: mpsc::Receiver<Request>,
+    /// Hears in which families an earlier run has left routes, as soon as one of each is found, or none: well before the
+    /// whole table has been read.
+    pub inherited: Option<oneshot::Sender<Families>>,
 }
 
 /// A question to the FIB task.
@@ -143,11 +147,6 @@ pub enum Request {
     Stop {
         /// Hears that nothing more is written.
         reply: oneshot::Sender<()>,
-    },
-    /// How many routes an earlier run has left.
-    Inherited {
-        /// Gets the number once the table has been read for the first time.
-        reply: oneshot::Sender<usize>,
     },
 }
 

@@ -1,26 +1,24 @@
 //! The task around [`Delta`]: waits for one thing, feeds it in, writes what follows.
 
-use std::collections::BTreeSet;
 use std::io;
 use std::net::IpAddr;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bgp::InterfaceIndex;
-use bgp::rib::Gateway;
+use bgp::{Families, Family, InterfaceIndex};
 use netlink_packet_core::NLM_F_REPLACE;
 use netlink_packet_route::address::AddressAttribute;
 use netlink_packet_route::link::{LinkFlags, LinkMessage};
 use netlink_packet_route::route::{RouteAttribute, RouteMessage};
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
-use tokio::sync::{oneshot, watch};
+use tokio::sync::oneshot;
 
 use super::delta::{Cause, Delta, Event, Reading};
 use super::nexthop::{self, Nexthop};
 use super::objects::Fate;
+use super::route::Owner;
+use super::snapshots::Seen;
 use super::writer::{WriteError, Writer};
-use super::{Batch, Inputs, LocalRoutes, Notice, Request, Settings};
-use crate::kernel::interfaces::Interfaces;
+use super::{Batch, Inputs, Notice, Request, Settings};
 use crate::kernel::netlink::{
     self, DumpError, GROUP_IPV4_ADDRESS, GROUP_IPV4_ROUTE, GROUP_IPV6_ADDRESS, GROUP_IPV6_ROUTE, GROUP_LINK,
     GROUP_NEXTHOP, Message, RECEIVE_BUFFER, Received, Socket,
@@ -55,7 +53,8 @@ pub(super) struct Task {
     resync_pause: Duration,
     overruns: u64,
     progress: Progress,
-    first_dump: FirstDump,
+    /// Who is to hear where an earlier run has left routes, until that is known.
+    inherited: Option<oneshot::Sender<Families>>,
 }
 
 /// What the first convergence took.
@@ -66,33 +65,6 @@ struct Progress {
     settled: bool,
     converged: bool,
     reported: bool,
-}
-
-/// What an earlier run has left, and who asked before it was known.
-#[derive(Debug)]
-enum FirstDump {
-    Awaited(Vec<oneshot::Sender<usize>>),
-    Inherited(usize),
-}
-
-/// Snapshots that were taken in.
-#[derive(Debug, Default)]
-struct Seen {
-    local: Option<Arc<LocalRoutes>>,
-    interfaces: Option<Arc<Interfaces>>,
-    dead: Option<Arc<BTreeSet<Gateway>>>,
-    failed: Option<Arc<BTreeSet<Gateway>>>,
-}
-
-impl Seen {
-    /// Next hops that nothing is to be sent to, whoever says so.
-    fn unusable(&self) -> Arc<BTreeSet<Gateway>> {
-        match (self.dead.as_ref(), self.failed.as_ref().filter(|failed| !failed.is_empty())) {
-            (None, None) => Arc::default(),
-            (Some(one), None) | (None, Some(one)) => Arc::clone(one),
-            (Some(dead), Some(failed)) => Arc::new(dead.union(failed).copied().collect()),
-        }
-    }
 }
 
 /// What the loop waited for.
@@ -119,13 +91,15 @@ impl Task {
             resync_pause: RESYNC_FIRST,
             overruns: 0,
             progress: Progress::default(),
-            first_dump: FirstDump::Awaited(Vec::new()),
+            inherited: None,
             settings,
         })
     }
 
     /// Until `inputs.batches` is closed, or somebody asks for a stop.
     pub(super) async fn run(mut self, mut inputs: Inputs) {
+        self.inherited = inputs.inherited.take();
+        self.look_for_inherited().await;
         let mut seen = Seen::default();
         self.take_snapshots(&mut inputs, &mut seen).await;
         let (mut requests_open, mut local_open, mut interfaces_open) = (true, true, true);
@@ -176,16 +150,14 @@ impl Task {
 
     /// Links and sessions as they are by now, before anything that somebody says who may know of them already.
     async fn take_snapshots(&mut self, inputs: &mut Inputs, seen: &mut Seen) {
-        if let Some(local) = news(&mut inputs.local, &mut seen.local) {
+        if let Some(local) = seen.local(inputs) {
             self.delta.set_local(&local);
         }
-        if let Some(interfaces) = news(&mut inputs.interfaces, &mut seen.interfaces) {
+        if let Some(interfaces) = seen.interfaces(inputs) {
             self.delta.set_interfaces(interfaces);
         }
-        let lost = news(&mut inputs.dead, &mut seen.dead).is_some();
-        let failed = news(&mut inputs.failed, &mut seen.failed).is_some();
-        if lost || failed {
-            self.delta.set_dead(seen.unusable());
+        if let Some(unusable) = seen.unusable(inputs) {
+            self.delta.set_dead(unusable);
             // Packets are lost meanwhile: before anything else that is due.
             self.write_objects().await;
         }
@@ -228,12 +200,6 @@ impl Task {
             }
             // The loop has taken it already.
             Request::Stop { .. } => {}
-            Request::Inherited { reply } => match &mut self.first_dump {
-                FirstDump::Awaited(waiting) => waiting.push(reply),
-                FirstDump::Inherited(number) => {
-                    let _ = reply.send(*number);
-                }
-            },
             Request::Memory { reply } => {
                 let _ = reply.send(self.delta.memory());
             }
@@ -413,17 +379,27 @@ impl Task {
         match dump(&self.settings).await {
             Ok(reading) => {
                 self.resync_pause = RESYNC_FIRST;
+                // For want of an earlier answer.
+                self.know_inherited(reading.families());
                 self.delta.resync(reading, Instant::now());
-                if let FirstDump::Awaited(waiting) = &mut self.first_dump {
-                    let inherited = self.delta.counters().stale;
-                    for reply in waiting.drain(..) {
-                        let _ = reply.send(inherited);
-                    }
-                    self.first_dump = FirstDump::Inherited(inherited);
-                }
                 self.drain_events();
             }
             Err(error) => self.dump_failed(&error),
+        }
+    }
+
+    /// Before the whole table is read, which takes more than a second where it is large: sessions wait for the answer.
+    async fn look_for_inherited(&mut self) {
+        match inherited(&self.settings).await {
+            Ok(families) => self.know_inherited(families),
+            Err(error) => tracing::warn!(%error, "cannot look for routes of earlier runs"),
+        }
+    }
+
+    fn know_inherited(&mut self, families: Families) {
+        if let Some(inherited) = self.inherited.take() {
+            // Whoever waited may have given up.
+            let _ = inherited.send(families);
         }
     }
 
@@ -470,13 +446,6 @@ impl Task {
             tracing::debug!(operations, ?elapsed, "fib at rest");
         }
     }
-}
-
-/// A snapshot that was not seen before.
-fn news<T>(snapshots: &mut watch::Receiver<Arc<T>>, seen: &mut Option<Arc<T>>) -> Option<Arc<T>> {
-    let now = snapshots.borrow_and_update().clone();
-    let is_known = seen.as_ref().is_some_and(|seen| Arc::ptr_eq(seen, &now));
-    (!is_known).then(|| seen.insert(now).clone())
 }
 
 /// Ready at once when the time has come; the timer wheel would round it up to the next millisecond.
@@ -529,17 +498,52 @@ fn object_event(message: &Message<'_>) -> Option<(Nexthop, Fate)> {
     Some((nexthop::parse(message.payload)?, fate))
 }
 
+fn dump_request(settings: &Settings, family: AddressFamily) -> RouteMessage {
+    let mut request = RouteMessage::default();
+    request.header.address_family = family;
+    request.attributes.push(RouteAttribute::Table(settings.ownership.table));
+    request
+}
+
+/// Families in which our table has a route of ours.
+async fn inherited(settings: &Settings) -> Result<Families, DumpError> {
+    let mut inherited = Families::NONE;
+    for family in Family::ALL {
+        let mut request = dump_request(
+            settings,
+            match family {
+                Family::Ipv4Unicast => AddressFamily::Inet,
+                Family::Ipv6Unicast => AddressFamily::Inet6,
+            },
+        );
+        // Since Linux 4.20 the kernel skips all others, however many they are.
+        request.header.protocol = settings.ownership.protocol.into();
+        let socket = Socket::open(&[], RECEIVE_BUFFER)?;
+        let is_ours = |message| match message {
+            RouteNetlinkMessage::NewRoute(route) => {
+                settings.ownership.observe(&route).is_some_and(|observation| observation.owner == Owner::Ours)
+            }
+            _ => false,
+        };
+        match socket.dump_has(RouteNetlinkMessage::GetRoute(request), is_ours).await {
+            Ok(true) => inherited.insert(family),
+            Ok(false) => {}
+            // The kernel makes a table when the first route enters it.
+            Err(DumpError::Kernel(error)) if error.errno == libc::ENOENT => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(inherited)
+}
+
 /// All routes of our table that could be ours or in our way, both families.
 async fn dump(settings: &Settings) -> Result<Reading, DumpError> {
     let mut reading = Reading::default();
     for family in [AddressFamily::Inet, AddressFamily::Inet6] {
         // A new socket each time: nothing of a dump that failed can be taken for the next one's.
         let mut socket = Socket::open(&[], RECEIVE_BUFFER)?;
-        let mut request = RouteMessage::default();
-        request.header.address_family = family;
-        request.attributes.push(RouteAttribute::Table(settings.ownership.table));
         let result = socket
-            .dump(RouteNetlinkMessage::GetRoute(request), |message| {
+            .dump(RouteNetlinkMessage::GetRoute(dump_request(settings, family)), |message| {
                 if let RouteNetlinkMessage::NewRoute(route) = message
                     && let Some(observation) = settings.ownership.observe(&route)
                 {

@@ -174,12 +174,14 @@ fn destination(prefix: Prefix) -> api::Destination {
     let learned = api::Path {
         from,
         status: api::PathStatus::Best,
+        stale: false,
         interface: Some("eth0".to_owned()),
         attributes: attributes(),
     };
     let originated = api::Path {
         from: api::PathSource::Originated(Originator::StaticBlock),
         status: api::PathStatus::NotSelected { reason: "for the test".to_owned() },
+        stale: false,
         interface: None,
         attributes: attributes(),
     };
@@ -188,7 +190,7 @@ fn destination(prefix: Prefix) -> api::Destination {
 
 fn received(prefix: Prefix) -> api::ReceivedRoute {
     let status = api::PathStatus::Refused { reason: "martian".to_owned() };
-    api::ReceivedRoute { prefix, status, attributes: attributes() }
+    api::ReceivedRoute { prefix, status, stale: false, attributes: attributes() }
 }
 
 fn advertised(prefix: Prefix) -> api::AdvertisedRoute {
@@ -270,8 +272,10 @@ fn neighbor() -> api::Neighbor {
         capabilities: api::Capabilities::default(),
         messages: api::Messages::default(),
         refused: BTreeMap::new(),
+        stale: 0,
         echoes: 0,
         times_established: 1,
+        flaps: api::Flaps::default(),
         last_failure: None,
         last_notification: None,
     }

@@ -1,8 +1,11 @@
 //! BIRD 2 as ToR over link-local addresses.
 
-use lab::{Requirement, eventually};
+use std::time::Duration;
 
-use super::fixture::{BLOCKS, Link, PATIENCE, UNNUMBERED, times_established, watch_routes};
+use lab::{Journal, Ping, Requirement, eventually};
+use serde_json::Value;
+
+use super::fixture::{BLOCKS, Link, PATIENCE, UNNUMBERED, is_established, times_established, watch_routes};
 
 /// A ToR without unnumbered neighbors: BIRD 2.0 has to be told the address. It advertises itself as a router.
 fn config(node: std::net::Ipv6Addr) -> String {
@@ -10,8 +13,8 @@ fn config(node: std::net::Ipv6Addr) -> String {
         "log stderr all;
 router id 4.4.4.4;
 protocol device {{ scan time 1; }}
-protocol kernel {{ ipv4 {{ export all; }}; }}
-protocol kernel {{ ipv6 {{ export all; }}; }}
+protocol kernel {{ graceful restart; ipv4 {{ export all; }}; }}
+protocol kernel {{ graceful restart; ipv6 {{ export all; }}; }}
 protocol static {{ ipv4; route 4.4.4.4/32 blackhole; }}
 protocol static {{ ipv6; route fd00::4/128 blackhole; }}
 protocol radv {{ interface \"c1\" {{ max ra interval 4; default lifetime 30; }}; }}
@@ -79,6 +82,52 @@ fn bird_keeps_the_routes_of_an_agent_that_restarts() {
     let (bird, _) = link.bird();
     let state = bird.birdc("show protocols all c1").unwrap();
     assert!(state.contains("Established"), "{state}");
+}
+
+#[test]
+fn a_bird_that_restarts_gracefully_costs_no_packet_and_no_write() {
+    let Some(mut link) = bird_up("birdrec") else { return };
+    await_blocks_at_tor(&link);
+    let journal = Journal::open(&link.node).unwrap();
+    let trains = ["4.4.4.4", "fd00::4"].map(|to| {
+        let to: std::net::IpAddr = to.parse().unwrap();
+        Ping::new(to).start(&link.node, Duration::from_millis(10)).unwrap()
+    });
+    let (bird, _) = link.bird();
+    bird.kill().unwrap();
+    let stale = |neighbor: &Value| neighbor.pointer("/stale").and_then(Value::as_u64);
+    link.await_neighbor("tor1", "stale routes", |neighbor| stale(neighbor) > Some(0));
+    let received = link.agent().bgpctl(&["show", "neighbor", "tor1", "received"]).unwrap();
+    assert!(received.contains("\nS>  4.4.4.4/32 "), "{received}");
+    let (bird, netns) = link.bird();
+    bird.recover(netns).unwrap();
+    link.await_neighbor("tor1", "a BIRD that has told everything again", |neighbor| {
+        is_established(neighbor) && stale(neighbor) == Some(0)
+    });
+    for train in trains {
+        let train = train.stop().unwrap();
+        println!("BIRD restarted: {} of {} pings lost", train.lost.len(), train.sent);
+        assert!(train.sent > 10 && train.lost.is_empty(), "{train:?}");
+    }
+    assert_eq!(journal.changes().unwrap(), [], "{}", link.agent().log());
+}
+
+/// It says in its OPEN that it has preserved nothing, since it was not told to recover.
+#[test]
+fn a_bird_that_has_lost_its_routes_is_not_believed_to_forward() {
+    let Some(mut link) = bird_up("birdlost") else { return };
+    let (bird, _) = link.bird();
+    bird.kill().unwrap();
+    let stale = |neighbor: &Value| neighbor.pointer("/stale").and_then(Value::as_u64);
+    link.await_neighbor("tor1", "stale routes", |neighbor| stale(neighbor) > Some(0));
+    let journal = Journal::open(&link.node).unwrap();
+    let (bird, netns) = link.bird();
+    bird.start_again(netns).unwrap();
+    link.await_neighbor("tor1", "a BIRD that has told everything", |neighbor| {
+        is_established(neighbor) && stale(neighbor) == Some(0)
+    });
+    link.await_route("4.4.4.4/32");
+    assert_ne!(journal.changes().unwrap(), [], "its routes were taken out, and came again");
 }
 
 #[test]

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bgp::rib::{FibChange, Gateway, Gateways};
-use bgp::{InterfaceIndex, Prefix};
+use bgp::{Families, InterfaceIndex, Prefix};
 use selvedge::kernel::fib::{
     self, Batch, Counters, Inputs, LocalRoutes, NexthopObjects, Ownership, Request, RouteState, RouteStatus,
     Settings,
@@ -103,6 +103,15 @@ pub(super) fn flush(family: &str) {
     let shown = ip(&format!("{family} route show proto bgp"));
     let all = shown.lines().filter_map(|line| line.split(' ').next());
     let commands: String = all.map(|to| format!("route del {to} proto bgp\n")).collect();
+    batch_of(family, &commands);
+}
+
+/// Runs many commands of `ip`, a line each.
+pub(super) fn batch(commands: &str) {
+    batch_of("-4", commands);
+}
+
+fn batch_of(family: &str, commands: &str) {
     let mut batch = Command::new("ip").args([family, "-batch", "-"]).stdin(Stdio::piped()).spawn().unwrap();
     batch.stdin.take().unwrap().write_all(commands.as_bytes()).unwrap();
     assert!(batch.wait().unwrap().success());
@@ -148,6 +157,7 @@ pub(super) struct Fib {
     pub(super) dead: watch::Sender<Arc<BTreeSet<Gateway>>>,
     pub(super) failed: watch::Sender<Arc<BTreeSet<Gateway>>>,
     pub(super) requests: mpsc::Sender<Request>,
+    pub(super) inherited: oneshot::Receiver<Families>,
     pub(super) task: JoinHandle<()>,
     pub(super) monitor: JoinHandle<()>,
 }
@@ -169,6 +179,7 @@ impl Fib {
         let (dead, dead_receiver) = watch::channel(Arc::default());
         let (failed, failed_receiver) = watch::channel(Arc::default());
         let (requests, request_receiver) = mpsc::channel(2);
+        let (found, inherited) = oneshot::channel();
         let inputs = Inputs {
             batches: batch_receiver,
             local: local_receiver,
@@ -176,10 +187,11 @@ impl Fib {
             dead: dead_receiver,
             failed: failed_receiver,
             requests: request_receiver,
+            inherited: Some(found),
         };
         let task = tokio::task::spawn_local(async move { fib::run(settings, inputs).await.unwrap() });
         let monitor = tokio::task::spawn_local(monitor.run());
-        Self { batches, local, interfaces, dead, failed, requests, task, monitor }
+        Self { batches, local, interfaces, dead, failed, requests, inherited, task, monitor }
     }
 
     pub(super) async fn want(&self, changes: impl IntoIterator<Item = FibChange>) {
@@ -254,7 +266,7 @@ impl Fib {
 
     /// Ends both tasks as a stop does.
     pub(super) async fn stop(self) {
-        let Self { batches, local, interfaces, dead, failed, requests, task, monitor } = self;
+        let Self { batches, local, interfaces, dead, failed, requests, task, monitor, inherited: _ } = self;
         drop((batches, local, dead, failed, requests));
         task.await.unwrap();
         drop(interfaces);

@@ -1,9 +1,36 @@
 //! What a run does with the nexthop objects of an earlier one.
 
+use bgp::{Families, Family};
 use selvedge::kernel::fib::{NextHops, NexthopObjects};
 
 use super::ECMP;
-use super::fixture::{Fib, in_namespace_with, ip_raw, route, shows};
+use super::fixture::{Fib, batch, in_namespace_with, ip_raw, route, shows};
+
+/// A foreign table, ours of another table, and ours that somebody flushed are no sign of an earlier run.
+#[test]
+fn an_earlier_run_is_known_by_its_routes_in_each_family() {
+    in_namespace_with(NexthopObjects::Off, || async {
+        let inherited = || async {
+            let mut fib = Fib::start().await;
+            let found = (&mut fib.inherited).await.unwrap();
+            fib.stop().await;
+            found
+        };
+        assert_eq!(inherited().await, Families::NONE);
+        let foreign: String = (0..5000)
+            .map(|n| format!("route add 11.{}.{}.0/24 dev ens3 proto static\n", n / 256, n % 256))
+            .collect();
+        batch(&foreign);
+        ip_raw("route add 10.0.0.0/24 dev ens3 proto bgp table 100");
+        assert_eq!(inherited().await, Families::NONE);
+        ip_raw("-6 route add blackhole fd00:8::/64 proto bgp");
+        assert_eq!(inherited().await, Families::from_iter([Family::Ipv6Unicast]));
+        ip_raw("route add 20.0.0.0/8 dev ens3 proto bgp");
+        assert_eq!(inherited().await, Families::ALL);
+        ip_raw("-6 route flush proto bgp");
+        assert_eq!(inherited().await, Families::from_iter([Family::Ipv4Unicast]));
+    });
+}
 
 #[test]
 fn a_restart_inherits_objects_and_writes_nothing() {

@@ -17,6 +17,9 @@ use crate::process::{Process, output_of};
 /// From start to an open control socket; generous, for a loaded machine.
 const START_LIMIT: Duration = Duration::from_secs(10);
 
+/// The environment that the daemon is shipped with (`README.md`, Running it): no free memory in caches of threads.
+const ENVIRONMENT: (&str, &str) = ("GLIBC_TUNABLES", "glibc.malloc.tcache_count=0");
+
 /// Which programs to run.
 #[derive(Debug, Clone)]
 pub struct Programs {
@@ -123,9 +126,38 @@ impl Agent {
         let socket = self.socket();
         let mut command = netns.command_on(&self.name, &self.programs.daemon);
         command.args(&self.programs.arguments).arg("--config").arg(self.config_path());
+        command.env(ENVIRONMENT.0, ENVIRONMENT.1);
         let mut process = Process::start(&self.name, command, &self.directory.join("log"))?;
         process.await_ready(START_LIMIT, || Ok(UnixStream::connect(&socket).is_ok()))?;
         self.process = Some(process);
+        Ok(())
+    }
+
+    /// Its process id; `None` while it is stopped.
+    #[must_use]
+    pub fn id(&self) -> Option<u32> {
+        self.process.as_ref().map(Process::id)
+    }
+
+    /// What it runs.
+    #[must_use]
+    pub fn programs(&self) -> &Programs {
+        &self.programs
+    }
+
+    /// From the next start on, another program is the daemon: an upgrade.
+    pub fn replace_daemon(&mut self, daemon: PathBuf) {
+        self.programs.daemon = daemon;
+    }
+
+    /// Puts a copy of the program into the directory, for the next start: another file, as after an upgrade.
+    ///
+    /// # Errors
+    /// It cannot be copied.
+    pub fn replace_program(&mut self) -> Result<()> {
+        let path = self.directory.join("upgraded");
+        fs::copy(&self.programs.daemon, &path).doing(|| format!("copy to {}", path.display()))?;
+        self.programs.daemon = path;
         Ok(())
     }
 

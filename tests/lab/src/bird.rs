@@ -49,12 +49,29 @@ impl Bird {
     /// # Errors
     /// It does not start.
     pub fn start_again(&mut self, netns: &Netns) -> Result<()> {
+        self.start_with(netns, &[])
+    }
+
+    /// The same as a graceful restart, over the kernel's routes that it left.
+    ///
+    /// # Errors
+    /// It does not start.
+    pub fn recover(&mut self, netns: &Netns) -> Result<()> {
+        self.start_with(netns, &["-R"])
+    }
+
+    fn start_with(&mut self, netns: &Netns, arguments: &[&str]) -> Result<()> {
         self.kill()?;
         let socket = self.socket();
         // A killed daemon leaves its socket file, which would pass for readiness.
         let _ = fs::remove_file(&socket);
         let mut command = netns.command(DAEMON);
-        command.args(["-f", "-c"]).arg(self.directory.join("bird.conf")).arg("-s").arg(&socket);
+        command
+            .args(arguments)
+            .args(["-f", "-c"])
+            .arg(self.directory.join("bird.conf"))
+            .arg("-s")
+            .arg(&socket);
         let mut process = Process::start("bird", command, &self.directory.join("bird.log"))?;
         process.await_ready(START_LIMIT, || Ok(socket.exists()))?;
         self.process = Some(process);

@@ -10,6 +10,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use bgp::{Asn, Prefix};
+use nix::sys::signal::Signal;
 use nix::unistd::{Group, User};
 
 use crate::error::{Doing, Error, Result};
@@ -127,6 +128,15 @@ impl Frr {
         self.bgpd.take().map_or(Ok(()), Process::kill)
     }
 
+    /// Sends bgpd a signal: stopped, it keeps its TCP connections and says nothing more.
+    ///
+    /// # Errors
+    /// It is not running.
+    pub fn signal_bgpd(&self, signal: Signal) -> Result<()> {
+        let missing = || Error::Missing("bgpd is not running".to_owned());
+        self.bgpd.as_ref().ok_or_else(missing)?.signal(signal)
+    }
+
     /// Starts bgpd again after [`Frr::kill_bgpd`].
     ///
     /// # Errors
@@ -156,6 +166,21 @@ impl Frr {
     /// The system refuses.
     pub fn kill_bfdd(&mut self) -> Result<()> {
         self.bfdd.take().map_or(Ok(()), Process::kill)
+    }
+
+    /// Adds lines to the file of bgpd at the beginning of its `router bgp`, where FRR writes what concerns all
+    /// neighbors; they count from its next start.
+    ///
+    /// # Errors
+    /// The file cannot be read or written.
+    pub fn add_lines(&self, lines: &str) -> Result<()> {
+        let path = self.directory.join("bgpd.conf");
+        let text = fs::read_to_string(&path).doing(|| format!("read {}", path.display()))?;
+        let text = text.split_inclusive('\n').map(|line| match line.strip_prefix("router bgp ") {
+            Some(_) => format!("{line}{lines}"),
+            None => line.to_owned(),
+        });
+        fs::write(&path, text.collect::<String>()).doing(|| format!("write {}", path.display()))
     }
 
     /// Kills both daemons and starts them again.

@@ -3,6 +3,7 @@
 pub mod agent;
 pub mod bench;
 mod bird;
+pub mod build;
 pub mod capture;
 pub mod check;
 mod echo;

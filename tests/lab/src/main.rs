@@ -5,8 +5,8 @@
 mod show;
 mod tor;
 
-use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode};
+use std::path::PathBuf;
+use std::process::ExitCode;
 use std::sync::mpsc::{self, Receiver};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -14,14 +14,11 @@ use std::time::{Duration, Instant};
 use clap::{Parser, Subcommand, ValueEnum};
 use lab::{
     Error, Frr, NexthopObjects, NodeDaemon, Programs, Rack, RackOptions, Requirement, Result, Scratch,
-    TorDaemon, bench, check, topology,
+    TorDaemon, bench, build, check,
 };
 
 /// From the start of the daemons to all routes on all nodes. FRR alone takes two seconds of it.
 const CONVERGENCE_LIMIT: Duration = Duration::from_secs(60);
-
-/// The workspace, as it was when the lab was built.
-const WORKSPACE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../..");
 
 /// A rack in network namespaces of this machine: two ToRs, three nodes with Selvedge, two pods on each.
 #[derive(Debug, Parser)]
@@ -210,17 +207,19 @@ fn options(arguments: &Arguments, tor: TorKind) -> Result<RackOptions> {
     };
     let programs = match (arguments.node, tor) {
         (NodeKind::Frr, TorKind::Frr) => None,
-        (NodeKind::Agent, _) | (NodeKind::Frr, TorKind::Selvedge) => Some(build_programs(nexthop_objects)?),
+        (NodeKind::Agent, _) | (NodeKind::Frr, TorKind::Selvedge) => {
+            Some(build::programs("lab", nexthop_objects)?)
+        }
     };
     let agent = || programs.clone().ok_or_else(|| Error::Missing("the agent was not built".to_owned()));
     let nodes = match arguments.node {
         NodeKind::Frr => NodeDaemon::Frr,
-        NodeKind::Agent => NodeDaemon::Agent { programs: agent()?, configs: node_configs()? },
+        NodeKind::Agent => NodeDaemon::Agent { programs: agent()?, configs: build::node_configs()? },
     };
     let tors = match tor {
         TorKind::Frr => TorDaemon::Frr,
         TorKind::Selvedge => {
-            let programs = Programs { daemon: own_path()?, arguments: vec!["tor".into()], ..agent()? };
+            let programs = Programs { daemon: build::own_path()?, arguments: vec!["tor".into()], ..agent()? };
             TorDaemon::Selvedge { programs }
         }
     };
@@ -229,49 +228,6 @@ fn options(arguments: &Arguments, tor: TorKind) -> Result<RackOptions> {
 
 fn default_tor() -> TorKind {
     if Frr::is_installed() { TorKind::Frr } else { TorKind::Selvedge }
-}
-
-/// `conf/lab/NODE.toml` of each node.
-fn node_configs() -> Result<Vec<String>> {
-    let read = |name: &str| {
-        let path = Path::new(WORKSPACE).join("conf/lab").join(format!("{name}.toml"));
-        std::fs::read_to_string(&path)
-            .map_err(|source| Error::Io { doing: format!("read {}", path.display()), source })
-    };
-    topology::nodes().iter().map(|node| read(node.name)).collect()
-}
-
-/// Builds the agent, so that one command is enough, into the directory that the lab itself was built into.
-fn build_programs(nexthop_objects: Option<NexthopObjects>) -> Result<Programs> {
-    let target = own_path()?.ancestors().nth(2).map(Path::to_path_buf);
-    let target = target.ok_or_else(|| Error::Missing("the lab is not in a build directory".to_owned()))?;
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let mut build = Command::new(cargo);
-    // With the lab itself, so that both builds agree on the features of what they share: it is not built twice.
-    build.args(["build", "--release", "--package", "selvedge", "--package", "lab", "--bins"]);
-    build.arg("--manifest-path").arg(Path::new(WORKSPACE).join("Cargo.toml"));
-    build.arg("--target-dir").arg(&target);
-    println!("building the agent");
-    let doing = || "build the agent with cargo".to_owned();
-    let status = build.status().map_err(|source| Error::Io { doing: doing(), source })?;
-    // Ctrl-C at the terminal ends cargo too; that is no fault of the build.
-    lab::check_interrupt()?;
-    if !status.success() {
-        let output = "see above".to_owned();
-        return Err(Error::ToolFailed { command: format!("{build:?}"), status, output });
-    }
-    let release = target.join("release");
-    Ok(Programs {
-        daemon: release.join("selvedge"),
-        arguments: Vec::new(),
-        bgpctl: release.join("bgpctl"),
-        nexthop_objects,
-    })
-}
-
-fn own_path() -> Result<PathBuf> {
-    std::env::current_exe()
-        .map_err(|source| Error::Io { doing: "find the lab's own file".to_owned(), source })
 }
 
 fn name(hosts: &[lab::Host], index: usize) -> &str {

@@ -341,7 +341,7 @@ impl Task {
             }
             Err(error) => {
                 debug!(%error, "cannot connect");
-                self.tell_of_target(|remote| PeerChange::Unreachable { remote });
+                self.tell_of_refusal();
                 self.session.handle(Event::ConnectFailed(id, error.kind()), now());
             }
         }
@@ -372,7 +372,7 @@ impl Task {
             // A dial that is given up for want of an answer fails without a word of TCP.
             let given_up = dialling.is_some() && dialling != self.dial.as_ref().map(|(id, _)| *id);
             if given_up && self.session.negotiated().is_none() {
-                self.tell_of_target(|remote| PeerChange::Unreachable { remote });
+                self.tell_of_refusal();
             }
         }
     }
@@ -394,13 +394,25 @@ impl Task {
                 Action::Up(id, negotiated) => self.up(id, &negotiated),
                 Action::Update(update) => self.update(update),
                 Action::Refresh(refresh) => self.refresh_received(refresh),
-                Action::Down(reason) => {
+                Action::Down { reason, kept } => {
                     self.log_down(&reason);
                     self.told_error = self.session.last_error().cloned();
                     self.since = now();
                     self.local_address = None;
-                    self.backlog.push_back(ToRib::Down { peer: self.id });
-                    self.tell_of_target(|remote| PeerChange::Down { remote });
+                    self.backlog.push_back(ToRib::Down { peer: self.id, kept });
+                    if kept.is_empty() {
+                        self.tell_of_target(|remote| PeerChange::Down { remote });
+                    } else {
+                        info!("the neighbor may be restarting: its routes are kept meanwhile");
+                        self.tell(PeerChange::Restarting);
+                    }
+                }
+                Action::Forget => {
+                    info!("what was kept of the neighbor over its restart is dropped");
+                    self.backlog.push_back(ToRib::Forget { peer: self.id });
+                    if self.session.negotiated().is_none() {
+                        self.tell_of_target(|remote| PeerChange::Down { remote });
+                    }
                 }
             }
         }
@@ -490,6 +502,7 @@ impl Task {
             next_hop_ipv6: next_hop(Family::Ipv6Unicast, local_ip, target, negotiated),
             local_addresses: local_ip.into_iter().chain(target.global_address.map(IpAddr::V6)).collect(),
             enhanced_route_refresh: negotiated.enhanced_route_refresh,
+            preserved: negotiated.preserved_families(),
         };
         self.backlog.push_back(ToRib::Up { peer: self.id, epoch: self.epoch, session: Box::new(session) });
         self.tell(PeerChange::Up);
@@ -498,7 +511,7 @@ impl Task {
     /// Without waiting: the session has timers. What must not be lost and finds no room is told later.
     fn tell(&mut self, change: PeerChange) {
         let is_of_the_session = match change {
-            PeerChange::Up | PeerChange::Down { .. } | PeerChange::Failed => true,
+            PeerChange::Up | PeerChange::Restarting | PeerChange::Down { .. } | PeerChange::Failed => true,
             PeerChange::Unreachable { .. } => false,
         };
         let told = self.events.try_send(PeerEvent { peer: self.id, change });
@@ -508,6 +521,13 @@ impl Task {
                 // Nobody is there to be told.
                 Ok(()) | Err(mpsc::error::TrySendError::Closed(_)) => None,
             };
+        }
+    }
+
+    /// One that restarts refuses for a while, and is still the one whose routes are kept.
+    fn tell_of_refusal(&mut self) {
+        if !self.session.awaits_restart() {
+            self.tell_of_target(|remote| PeerChange::Unreachable { remote });
         }
     }
 

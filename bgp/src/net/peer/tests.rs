@@ -38,7 +38,8 @@ fn session_config() -> SessionConfig {
         families: Families::from_iter([Family::Ipv4Unicast]),
         extended_next_hop: Families::NONE,
         graceful_restart: None,
-        restarting: false,
+        inherited: Families::NONE,
+        stale_time: Duration::ZERO,
         hostname: String::new(),
         software_version: String::new(),
         link_local_form: LinkLocalForm::Twice,
@@ -290,7 +291,7 @@ async fn a_stop_does_not_wait_long_for_a_peer_that_neither_reads_nor_closes() {
         last = Some(message);
     }
     assert!(
-        matches!(last, Some(ToRib::Down { peer: PEER })),
+        matches!(last, Some(ToRib::Down { peer: PEER, kept: Families::NONE })),
         "its routes are not to be forgotten, only not used"
     );
 }

@@ -5,4 +5,5 @@ mod incoming;
 mod leaves;
 mod model;
 mod outgoing;
+mod restart;
 mod views;

@@ -7,14 +7,16 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
 
-use crate::message::{Attributes, Community, RefreshKind};
+use crate::message::{Attributes, Community, RefreshKind, Update};
 use crate::policy::{Guard, Judgement, Role, Route, Target, permits, rewrite, usable_gateway};
 use crate::rib::decision::{Candidate, Source, Standing, decide};
 use crate::rib::fixtures::{
     Held, LOCAL_AS, config, from_peer, originate, path, prefix, reach, session, settle, withdraw,
 };
-use crate::rib::{FibChange, Gateways, Originator, PeerConfig, PeerSession, Rib, Ripeness, ToPeer, Totals};
-use crate::{Family, NextHop, PeerId, PeerKind, Prefix};
+use crate::rib::{
+    FibChange, Freshness, Gateways, Originator, PeerConfig, PeerSession, Rib, Ripeness, ToPeer, Totals,
+};
+use crate::{Families, Family, NextHop, PeerId, PeerKind, Prefix};
 
 /// Two of them can originate here, one is inside such a one, one is a martian.
 const PREFIXES: [&str; 8] = [
@@ -34,8 +36,11 @@ const VARIANTS: u8 = 7;
 
 #[derive(Debug, Clone)]
 enum Event {
-    Up(u32),
+    Up(u32, Families),
     Down(u32),
+    Lost(u32, Families),
+    ForgetStale(u32),
+    EndOfRib(u32, Family),
     Reconfigure(u32),
     Announce { peer: u32, variant: u8, prefixes: Vec<&'static str> },
     Withdraw { peer: u32, prefixes: Vec<&'static str> },
@@ -51,11 +56,18 @@ enum Event {
 fn event() -> impl Strategy<Value = Event> {
     let peer = || 1..=PEERS;
     let family = || prop_oneof![Just(Family::Ipv4Unicast), Just(Family::Ipv6Unicast)];
+    let families = || {
+        let some = proptest::sample::subsequence(&Family::ALL[..], 0..=2);
+        some.prop_map(Families::from_iter)
+    };
     let some = || proptest::sample::subsequence(&PREFIXES[..], 1..4);
     let ripeness = prop::sample::select(vec![Ripeness::Settled, Ripeness::Unsettled, Ripeness::Any]);
     prop_oneof![
-        2 => peer().prop_map(Event::Up),
-        2 => peer().prop_map(Event::Down),
+        4 => (peer(), families()).prop_map(|(peer, preserved)| Event::Up(peer, preserved)),
+        1 => peer().prop_map(Event::Down),
+        3 => (peer(), families()).prop_map(|(peer, kept)| Event::Lost(peer, kept)),
+        1 => peer().prop_map(Event::ForgetStale),
+        2 => (peer(), family()).prop_map(|(peer, family)| Event::EndOfRib(peer, family)),
         1 => peer().prop_map(Event::Reconfigure),
         8 => (peer(), 0..VARIANTS, some()).prop_map(|(peer, variant, prefixes)| Event::Announce { peer, variant, prefixes }),
         4 => (peer(), some()).prop_map(|(peer, prefixes)| Event::Withdraw { peer, prefixes }),
@@ -89,17 +101,39 @@ fn attributes(number: u32, variant: u8) -> Attributes {
     }
 }
 
-/// What one peer said in its present session.
+/// What one peer said in its present session, or before it.
 #[derive(Debug, Default)]
 struct Said {
     paths: BTreeMap<Prefix, Attributes>,
+    /// Not said again since BoRR.
     stale: BTreeSet<Prefix>,
     refreshing: BTreeSet<Family>,
+    /// Not said again since the session that was lost.
+    left: BTreeSet<Prefix>,
+}
+
+impl Said {
+    fn forget_left(&mut self, is_concerned: impl Fn(Prefix) -> bool) {
+        let gone: Vec<Prefix> = self.left.iter().copied().filter(|&prefix| is_concerned(prefix)).collect();
+        for prefix in gone {
+            self.paths.remove(&prefix);
+            self.stale.remove(&prefix);
+            self.left.remove(&prefix);
+        }
+    }
+
+    /// What is left of it when the session is lost, or the next one is there.
+    fn kept(mut self, families: Families) -> Self {
+        self.paths.retain(|prefix, _| families.contains(prefix.family()));
+        Self { left: self.paths.keys().copied().collect(), paths: self.paths, ..Self::default() }
+    }
 }
 
 #[derive(Debug, Default)]
 struct Model {
     up: BTreeMap<u32, Said>,
+    /// Those that restart.
+    away: BTreeMap<u32, Said>,
     originated: BTreeMap<Prefix, Originator>,
 }
 
@@ -123,10 +157,32 @@ impl World {
     fn apply(&mut self, event: Event) {
         let id = PeerId;
         match event {
-            Event::Up(peer) => {
-                self.rib.session_up(id(peer), session_of(peer));
-                self.model.up.insert(peer, Said::default());
+            Event::Up(peer, preserved) => {
+                self.rib.session_up(id(peer), PeerSession { preserved, ..session_of(peer) });
+                let kept = self.model.away.remove(&peer).map(|said| said.kept(preserved));
+                self.model.up.insert(peer, kept.unwrap_or_default());
                 self.held.insert(peer, Held::default());
+            }
+            Event::Lost(peer, kept) => {
+                self.rib.session_lost(id(peer), kept);
+                self.held.remove(&peer);
+                if let Some(mut said) = self.model.up.remove(&peer) {
+                    said.forget_left(|_| true);
+                    self.model.away.insert(peer, said.kept(kept));
+                }
+            }
+            Event::ForgetStale(peer) => {
+                self.rib.forget_stale(id(peer));
+                self.model.away.remove(&peer);
+                if let Some(said) = self.model.up.get_mut(&peer) {
+                    said.forget_left(|_| true);
+                }
+            }
+            Event::EndOfRib(peer, family) => {
+                self.rib.receive(id(peer), Update { end_of_rib: Some(family), ..Update::default() });
+                if let Some(said) = self.model.up.get_mut(&peer) {
+                    said.forget_left(|prefix| prefix.family() == family);
+                }
             }
             Event::Down(peer) => {
                 self.rib.session_down(id(peer));
@@ -145,7 +201,10 @@ impl World {
             Event::Withdraw { peer, prefixes } => {
                 self.rib.receive(id(peer), withdraw(&prefixes));
                 if let Some(said) = self.model.up.get_mut(&peer) {
-                    prefixes.iter().for_each(|text| _ = said.paths.remove(&prefix(text)));
+                    for prefix in prefixes.into_iter().map(prefix) {
+                        said.paths.remove(&prefix);
+                        said.left.remove(&prefix);
+                    }
                 }
             }
             Event::Originate(prefixes) => {
@@ -170,6 +229,7 @@ impl World {
 
     fn forget(&mut self, peer: u32) {
         self.model.up.remove(&peer);
+        self.model.away.remove(&peer);
         self.held.remove(&peer);
     }
 
@@ -222,14 +282,26 @@ impl World {
             assert_eq!(advertised, held.routes.keys().copied().collect::<Vec<_>>());
             assert_eq!(held.end_of_rib.len(), 2, "End-of-RIB once for each family");
             check_brackets(&held.refreshes);
-            self.check_counts(role, peer);
+        }
+        for (&peer, said) in self.model.up.iter().chain(&self.model.away) {
+            self.check_counts(role, peer, said);
+            self.check_freshness(peer, said);
         }
     }
 
-    fn check_counts(&self, role: Role, peer: u32) {
+    fn check_freshness(&self, peer: u32, said: &Said) {
+        let received = self.rib.received(PeerId(peer), None, 1000).items;
+        let stale: BTreeSet<_> = received
+            .into_iter()
+            .filter(|(_, path)| path.freshness == Freshness::Stale)
+            .map(|(prefix, _)| prefix)
+            .collect();
+        assert_eq!(stale, said.left, "peer {peer}");
+    }
+
+    fn check_counts(&self, role: Role, peer: u32, said: &Said) {
         for family in Family::ALL {
             let counts = self.rib.counts(PeerId(peer), family).unwrap();
-            let said = self.model.up.get(&peer).unwrap();
             let paths = || said.paths.iter().filter(|(prefix, _)| prefix.family() == family);
             let judged: Vec<_> =
                 paths().map(|(&prefix, path)| self.model.judge(role, peer, prefix, path)).collect();
@@ -247,6 +319,8 @@ impl World {
                 counts.received
             );
             assert_eq!(counts.pending, 0);
+            let left = said.left.iter().filter(|prefix| prefix.family() == family).count();
+            assert_eq!(usize::try_from(counts.stale).unwrap(), left);
         }
     }
 }
@@ -267,6 +341,7 @@ impl Model {
             for text in prefixes {
                 said.paths.insert(prefix(text), attributes.clone());
                 said.stale.remove(&prefix(text));
+                said.left.remove(&prefix(text));
             }
         }
     }
@@ -284,6 +359,7 @@ impl Model {
         {
             let stale = &said.stale;
             said.paths.retain(|prefix, _| prefix.family() != family || !stale.contains(prefix));
+            said.left.retain(|prefix| prefix.family() != family || !stale.contains(prefix));
             said.stale.retain(|prefix| prefix.family() != family);
         }
     }
@@ -300,7 +376,7 @@ impl Model {
         if self.originated.contains_key(&prefix) {
             eligible.push((Source::Local, Attributes::originated()));
         }
-        for (&number, said) in &self.up {
+        for (&number, said) in self.up.iter().chain(&self.away) {
             let Some(path) = said.paths.get(&prefix) else {
                 continue;
             };

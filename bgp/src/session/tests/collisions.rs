@@ -241,7 +241,11 @@ impl Network {
                     self.send_to_other_end(side, id, Segment::Fin);
                     self.ends.remove(&(side, id));
                 }
-                Action::Up(..) | Action::Update(_) | Action::Refresh(_) | Action::Down(_) => {}
+                Action::Up(..)
+                | Action::Update(_)
+                | Action::Refresh(_)
+                | Action::Down { .. }
+                | Action::Forget => {}
             }
         }
     }
@@ -370,7 +374,7 @@ fn a_peer_that_was_restarted_is_found_again_within_five_seconds() {
         assert!(network.is_one_session(), "seed {seed}");
         // Its connection numbers go on, so that the network does not mistake old packets for new ones.
         let mut reborn =
-            Driven::new(SessionConfig { seed: seed + 7, restarting: true, ..theirs }, network.now);
+            Driven::new(SessionConfig { seed: seed + 7, inherited: Families::ALL, ..theirs }, network.now);
         for _ in 0..1000 {
             reborn.session.next_connection();
         }

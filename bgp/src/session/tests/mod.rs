@@ -5,6 +5,7 @@ mod collisions;
 mod lifetime;
 mod opens;
 mod properties;
+mod restart;
 mod table;
 mod timers;
 
@@ -41,7 +42,8 @@ fn config() -> SessionConfig {
         families: Families::ALL,
         extended_next_hop: Families::from_iter([Family::Ipv4Unicast]),
         graceful_restart: Some(Duration::from_secs(30)),
-        restarting: false,
+        inherited: Families::NONE,
+        stale_time: Duration::from_secs(120),
         hostname: "c1".into(),
         software_version: "selvedge/test".into(),
         link_local_form: LinkLocalForm::Twice,
@@ -134,11 +136,21 @@ struct Driven {
     dialled: Option<ConnectionId>,
     up: bool,
     ups: usize,
+    /// Families whose routes the last `Down` said to keep, until `Forget`.
+    kept: Families,
 }
 
 impl Driven {
     fn new(config: SessionConfig, now: Instant) -> Self {
-        Self { session: Session::new(config), now, alive: BTreeSet::new(), dialled: None, up: false, ups: 0 }
+        Self {
+            session: Session::new(config),
+            now,
+            alive: BTreeSet::new(),
+            dialled: None,
+            up: false,
+            ups: 0,
+            kept: Families::NONE,
+        }
     }
 
     /// Feeds one event, drains the session and checks the invariants of every step.
@@ -173,7 +185,14 @@ impl Driven {
                     assert!(!std::mem::replace(&mut self.up, true), "Up twice");
                     self.ups += 1;
                 }
-                Action::Down(_) => assert!(std::mem::replace(&mut self.up, false), "Down without Up"),
+                Action::Down { kept, .. } => {
+                    assert!(std::mem::replace(&mut self.up, false), "Down without Up");
+                    self.kept = *kept;
+                }
+                Action::Forget => {
+                    assert!(!self.kept.is_empty(), "nothing is kept");
+                    self.kept = Families::NONE;
+                }
                 Action::Update(_) | Action::Refresh(_) => assert!(self.up, "routes without a session"),
             }
         }
@@ -272,9 +291,15 @@ fn word(action: &Action) -> String {
         Action::Up(..) => "up".into(),
         Action::Update(_) => "update".into(),
         Action::Refresh(_) => "refresh".into(),
-        Action::Down(DownReason::Sent(sent)) => format!("down sent {}/{}", sent.code, sent.subcode),
-        Action::Down(DownReason::Received(got)) => format!("down received {}/{}", got.code, got.subcode),
-        Action::Down(reason) => format!("down {reason:?}"),
+        Action::Down { reason, kept } => {
+            let keeping = if kept.is_empty() { "" } else { ", keeping" };
+            match reason {
+                DownReason::Sent(sent) => format!("down sent {}/{}{keeping}", sent.code, sent.subcode),
+                DownReason::Received(got) => format!("down received {}/{}{keeping}", got.code, got.subcode),
+                reason => format!("down {reason:?}{keeping}"),
+            }
+        }
+        Action::Forget => "forget".into(),
     }
 }
 

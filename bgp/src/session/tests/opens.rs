@@ -86,8 +86,12 @@ fn a_restart_time_that_does_not_fit_is_cut() {
 #[test]
 fn restart_and_forwarding_bits_are_those_of_the_start_until_the_first_session() {
     use ForwardingState::{Lost, Preserved};
-    for (restarting, at_start) in [(true, Preserved), (false, Lost)] {
-        let mut driven = Driven::new(SessionConfig { restarting, ..config() }, epoch());
+    let ipv4 = Families::from_iter([Family::Ipv4Unicast]);
+    for (inherited, at_start) in
+        [(Families::ALL, [Preserved, Preserved]), (ipv4, [Preserved, Lost]), (Families::NONE, [Lost, Lost])]
+    {
+        let restarting = !inherited.is_empty();
+        let mut driven = Driven::new(SessionConfig { inherited, ..config() }, epoch());
         let bits = |actions: &[Action]| {
             let GracefulRestart { restarting, families, .. } =
                 graceful_restart(&decode_open(actions)).unwrap().clone();
@@ -96,7 +100,7 @@ fn restart_and_forwarding_bits_are_those_of_the_start_until_the_first_session() 
         driven.handle(Event::Start);
         for _ in 0..2 {
             let id = driven.dialled.unwrap();
-            assert_eq!(bits(&driven.handle(Event::Connected(id))), (restarting, vec![at_start; 2]));
+            assert_eq!(bits(&driven.handle(Event::Connected(id))), (restarting, at_start.to_vec()));
             driven.handle(Event::Closed(id));
             driven.next_deadline();
         }

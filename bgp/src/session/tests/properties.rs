@@ -40,7 +40,7 @@ fn bytes_of(message: Message) -> Bytes {
         Message::Open => open_bytes(&their_open()),
         Message::GracefulOpen => {
             let mut open = their_open();
-            open.capabilities.push(graceful());
+            open.capabilities.push(graceful_of_both());
             open_bytes(&open)
         }
         Message::ForeignOpen => open_bytes(&open_of(OURS)),
@@ -51,6 +51,16 @@ fn bytes_of(message: Message) -> Bytes {
         Message::Refresh => refresh(Family::Ipv4Unicast.into(), RefreshKind::Request),
         Message::HalfOfAnUpdate => update().slice(..10),
     }
+}
+
+/// Of a peer that preserves one family, and says to have preserved the other.
+fn graceful_of_both() -> Capability {
+    use crate::message::capability::ForwardingState::{Lost, Preserved};
+    Capability::GracefulRestart(GracefulRestart {
+        restart_time: Duration::from_secs(20),
+        families: vec![(Family::Ipv4Unicast.into(), Lost), (Family::Ipv6Unicast.into(), Preserved)],
+        ..GracefulRestart::default()
+    })
 }
 
 fn message() -> impl Strategy<Value = Message> {

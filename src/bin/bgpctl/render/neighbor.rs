@@ -3,7 +3,7 @@
 use std::fmt::Display;
 
 use bgp::PeerKind;
-use selvedge::control::api::{Capability, Direction, Neighbor, Neighbors, PrefixCounts, SessionState};
+use selvedge::control::api::{Capability, Direction, Flaps, Neighbor, Neighbors, PrefixCounts, SessionState};
 
 use super::{Position, bfd, left, listed, or_dash, peer, right, span, table};
 use crate::output::printable;
@@ -65,7 +65,16 @@ fn identity(neighbor: &Neighbor) -> String {
         text += &line("Router discovered", or_dash(neighbor.discovered_router));
     }
     text += &line("Families", listed(neighbor.families.iter().map(ToString::to_string)));
-    text + &line("Times established", neighbor.times_established)
+    text += &line("Times established", neighbor.times_established);
+    text + &line("Flaps", flaps(neighbor.flaps))
+}
+
+/// Sessions that did not last.
+fn flaps(flaps: Flaps) -> String {
+    match flaps.held_back_for_ms {
+        Some(ms) => format!("{}, held back for another {} s", flaps.count, seconds(ms)),
+        None => flaps.count.to_string(),
+    }
 }
 
 fn timers(neighbor: &Neighbor) -> String {
@@ -112,6 +121,9 @@ fn prefixes(neighbor: &Neighbor) -> String {
     rows.push(row("  total".to_owned(), &summary.prefixes));
     let columns = [left("  Prefixes", 0), right("received"), right("accepted"), right("sent")];
     let mut text = table(columns, rows, Position::First);
+    if neighbor.stale > 0 {
+        text += &line("Stale", format_args!("{} (kept while the neighbor restarts)", neighbor.stale));
+    }
     let refused = neighbor.refused.iter().map(|(reason, count)| format!("{count} {}", printable(reason)));
     text += &line("Refused", listed(refused));
     text + &line("Echoes", format_args!("{} (own prefixes that the peer has accepted)", neighbor.echoes))
@@ -224,8 +236,10 @@ mod tests {
                 sent: MessageCounts { open: 1, update: 3, keepalive: 25, ..MessageCounts::default() },
             },
             refused: BTreeMap::from([("default route".to_owned(), 1)]),
+            stale: 0,
             echoes: 2,
             times_established: 2,
+            flaps: Flaps { count: 4, held_back_for_ms: Some(2_300) },
             last_failure: Some(FailureReport { reason: "hold timer\u{7} expired".to_owned(), ago_s: 83 }),
             last_notification: Some(NotificationReport {
                 direction: Direction::Received,
@@ -250,6 +264,7 @@ tor1(eth0)
   Router discovered   fe80::a
   Families            IPv4 unicast, IPv6 unicast
   Times established   2
+  Flaps               4, held back for another 2.3 s
   Times configured    hold 9 s, keepalive 3 s
   Times negotiated    hold 9 s, keepalive 2.5 s
   Timers              hold in 8.125 s
@@ -286,6 +301,14 @@ tor1(eth0)
         let text = neighbor(&waiting);
         assert!(text.contains("  State               Idle, never up\n"), "{text}");
         assert!(text.contains("  Waiting for         carrier on eth0\n"), "{text}");
+    }
+
+    #[test]
+    fn a_neighbor_that_restarts_says_what_is_kept() {
+        let mut restarting = full();
+        restarting.stale = 7;
+        let text = neighbor(&restarting);
+        assert!(text.contains("  Stale               7 (kept while the neighbor restarts)\n"), "{text}");
     }
 
     #[test]

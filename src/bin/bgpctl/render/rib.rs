@@ -9,7 +9,7 @@ use super::{Position, left, or_dash, peer, right, table};
 use crate::output::printable;
 
 const LEGEND: &str = "\
-Status: * valid, > best, = multipath, x refused, e echo of an own route
+Status: * valid, S stale, > best, = multipath, x refused, e echo of an own route
 Origin: i - IGP, e - EGP, ? - incomplete
 
 ";
@@ -34,7 +34,7 @@ pub(crate) fn rib(destinations: &[Destination], position: Position) -> String {
         destination.paths.iter().enumerate().map(|(index, path)| {
             let network = if index == 0 { destination.prefix.to_string() } else { String::new() };
             [
-                marker(&path.status).to_owned(),
+                (if path.stale { stale_marker } else { marker })(&path.status).to_owned(),
                 network,
                 printable(&path.attributes.next_hop),
                 or_dash(path.interface.as_deref().map(printable)),
@@ -66,7 +66,7 @@ pub(crate) fn received(routes: &[ReceivedRoute], position: Position) -> String {
             PathStatus::Echo => "originated here".to_owned(),
         };
         [
-            marker(&route.status).to_owned(),
+            (if route.stale { stale_marker } else { marker })(&route.status).to_owned(),
             route.prefix.to_string(),
             printable(&route.attributes.next_hop),
             or_dash(route.attributes.med),
@@ -122,6 +122,7 @@ fn headed(position: Position, empty: bool, table: String) -> String {
     }
 }
 
+/// How a path stands, in the column before it.
 fn marker(status: &PathStatus) -> &'static str {
     match status {
         PathStatus::Best => "*>",
@@ -129,6 +130,17 @@ fn marker(status: &PathStatus) -> &'static str {
         PathStatus::NotSelected { .. } => "*",
         PathStatus::Refused { .. } => "x",
         PathStatus::Echo => "e",
+    }
+}
+
+/// The same of a stale one, as FRR has it.
+fn stale_marker(status: &PathStatus) -> &'static str {
+    match status {
+        PathStatus::Best => "S>",
+        PathStatus::Multipath => "S=",
+        PathStatus::NotSelected { .. } => "S",
+        PathStatus::Refused { .. } => "Sx",
+        PathStatus::Echo => "Se",
     }
 }
 
@@ -166,11 +178,17 @@ fn as_path(attributes: &PathAttributes) -> String {
 
 fn path(path: &Path) -> String {
     let attributes = &path.attributes;
-    let mut text = format!("  {} from {}", marker(&path.status), source(&path.from));
+    let mut text = format!(
+        "  {} from {}",
+        (if path.stale { stale_marker } else { marker })(&path.status),
+        source(&path.from)
+    );
     if let PathSource::Neighbor { address: Some(address), .. } = path.from {
         text += &format!(", {address}");
     }
-    text += &format!("\n     {}\n     next hop {}", fate(&path.status), printable(&attributes.next_hop));
+    let stale = if path.stale { ", stale: the neighbor restarts" } else { "" };
+    text += &format!("\n     {}{stale}", fate(&path.status));
+    text += &format!("\n     next hop {}", printable(&attributes.next_hop));
     if let Some(interface) = &path.interface {
         text += &format!(" dev {}", printable(interface));
     }
@@ -244,6 +262,7 @@ mod tests {
                 address: attributes.next_hop.parse().ok(),
             },
             status,
+            stale: false,
             interface: Some(interface.to_owned()),
             attributes,
         }
@@ -268,6 +287,7 @@ mod tests {
                 Path {
                     from: PathSource::Originated(Originator::Loopback),
                     status: PathStatus::Best,
+                    stale: false,
                     interface: None,
                     attributes: PathAttributes { origin: PathOrigin::Igp, ..attributes("self", "") },
                 },
@@ -279,7 +299,7 @@ mod tests {
     #[test]
     fn the_rib_is_a_line_for_each_path() {
         let expected = "\
-Status: * valid, > best, = multipath, x refused, e echo of an own route
+Status: * valid, S stale, > best, = multipath, x refused, e echo of an own route
 Origin: i - IGP, e - EGP, ? - incomplete
 
     Network             Next hop                   Interface  From          Metric  LocPrf  Path
@@ -337,16 +357,33 @@ e                       fe80::a                    eth0       tor1(eth0)        
     }
 
     #[test]
+    fn a_stale_path_is_marked_and_keeps_its_standing() {
+        let mut destination = block();
+        for path in &mut destination.paths {
+            path.stale = true;
+        }
+        let text = destinations(&[destination.clone()], Position::First);
+        assert!(
+            text.contains("  S> from tor1(eth0), fe80::a\n     best, stale: the neighbor restarts\n"),
+            "{text}"
+        );
+        let text = rib(&[destination], Position::Later);
+        let markers: Vec<_> = text.lines().map(|line| &line[..2]).collect();
+        assert_eq!(markers, ["S>", "S=", "S "]);
+    }
+
+    #[test]
     fn received_routes_say_why_they_are_not_used() {
         let route = |prefix: &str, status| ReceivedRoute {
             prefix: prefix.parse().unwrap(),
             status,
+            stale: false,
             attributes: attributes("fe80::a", "65004 65002"),
         };
         let refused = PathStatus::Refused { reason: "martian".to_owned() };
         let routes = [route("10.0.0.0/8", PathStatus::Best), route("127.0.0.0/8", refused)];
         let expected = "\
-Status: * valid, > best, = multipath, x refused, e echo of an own route
+Status: * valid, S stale, > best, = multipath, x refused, e echo of an own route
 Origin: i - IGP, e - EGP, ? - incomplete
 
     Network             Next hop                   Metric  LocPrf  Path                  Why not

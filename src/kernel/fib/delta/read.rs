@@ -3,6 +3,8 @@
 use std::collections::HashMap;
 use std::time::Instant;
 
+use bgp::Families;
+
 use super::super::route::{Installed, Key, Observation, Owner, Ownership, Protocol};
 use super::super::table::{Cursor, Image, Local, Origin};
 use super::super::trouble::Disturbance;
@@ -35,6 +37,11 @@ impl Reading {
             // With another metric: a route of its own.
             Owner::Foreign(_) => {}
         }
+    }
+
+    /// Of the routes that are ours.
+    pub(in crate::kernel::fib) fn families(&self) -> Families {
+        self.ours.iter().map(|(key, _)| key.prefix.family()).collect()
     }
 
     fn number(&mut self, installed: Installed) -> u32 {

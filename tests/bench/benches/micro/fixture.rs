@@ -74,6 +74,7 @@ pub(crate) fn session(peer: u32) -> PeerSession {
         next_hop_ipv6: Some(NextHop::LinkLocal(own)),
         local_addresses: vec![own.into()],
         enhanced_route_refresh: true,
+        preserved: Families::NONE,
     }
 }
 

@@ -1,0 +1,94 @@
+//! Holding back a neighbor whose sessions do not last: each one that comes and goes costs every node of the rack a
+//! change of its routes, and the packets that are under way.
+//!
+//! [`Damping`] is a machine without a clock. In: its session came up, it went down. Out: until when it had better not be
+//! tried again. One failure, or two, cost nothing: a ToR that reboots is to be back at once. Then the time doubles with
+//! each session that lasted less than a minute, from 100 ms to 10 s at most, and one that lasts longer begins anew.
+//! RFC 4271 section 8.1.1 (DampPeerOscillations) leaves the times to us; section 10: jitter.
+//!
+//! The session's own retry timer goes by attempts to connect, this one by sessions that were there. Whether there is
+//! another neighbor to go by meanwhile is for [`super::Agent`] to say: the last one left is never held back.
+
+#![deny(clippy::disallowed_methods, clippy::disallowed_types)]
+
+#[cfg(test)]
+mod tests;
+
+use std::time::{Duration, Instant};
+
+/// A session that lasted this long was a good one.
+const GOOD_AFTER: Duration = Duration::from_secs(60);
+/// Short sessions, one after the other, that are nothing to hold against anybody.
+const FREE: u32 = 2;
+/// After the first one that is.
+const FIRST_HOLD: Duration = Duration::from_millis(100);
+/// Whatever happens: a link that works again is not to wait for longer.
+const LONGEST_HOLD: Duration = Duration::from_secs(10);
+
+/// What is known of one neighbor's steadiness.
+#[derive(Debug)]
+pub(super) struct Damping {
+    state: State,
+    /// Short sessions in a row.
+    short: u32,
+    /// Short sessions in all.
+    flaps: u64,
+    jitter: fastrand::Rng,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    Up { since: Instant },
+    Down,
+    Held { until: Instant },
+}
+
+impl Damping {
+    /// Of a neighbor that has not had a session yet. The same seed gives the same jitter.
+    pub(super) fn new(seed: u64) -> Self {
+        Self { state: State::Down, short: 0, flaps: 0, jitter: fastrand::Rng::with_seed(seed) }
+    }
+
+    /// Its session is established.
+    pub(super) fn up(&mut self, now: Instant) {
+        self.state = State::Up { since: now };
+    }
+
+    /// It was, and is no longer. Nothing where it was not.
+    pub(super) fn down(&mut self, now: Instant) {
+        let State::Up { since } = self.state else { return };
+        self.state = State::Down;
+        if now.saturating_duration_since(since) >= GOOD_AFTER {
+            self.short = 0;
+            return;
+        }
+        self.flaps += 1;
+        self.short = self.short.saturating_add(1);
+        if let Some(doublings) = self.short.checked_sub(FREE + 1) {
+            let factor = 1_u32.checked_shl(doublings).unwrap_or(u32::MAX);
+            let hold = FIRST_HOLD.saturating_mul(factor).min(LONGEST_HOLD);
+            self.state = State::Held { until: now + hold.mul_f64(0.75 + 0.25 * self.jitter.f64()) };
+        }
+    }
+
+    /// Whether it has a session.
+    pub(super) fn is_up(&self) -> bool {
+        match self.state {
+            State::Up { .. } => true,
+            State::Down | State::Held { .. } => false,
+        }
+    }
+
+    /// Until when it is to be left alone; `None` where it need not be, or not any more.
+    pub(super) fn held_until(&self, now: Instant) -> Option<Instant> {
+        match self.state {
+            State::Held { until } if until > now => Some(until),
+            State::Held { .. } | State::Up { .. } | State::Down => None,
+        }
+    }
+
+    /// Sessions that lasted less than a minute.
+    pub(super) fn flaps(&self) -> u64 {
+        self.flaps
+    }
+}

@@ -1,0 +1,105 @@
+use super::*;
+
+#[expect(clippy::disallowed_methods, reason = "virtual time has to begin somewhere")]
+fn beginning() -> Instant {
+    Instant::now()
+}
+
+/// A neighbor whose sessions last for `up`, and come `down` after the last one, or when it is let.
+struct Flapping {
+    damping: Damping,
+    now: Instant,
+}
+
+impl Flapping {
+    fn new(seed: u64) -> Self {
+        Self { damping: Damping::new(seed), now: beginning() }
+    }
+
+    /// One session. Gives how long the neighbor is held back after it.
+    fn session(&mut self, lasts: Duration) -> Duration {
+        self.damping.up(self.now);
+        assert!(self.damping.is_up() && self.damping.held_until(self.now).is_none());
+        self.now += lasts;
+        self.damping.down(self.now);
+        assert!(!self.damping.is_up());
+        let until = self.damping.held_until(self.now).unwrap_or(self.now);
+        let held = until.duration_since(self.now);
+        assert_eq!(self.damping.held_until(until), None, "it ends by itself");
+        self.now = until;
+        held
+    }
+}
+
+#[test]
+fn the_first_failures_are_free_and_then_the_time_doubles_up_to_ten_seconds() {
+    for seed in 0..100 {
+        let mut neighbor = Flapping::new(seed);
+        let expected = [0, 0, 100, 200, 400, 800, 1600, 3200, 6400, 10_000, 10_000, 10_000];
+        for (number, full) in expected.into_iter().map(Duration::from_millis).enumerate() {
+            let held = neighbor.session(Duration::from_secs(1));
+            assert!(
+                held >= full.mul_f64(0.75) && held <= full,
+                "seed {seed}, session {number}: {held:?} is not 0.75 to 1.0 of {full:?}"
+            );
+        }
+        assert_eq!(neighbor.damping.flaps(), 12);
+    }
+}
+
+#[test]
+fn however_often_it_flaps_the_bound_holds() {
+    let mut neighbor = Flapping::new(1);
+    neighbor.damping.short = u32::MAX - 1;
+    for _ in 0..3 {
+        assert!(neighbor.session(Duration::ZERO) <= LONGEST_HOLD);
+    }
+}
+
+#[test]
+fn a_session_that_lasts_begins_anew_and_is_no_flap() {
+    let mut neighbor = Flapping::new(1);
+    for _ in 0..8 {
+        neighbor.session(Duration::from_secs(1));
+    }
+    assert_eq!(neighbor.session(GOOD_AFTER), Duration::ZERO);
+    assert_eq!(neighbor.damping.flaps(), 8);
+    assert_eq!(neighbor.session(Duration::from_secs(1)), Duration::ZERO, "the first one since");
+}
+
+#[test]
+fn a_steady_flap_gets_through_once_in_ten_seconds_at_the_most() {
+    // A link that is up for a second and down for another, for an hour.
+    let mut neighbor = Flapping::new(2);
+    let begun = neighbor.now;
+    let mut sessions = 0_u32;
+    while neighbor.now.duration_since(begun) < Duration::from_secs(3600) {
+        neighbor.session(Duration::from_secs(1));
+        neighbor.now += Duration::from_secs(1);
+        sessions += 1;
+    }
+    // A hold of 7.5 to 10 s and two seconds of the link's own, after the first few.
+    assert!((300..390).contains(&sessions), "{sessions}");
+}
+
+#[test]
+fn the_loss_of_a_session_that_was_not_there_is_nothing() {
+    let mut damping = Damping::new(1);
+    for _ in 0..10 {
+        damping.down(beginning());
+    }
+    assert_eq!((damping.flaps(), damping.held_until(beginning())), (0, None));
+}
+
+#[test]
+fn a_session_that_comes_while_it_is_held_back_counts() {
+    let mut neighbor = Flapping::new(1);
+    for _ in 0..8 {
+        neighbor.session(Duration::from_secs(1));
+    }
+    neighbor.damping.up(neighbor.now);
+    neighbor.damping.down(neighbor.now);
+    // As where it was let, since it was the only one left.
+    neighbor.damping.up(neighbor.now);
+    assert_eq!(neighbor.damping.held_until(neighbor.now), None);
+}
