@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use bgp::net::{Peer, PeerChange, PeerCommand, PeerEvent, PeerSettings, Target};
-use bgp::rib::PeerConfig;
+use bgp::rib::{Gateway, PeerConfig};
 use bgp::session::Stop;
 use bgp::{Families, PeerId};
 use tracing::{debug, info, warn};
@@ -207,6 +207,7 @@ impl Agent {
     pub(super) async fn retarget(&mut self, interfaces: &Interfaces) {
         let held_back: BTreeSet<_> =
             self.neighbors.keys().filter(|name| self.is_held_back(name)).cloned().collect();
+        let mut gone = Vec::new();
         for (name, neighbor) in &mut self.neighbors {
             let target = neighbors::target(name, &neighbor.settings, &self.config, interfaces, &self.routers);
             neighbor.liveness.find(target.as_ref().ok());
@@ -214,10 +215,18 @@ impl Agent {
             log_reachability(name, neighbor.target.as_ref(), target.as_ref());
             let target = target.ok();
             if target != neighbor.target {
+                let before = neighbor.target.as_ref().and_then(on_link);
+                gone.extend(before.filter(|before| target.as_ref().and_then(on_link) != Some(*before)));
                 neighbor.target.clone_from(&target);
                 neighbor.peer.send(PeerCommand::Target(target)).await;
             }
         }
+        // A session ends with the way to the neighbor, and the task that ends it does not say so.
+        self.change_lost_gateways(|lost| {
+            let before = lost.len();
+            lost.extend(gone);
+            lost.len() != before
+        });
         self.watch_neighbors(interfaces).await;
     }
 }
@@ -244,6 +253,12 @@ impl Removal {
             NeighborName::Interface(_) | NeighborName::Address(_) => Self::NotConfigured,
         }
     }
+}
+
+/// The next hop of a neighbor on a link.
+fn on_link(target: &Target) -> Option<Gateway> {
+    let interface = target.interface.as_ref()?.index;
+    Some(Gateway { address: target.remote.ip(), interface: Some(interface) })
 }
 
 /// Says once that a neighbor cannot be reached any more, and why, and once that it can be again.

@@ -158,7 +158,7 @@ impl Task {
     }
 
     fn open_receivers(&mut self) {
-        if !self.receivers.open_at().is_some_and(|at| at <= Instant::now()) {
+        if self.receivers.open_at().is_none_or(|at| at > Instant::now()) {
             return;
         }
         let opened = Receiver::open(Domain::IPV6)
@@ -213,10 +213,8 @@ impl Task {
             None => Sender::open(&transmit.gateway, transmit.local)?,
         };
         let outcome = sender.send(&transmit.octets);
-        // A refusal is what the peer said to the packet before; the session keeps its port (RFC 5881 section 4).
-        let is_of_the_peer =
-            matches!(&outcome, Err(error) if error.kind() == io::ErrorKind::ConnectionRefused);
-        if outcome.is_ok() || is_of_the_peer {
+        // RFC 5881 section 4: a session keeps its port, unless it has to begin anew because its link or address did.
+        if !outcome.as_ref().is_err_and(is_without_link) {
             self.senders.insert(transmit.session, sender);
         }
         outcome
@@ -253,6 +251,11 @@ impl Flood {
         let end = self.since + WINDOW;
         (self.datagrams >= DATAGRAMS && end > Instant::now()).then_some(end)
     }
+}
+
+/// Whether what a socket is bound to is gone.
+fn is_without_link(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::ENODEV | libc::ENXIO | libc::EADDRNOTAVAIL | libc::EINVAL))
 }
 
 /// The next datagram; never one without a socket to read.

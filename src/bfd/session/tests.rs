@@ -44,6 +44,7 @@ struct Bench {
 
 impl Bench {
     fn new(parameters: Parameters) -> Self {
+        #[expect(clippy::disallowed_methods, reason = "virtual time has to begin somewhere")]
         let now = Instant::now();
         let mut bench = Self { session: Session::new(number(1), parameters, 7, now), now, sent: Vec::new() };
         bench.collect();
@@ -317,6 +318,7 @@ struct Cable {
 
 impl Cable {
     fn new(parameters: [Parameters; 2], seed: u64) -> Self {
+        #[expect(clippy::disallowed_methods, reason = "virtual time has to begin somewhere")]
         let now = Instant::now();
         let end = |index: usize| {
             let discriminator = number(u32::try_from(index).unwrap() + 1);

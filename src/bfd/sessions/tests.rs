@@ -31,6 +31,7 @@ struct World {
 
 impl World {
     fn new() -> Self {
+        #[expect(clippy::disallowed_methods, reason = "virtual time has to begin somewhere")]
         let now = Instant::now();
         let mut sessions = Sessions::new(1);
         sessions.handle_peers(&Peers::from([(tor(), peer())]), now);

@@ -88,13 +88,13 @@ fn await_bfdd(link: &Link, what: &str, wanted: impl Fn(&Value) -> bool) {
     });
 }
 
-/// Packets of one kind are lost on one side of the cable, while the carrier stays.
-fn lose(netns: &Netns, chain: &str, rule: &str) {
+/// Packets that a rule fits are lost on one side of the cable, from one moment to the next, while the carrier stays.
+fn lose(netns: &Netns, rules: &[(&str, &str)]) {
+    let chain = |(hook, rule): &(&str, &str)| {
+        format!("chain {hook} {{ type filter hook {hook} priority 0; {rule} drop; }};")
+    };
     let mut command = netns.command("nft");
-    command.arg(format!(
-        "add table inet loss; add chain inet loss {chain} {{ type filter hook {chain} priority 0; }}; \
-         add rule inet loss {chain} {rule} drop"
-    ));
+    command.arg(format!("table inet loss {{ {} }}", rules.iter().map(chain).collect::<String>()));
     output_of(command).unwrap();
 }
 
@@ -131,8 +131,7 @@ fn frr_and_the_agent_watch_each_other_over_link_local_addresses() {
 #[test]
 fn silent_death_takes_the_next_hop_out_long_before_the_hold_timer() {
     let Some(link) = up("bfddeath") else { return };
-    lose(&link.tor, "input", "iifname \"c1\"");
-    lose(&link.tor, "output", "oifname \"c1\"");
+    lose(&link.tor, &[("input", "iifname \"c1\""), ("output", "oifname \"c1\"")]);
     let began = Instant::now();
     link.await_routes("no routes over the dead next hop", |routes| {
         !has(routes, "4.4.4.4/32") && !has(routes, "fd00::4/128")
@@ -273,7 +272,7 @@ fn numbered_neighbors_of_both_families_are_watched() {
         link.await_established(tor);
         await_bfd(&link, "BFD up", |session| is(session, "/state", "up") && is(session, "/address", tor));
         await_bfdd(&link, "bfdd sees us", |peer| is(peer, "/status", "up"));
-        lose(&link.tor, "input", "iifname \"c1\"");
+        lose(&link.tor, &[("input", "iifname \"c1\"")]);
         let began = Instant::now();
         link.await_neighbor(tor, "the end of the session", |neighbor| !is(neighbor, "/state", "established"));
         assert!(began.elapsed() < LONG_BEFORE_HOLD_TIME, "{tor}: {:?}", began.elapsed());
@@ -324,7 +323,7 @@ fn bird_up(test: &str) -> Option<Link> {
 #[test]
 fn bird_is_told_why_its_session_ends() {
     let Some(link) = bird_up("bfdbird") else { return };
-    lose(&link.node, "input", "udp dport 3784");
+    lose(&link.node, &[("input", "udp dport 3784")]);
     link.await_no_route("4.4.4.4/32");
     let log = link.scratch.directory("bird").unwrap().join("bird.log");
     eventually("BIRD has the NOTIFICATION of RFC 9384", PATIENCE, || {
