@@ -16,6 +16,7 @@ use super::liveness::Liveness;
 use super::neighbors::{self, NeighborName, Obstacle};
 use super::{Agent, Neighbor, origin};
 use crate::config::{self, Config};
+use crate::drain::Wanted;
 use crate::kernel::interfaces::Interfaces;
 use crate::kernel::sysctl;
 use crate::nd::Uplinks;
@@ -39,6 +40,8 @@ impl Agent {
                 None => self.add(name, settings, &interfaces),
             }
         }
+        // Before they are told where their peers are: no session begins unmarked.
+        self.follow_drains().await;
         self.expect_neighbors().await;
 
         let uplinks = Arc::new(neighbors::uplinks(&wanted, &interfaces));
@@ -60,7 +63,12 @@ impl Agent {
 
     /// Tells the RIB whose End-of-RIB completes the first convergence, where that has changed.
     async fn expect_neighbors(&mut self) {
-        let peers: BTreeSet<PeerId> = self.neighbors.values().map(|neighbor| neighbor.peer.id).collect();
+        let has_session = |neighbor: &&Neighbor| match neighbor.used {
+            Wanted::Session(_) => true,
+            Wanted::NoSession(_) => false,
+        };
+        let peers = self.neighbors.values().filter(has_session);
+        let peers: BTreeSet<PeerId> = peers.map(|neighbor| neighbor.peer.id).collect();
         if peers == self.expected {
             return;
         }
@@ -104,6 +112,7 @@ impl Agent {
             settings: settings.clone(),
             peer,
             target: None,
+            used: Wanted::default(),
             damping: Damping::new(fastrand::u64(..)),
             liveness: Liveness::default(),
         };

@@ -7,7 +7,9 @@
 
 mod answers;
 mod damping;
+mod drain;
 mod follow;
+mod kept;
 mod listen;
 mod liveness;
 mod neighbors;
@@ -35,6 +37,7 @@ use tracing::{debug, error, info, warn};
 use crate::bfd;
 use crate::config::{self, Config};
 use crate::control;
+use crate::drain::{Drains, Wanted};
 use crate::kernel::fib::{self, LocalRoutes};
 use crate::kernel::interfaces::{self, Interfaces};
 use crate::nd::{self, Uplinks};
@@ -162,6 +165,7 @@ struct Inputs {
     sessions: mpsc::Receiver<PeerEvent>,
     accepted: mpsc::Receiver<Accepted>,
     requests: mpsc::Receiver<control::Request>,
+    drains: mpsc::Receiver<drain::Command>,
 }
 
 /// Tasks that live as long as the agent; each returns its name.
@@ -182,10 +186,10 @@ fn task_ended(ended: Result<&'static str, JoinError>) -> AgentError {
     }
 }
 
-/// The time has come to try a neighbor again that was held back; never where none is. Cancel-safe.
-async fn released(at: Option<Instant>) {
-    match at {
-        Some(at) => tokio::time::sleep_until(at.into()).await,
+/// At the deadline, when there is one. Cancel-safe.
+async fn sleep_until(deadline: Option<Instant>) {
+    match deadline {
+        Some(deadline) => tokio::time::sleep_until(deadline.into()).await,
         None => std::future::pending().await,
     }
 }
@@ -195,6 +199,8 @@ struct Neighbor {
     settings: config::Neighbor,
     peer: Peer,
     target: Option<Target>,
+    /// How its task was told to use it.
+    used: Wanted,
     damping: Damping,
     liveness: Liveness,
 }
@@ -235,6 +241,11 @@ struct Agent {
     discovery: mpsc::Sender<nd::Command>,
     bfd: Bfd,
     admission: watch::Sender<listen::Admission>,
+    drains: Drains<NeighborName>,
+    kept_drains: kept::KeptDrains,
+    drain_commands: mpsc::Sender<drain::Command>,
+    /// Whoever looks at the neighbors for the drains; one at most.
+    observing: JoinSet<drain::Observations>,
 }
 
 impl Agent {
@@ -248,6 +259,7 @@ impl Agent {
         info!(local_as = %self.config.bgp.local_as, router_id = %self.router_id, "running");
         self.reconcile().await;
         loop {
+            let observation_due = self.observation_due();
             let release = self.next_release();
             // Every branch is cancel-safe. What is done about one holds up the others: nothing in it waits for a peer,
             // and the tasks that it hands work to wait for nobody here.
@@ -264,9 +276,15 @@ impl Agent {
                 Some(event) = inputs.sessions.recv() => self.session_changed(event).await,
                 Some(connection) = inputs.accepted.recv() => self.accepted(connection).await,
                 Some(request) = inputs.requests.recv() => self.request(request).await,
+                Some(command) = inputs.drains.recv() => self.drain_command(command).await,
+                () = sleep_until(observation_due) => self.begin_observation(),
+                // One that fails is made up for by the next.
+                Some(seen) = self.observing.join_next() => if let Ok(seen) = seen {
+                    self.observed(seen).await;
+                },
                 Some(_) = self.leaving.join_next() => {}
                 Some(_) = self.answers.join_next() => {}
-                () = released(release) => {
+                () = sleep_until(release) => {
                     let interfaces = self.interfaces.borrow().clone();
                     self.retarget(&interfaces).await;
                 }
@@ -276,6 +294,11 @@ impl Agent {
                     // A refusal is in the log.
                     Asked::Reload => drop(self.reload().await),
                 }
+            }
+            if self.drains.is_to_stop() {
+                info!("drained, as was asked before the end");
+                self.kept_drains.forget_node();
+                return Ok(());
             }
         }
     }
@@ -386,6 +409,7 @@ impl Agent {
     /// sessions must stay in the kernel.
     async fn stop(&mut self) {
         self.answers.abort_all();
+        self.observing.abort_all();
         let (reply, stopped) = oneshot::channel();
         if self.fib.send(fib::Request::Stop { reply }).await.is_ok() {
             // An error is an end as well.

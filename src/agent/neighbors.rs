@@ -11,6 +11,7 @@ use bgp::net::{BoundInterface, Caller, HopLimit, Md5Key, Target};
 use bgp::session::{RemoteAs, SessionConfig};
 use bgp::{Families, Family, InterfaceIndex, RouterId};
 use ipnetwork::IpNetwork;
+use serde::{Deserialize, Serialize};
 
 use super::listen::Admission;
 use crate::config::{self, Config, NeighborPeer};
@@ -25,7 +26,8 @@ pub(super) type Routers = BTreeMap<InterfaceIndex, Ipv6Addr>;
 
 /// What a neighbor is called: the name of its interface, or its address. It survives everything that happens to
 /// the interface.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub(super) enum NeighborName {
     Interface(String),
     Address(IpAddr),
@@ -61,6 +63,16 @@ pub(super) fn wanted(config: &Config, interfaces: &Interfaces) -> BTreeMap<Neigh
         }
     }
     wanted
+}
+
+/// Whether the file speaks of a neighbor, whether or not it is there.
+pub(super) fn is_configured(name: &NeighborName, config: &Config) -> bool {
+    match name {
+        NeighborName::Interface(name) => config.neighbor_for_interface(name).is_some(),
+        NeighborName::Address(address) => {
+            config.neighbors.iter().any(|neighbor| neighbor.peer == NeighborPeer::Address(*address))
+        }
+    }
 }
 
 /// The links on which routers are to be looked for.
@@ -150,6 +162,14 @@ pub(super) fn target(
                 md5: neighbor.password.as_ref().and_then(|password| Md5Key::new(password.0.clone()).ok()),
             })
         }
+    }
+}
+
+/// The interface that a neighbor's packets come in by, where it is known and there.
+pub(super) fn interface_of<'a>(name: &NeighborName, interfaces: &'a Interfaces) -> Option<&'a Interface> {
+    match name {
+        NeighborName::Interface(name) => interfaces.by_name(name),
+        NeighborName::Address(address) => connected(*address, interfaces),
     }
 }
 

@@ -5,7 +5,7 @@ use tracing::{info, warn};
 use crate::config::{self, Config, ConfigError};
 use crate::control::api;
 
-use super::Agent;
+use super::{Agent, neighbors};
 
 /// Why a reload changed nothing.
 #[derive(Debug, thiserror::Error)]
@@ -41,6 +41,9 @@ impl Agent {
             self.sysctls_seen.clear();
         }
         self.config = new.into();
+        // What the file does not speak of any more is no longer kept out of use either.
+        let config = &self.config;
+        self.drains.retain_neighbors(|name| neighbors::is_configured(name, config));
         self.reconcile().await;
         for change in &details {
             info!(change, "configuration reloaded");

@@ -13,6 +13,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 use tracing::{info, warn};
 
+use super::kept::KeptDrains;
 use super::neighbors::Routers;
 use super::{Agent, AgentError, Bfd, Inputs, Tasks, ended, listen, origin};
 use crate::bfd;
@@ -110,6 +111,8 @@ pub(super) async fn start(
     // Before any session: the first full announcement has to be full.
     let _ = rib.originate(origin.announced.clone()).await;
 
+    let (drain_commands, drains) = mpsc::channel(QUEUE);
+    let (kept_drains, restored) = KeptDrains::read(&config.control.socket);
     let agent = Agent {
         path,
         config: Arc::new(config),
@@ -134,8 +137,12 @@ pub(super) async fn start(
         discovery,
         bfd: Bfd { peers, standings: followed, requests: bfd_requests },
         admission,
+        drains: restored,
+        kept_drains,
+        drain_commands,
+        observing: JoinSet::new(),
     };
-    Ok((agent, Inputs { routers, sessions, accepted, requests }))
+    Ok((agent, Inputs { routers, sessions, accepted, requests, drains }))
 }
 
 /// Families in which the kernel has routes of an earlier run: what the F bits of the first OPENs promise.

@@ -8,16 +8,23 @@ use super::problem::quoted;
 
 /// Why a text is no duration.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub(super) enum DurationError {
+pub enum DurationError {
+    /// A bare number.
     #[error("a duration needs a unit: write \"{0}s\" for seconds")]
     NoUnit(String),
+    /// Neither `3s` nor anything like it.
     #[error("not a duration")]
     Syntax,
+    /// Less than nothing.
     #[error("a duration cannot be negative")]
     Negative,
 }
 
-pub(super) fn parse(text: &str) -> Result<Duration, DurationError> {
+/// Reads `3s`, `300ms`, `1m 30s`.
+///
+/// # Errors
+/// [`DurationError`]
+pub fn parse(text: &str) -> Result<Duration, DurationError> {
     let text = text.trim();
     if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
         return Err(DurationError::NoUnit(quoted(text)));

@@ -2,11 +2,13 @@
 //! that finds that place closed (the client is gone, or waited too long) has nothing to do.
 
 use std::net::IpAddr;
+use std::time::Duration;
 
 use bgp::Prefix;
 use tokio::sync::oneshot;
 
 use super::api;
+use crate::drain::Then;
 
 /// Where an answer goes.
 pub type Reply<T> = oneshot::Sender<Result<T, api::Error>>;
@@ -79,8 +81,37 @@ pub enum Request {
         /// What was done.
         reply: Reply<api::Done>,
     },
+    /// How far drains are.
+    Drains(Reply<api::Drain>),
+    /// Leave the fabric, or one neighbor.
+    Drain {
+        /// What is wanted.
+        order: DrainOrder,
+        /// What begins.
+        reply: Reply<api::DrainBegun>,
+    },
+    /// Take a drain back.
+    Undrain {
+        /// Whose; the node's where there is none.
+        neighbor: Option<String>,
+        /// What was done.
+        reply: Reply<api::Done>,
+    },
     /// Read the configuration file again.
     Reload(Reply<api::Done>),
+}
+
+/// An order to drain.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DrainOrder {
+    /// One neighbor alone; the node where there is none.
+    pub neighbor: Option<String>,
+    /// How long traffic is waited for, at most.
+    pub wait: Duration,
+    /// What comes after it; a neighbor's drain is followed by nothing.
+    pub then: Then,
+    /// For the operators of the other ends, 1 to [`api::DRAIN_MESSAGE_MAX`] octets; `None`: the daemon finds words.
+    pub message: Option<String>,
 }
 
 /// Which part of a table with one entry for each prefix.

@@ -1,5 +1,6 @@
 //! The agent in its rack: real kernels, real FRR ToRs, packets from pod to pod.
 
+mod drain;
 mod graceful;
 
 use std::net::IpAddr;

@@ -18,6 +18,7 @@ use super::transport::Target;
 use crate::PeerId;
 use crate::memory::Usage;
 use crate::message::{AttributeFault, Notification};
+use crate::policy::Maintenance;
 use crate::rib::PeerConfig;
 use crate::session::{MessageCounts, Negotiated, SessionConfig, SessionError, State, Stop};
 
@@ -84,6 +85,12 @@ pub enum PeerCommand {
     Accepted(TcpStream),
     /// New limits; the session stays.
     Configure(PeerConfig),
+    /// How the neighbor is used from now on; the session stays, and later ones are like it.
+    Maintain(Maintenance),
+    /// End the session with this NOTIFICATION and have none until [`Self::Enable`].
+    Disable(Notification),
+    /// After [`Self::Disable`]: have sessions again.
+    Enable,
     /// End the session with this NOTIFICATION and begin anew.
     Clear(Notification),
     /// End the session with this NOTIFICATION, and have no other before [`PeerCommand::Release`].

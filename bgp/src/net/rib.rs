@@ -15,6 +15,7 @@ use tracing::{info, warn};
 
 use crate::memory::list_octets;
 use crate::message::{RefreshKind, RouteRefresh, Update};
+use crate::policy::Maintenance;
 use crate::rib::{FibChange, Originator, PeerConfig, PeerSession, Rib, RibConfig, Ripeness, ToPeer};
 use crate::{Families, Family, PeerId, Prefix};
 
@@ -92,6 +93,11 @@ pub(super) enum ToRib {
         peer: PeerId,
         config: PeerConfig,
     },
+    /// How the neighbor is used from now on.
+    Maintain {
+        peer: PeerId,
+        maintenance: Maintenance,
+    },
     Remove {
         peer: PeerId,
     },
@@ -143,6 +149,7 @@ impl ToRib {
             Self::Originated(routes) => 1 + routes.len(),
             Self::Configure { .. }
             | Self::Reconfigure { .. }
+            | Self::Maintain { .. }
             | Self::Remove { .. }
             | Self::Up { .. }
             | Self::Down { .. }
@@ -162,6 +169,7 @@ impl ToRib {
             }
             Self::Configure { .. }
             | Self::Reconfigure { .. }
+            | Self::Maintain { .. }
             | Self::Remove { .. }
             | Self::Up { .. }
             | Self::Down { .. }
@@ -433,6 +441,7 @@ impl Task {
                 self.peers.insert(peer, link);
             }
             ToRib::Reconfigure { peer, config } => self.rib.configure_peer(peer, config),
+            ToRib::Maintain { peer, maintenance } => self.rib.maintain(peer, maintenance),
             ToRib::Remove { peer } => {
                 self.rib.remove_peer(peer);
                 self.peers.remove(&peer);

@@ -1,6 +1,7 @@
 //! The way out: which best routes a neighbor is told, and with which attributes.
 //!
-//! RFC 4271 sections 5.1 and 9.1.3, RFC 1997, RFC 4360 section 6, RFC 4456 section 8.
+//! RFC 4271 sections 5.1 and 9.1.3, RFC 1997, RFC 4360 section 6, RFC 4456 section 8,
+//! RFC 8326 section 4.
 
 use super::Role;
 use crate::message::{
@@ -116,4 +117,25 @@ pub fn rewrite(attributes: &Attributes, local_as: Asn, kind: PeerKind, next_hop:
             ..common
         },
     }
+}
+
+/// The attributes as a neighbor gets them that is to stop sending us traffic: rewritten ones with GRACEFUL_SHUTDOWN, and
+/// worse than any other path in what each kind of neighbor compares first.
+#[must_use]
+pub fn marked(rewritten: &Attributes, local_as: Asn, kind: PeerKind, prepends: u8) -> Attributes {
+    let mut communities = rewritten.communities.to_vec();
+    if !communities.contains(&Community::GRACEFUL_SHUTDOWN) {
+        communities.push(Community::GRACEFUL_SHUTDOWN);
+    }
+    let mut marked = Attributes { communities: communities.into(), ..rewritten.clone() };
+    match kind {
+        // RFC 8326 section 4: the lowest there is.
+        PeerKind::Internal => marked.local_pref = Some(0),
+        PeerKind::External => {
+            for _ in 0..prepends {
+                marked.as_path = marked.as_path.prepended(local_as);
+            }
+        }
+    }
+    marked
 }

@@ -7,7 +7,7 @@ use std::net::{IpAddr, Ipv6Addr};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Role, is_martian};
+use super::{Inbound, Role, is_martian};
 use crate::message::{Attributes, Community};
 use crate::rib::{Gateway, Originated, PeerSession, RibConfig};
 use crate::{NextHop, PeerKind, Prefix};
@@ -67,6 +67,8 @@ pub struct Guard<'a> {
     pub originated: &'a Originated,
     /// The session that the path came over.
     pub session: &'a PeerSession,
+    /// How its paths are to be used.
+    pub inbound: Inbound,
 }
 
 /// What the guard says of attributes, whatever prefix they come with. It is worked out once for all prefixes of an
@@ -177,6 +179,11 @@ impl Guard<'_> {
     }
 
     fn local_pref(&self, attributes: &Attributes) -> Option<u32> {
+        match self.inbound {
+            // RFC 8326 section 4: what the initiator does to the paths of the session that it will shut down.
+            Inbound::Last => return Some(0),
+            Inbound::Plain => {}
+        }
         match self.session.kind {
             PeerKind::Internal => attributes.local_pref,
             // RFC 8326 section 4: 0 is the lowest there is, so any other path wins.

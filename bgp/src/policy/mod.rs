@@ -7,13 +7,15 @@
 
 mod export;
 mod import;
+mod maintenance;
 mod martian;
 #[cfg(test)]
 mod tests;
 
-pub use export::{Route, Target, Withheld, permits, rewrite};
+pub use export::{Route, Target, Withheld, marked, permits, rewrite};
 pub(crate) use import::{Admission, Assessment};
 pub use import::{Guard, Judgement, MAX_PATH_LENGTH, Refusal, usable_gateway};
+pub use maintenance::{Inbound, Maintenance, Outbound};
 pub use martian::is_martian;
 
 /// What this speaker is to its neighbors.

@@ -19,7 +19,8 @@ fn own() -> Originated {
 
 fn judge_as(role: Role, session: &PeerSession, text: &str, attributes: &Attributes) -> Judgement {
     let (config, originated) = (config(role), own());
-    Guard { config: &config, originated: &originated, session }.judge(prefix(text), attributes)
+    Guard { config: &config, originated: &originated, session, inbound: Inbound::Plain }
+        .judge(prefix(text), attributes)
 }
 
 fn judge(text: &str, attributes: &Attributes) -> Judgement {
@@ -292,4 +293,33 @@ fn learned_routes_are_rewritten() {
     assert_eq!(outside, expected);
     let inside = rewrite(&learned, LOCAL_AS, PeerKind::Internal, next_hop);
     assert_eq!(inside, Attributes { next_hop, unknown: passed_on, ..learned });
+}
+
+#[test]
+fn a_marked_route_is_the_last_choice_of_either_kind_of_neighbor() {
+    let next_hop = NextHop::LinkLocal(crate::rib::fixtures::OUR_LINK_LOCAL);
+    let plain = |kind| rewrite(&Attributes::originated(), LOCAL_AS, kind, next_hop);
+    let outside = marked(&plain(PeerKind::External), LOCAL_AS, PeerKind::External, 3);
+    assert_eq!(*outside.communities, [Community::GRACEFUL_SHUTDOWN]);
+    assert_eq!(outside.as_path, path(&[LOCAL_AS.0; 4]));
+    assert_eq!(outside.local_pref, None);
+    let inside = marked(&plain(PeerKind::Internal), LOCAL_AS, PeerKind::Internal, 3);
+    assert_eq!(*inside.communities, [Community::GRACEFUL_SHUTDOWN]);
+    assert_eq!((inside.as_path, inside.local_pref), (path(&[]), Some(0)));
+    let again = marked(&outside, LOCAL_AS, PeerKind::External, 0);
+    assert_eq!(again, outside, "the community is there once");
+}
+
+#[test]
+fn paths_of_a_neighbor_under_maintenance_come_last() {
+    for kind in [PeerKind::External, PeerKind::Internal] {
+        let (config, session) = (config(Role::Host), session(1, kind));
+        let originated = Originated::default();
+        let guard =
+            Guard { config: &config, originated: &originated, session: &session, inbound: Inbound::Last };
+        let Judgement::Changed(changed) = guard.judge(prefix("10.0.0.0/8"), &from_peer(1, &[])) else {
+            panic!("{kind:?}");
+        };
+        assert_eq!(changed.local_pref, Some(0), "{kind:?}");
+    }
 }

@@ -14,7 +14,7 @@ use super::per_family::PerFamily;
 use super::table::{Path, Table, Verdict};
 use super::{Originated, PeerSession, RibConfig};
 use crate::message::Attributes;
-use crate::policy::{Admission, Assessment, Guard, Refusal};
+use crate::policy::{Admission, Assessment, Guard, Inbound, Refusal};
 use crate::{PeerId, Prefix};
 
 /// Counts sessions and refreshes of a neighbor, modulo 2^24: a sweep takes the dead paths out long before sixteen
@@ -217,6 +217,8 @@ pub(crate) struct Intake<'a> {
     pub(crate) peer: PeerId,
     pub(crate) config: &'a RibConfig,
     pub(crate) session: &'a PeerSession,
+    /// How the neighbor's paths are to be used.
+    pub(crate) inbound: Inbound,
     pub(crate) originated: &'a Originated,
     /// Paths to remember in each family, at most.
     pub(crate) limit: u32,
@@ -343,7 +345,12 @@ impl Intake<'_> {
 
     /// A verdict's handle is not held yet; it lives until the next call. `None` where there are too many attributes.
     fn verdict(&mut self, prefix: Prefix, received: Handle) -> Option<Verdict> {
-        let guard = Guard { config: self.config, originated: self.originated, session: self.session };
+        let guard = Guard {
+            config: self.config,
+            originated: self.originated,
+            session: self.session,
+            inbound: self.inbound,
+        };
         if self.assessed.as_ref().is_none_or(|last| last.received != received) {
             self.forget_assessed();
             let attributes = Arc::clone(self.attributes.get(received)?);

@@ -181,6 +181,11 @@ impl AdjRibOut {
         rewritten
     }
 
+    /// What `rewrite` makes of the same attributes is another thing from now on.
+    pub(crate) fn forget_rewritten(&mut self) {
+        self.memo = None;
+    }
+
     pub(crate) fn has_outgoing(&self) -> bool {
         !self.pending.is_empty()
             || Family::ALL.into_iter().any(|family| {

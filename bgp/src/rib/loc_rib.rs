@@ -12,7 +12,7 @@ use super::peer::Peer;
 use super::table::{Destination, Path, Timing, Verdict};
 use super::{Gateway, Gateways, Rib};
 use crate::message::Attributes;
-use crate::policy::{Role, Route, Target, permits, rewrite, usable_gateway};
+use crate::policy::{Outbound, Role, Route, Target, marked, permits, rewrite, usable_gateway};
 use crate::{Family, PeerId, Prefix};
 
 /// The walk over the table that takes out dead paths.
@@ -216,22 +216,39 @@ impl Rib {
     /// Gives a neighbor's Adj-RIB-Out what the neighbor should have.
     fn tell(&mut self, id: PeerId, prefix: Prefix, best: Option<&BestRoute>, cause: Cause) {
         let family = prefix.family();
-        let Some(Peer { session: Some(session), adj_rib_out, .. }) = self.peers.get_mut(&id) else {
+        let Some(Peer { session: Some(session), adj_rib_out, maintenance, .. }) = self.peers.get_mut(&id)
+        else {
             return;
         };
         if !session.families.contains(family) {
             return;
         }
         let target = Target { peer: id, kind: session.kind };
+        let prepends = match maintenance.outbound {
+            Outbound::Plain => None,
+            Outbound::Marked { prepends } => Some(prepends),
+            Outbound::Withdrawn => return self.tell_nothing(id, prefix, cause),
+        };
         let allowed =
             best.filter(|best| permits(self.config.role, best.route, &best.attributes, target).is_ok());
         let rewritten = allowed.zip(session.next_hop(family)).map(|(best, next_hop)| {
             let (local_as, kind) = (self.config.local_as, session.kind);
             adj_rib_out.rewritten(&best.attributes, next_hop, || {
-                self.attributes.share(rewrite(&best.attributes, local_as, kind, next_hop))
+                let plain = rewrite(&best.attributes, local_as, kind, next_hop);
+                self.attributes.share(match prepends {
+                    Some(prepends) => marked(&plain, local_as, kind, prepends),
+                    None => plain,
+                })
             })
         });
         if adj_rib_out.set(prefix, rewritten, cause) {
+            self.attributes.note_release();
+        }
+    }
+
+    fn tell_nothing(&mut self, id: PeerId, prefix: Prefix, cause: Cause) {
+        let Some(peer) = self.peers.get_mut(&id) else { return };
+        if peer.adj_rib_out.set(prefix, None, cause) {
             self.attributes.note_release();
         }
     }

@@ -21,6 +21,7 @@ pub(crate) mod fixtures;
 mod interner;
 mod leaves;
 mod loc_rib;
+mod maintenance;
 mod originated;
 mod peer;
 mod pending;
@@ -177,6 +178,8 @@ pub struct Rib {
     announcing: BTreeSet<(PeerId, Family)>,
     /// Where the generations of removed neighbors stood, until their paths are swept.
     retired: BTreeMap<PeerId, PerFamily<Generation>>,
+    /// Neighbors whose paths are judged anew, and the last prefix that was.
+    judging: BTreeMap<PeerId, Option<Prefix>>,
 }
 
 impl Rib {
@@ -195,6 +198,7 @@ impl Rib {
             sweep: Sweep::default(),
             announcing: BTreeSet::new(),
             retired: BTreeMap::new(),
+            judging: BTreeMap::new(),
         }
     }
 
@@ -345,9 +349,10 @@ impl Rib {
     }
 
     /// Works for at most `budget` turns; true when more wait. A turn looks at one prefix: it decides for one that
-    /// changed, takes out its dead paths, or prepares it for a full announcement.
+    /// changed, takes out its dead paths, judges a path anew, or prepares it for a full announcement.
     pub fn process(&mut self, budget: usize) -> bool {
-        let turns = [Self::decide_next, Self::sweep_next, Self::announce_next, Self::free_next];
+        let turns =
+            [Self::decide_next, Self::sweep_next, Self::judge_next, Self::announce_next, Self::free_next];
         let mut left = budget;
         while left > 0 {
             let before = left;
@@ -370,6 +375,7 @@ impl Rib {
         self.table.is_dirty()
             || matches!(self.sweep, Sweep::Running { .. })
             || !self.announcing.is_empty()
+            || !self.judging.is_empty()
             || self.attributes.is_sweeping()
             || self.gateways.is_sweeping()
     }
@@ -462,11 +468,13 @@ impl Rib {
 
     /// What takes in what a peer says and judges what it said; `None` while nothing of it counts.
     fn intake(&mut self, id: PeerId) -> Option<Intake<'_>> {
-        let Peer { config, session, lost, adj_rib_in, adj_rib_out: _ } = self.peers.get_mut(&id)?;
+        let Peer { config, maintenance, session, lost, adj_rib_in, adj_rib_out: _ } =
+            self.peers.get_mut(&id)?;
         Some(Intake {
             peer: id,
             config: &self.config,
             session: session.as_ref().or(lost.as_ref())?,
+            inbound: maintenance.inbound,
             originated: &self.originated,
             limit: config.max_prefixes,
             adj_rib_in,

@@ -4,11 +4,13 @@ use super::adj_rib_in::AdjRibIn;
 use super::adj_rib_out::AdjRibOut;
 use super::per_family::PerFamily;
 use super::{PeerConfig, PeerSession};
+use crate::policy::Maintenance;
 use crate::{Family, NextHop};
 
 #[derive(Debug)]
 pub(crate) struct Peer {
     pub(crate) config: PeerConfig,
+    pub(crate) maintenance: Maintenance,
     /// `None` while no session is Established.
     pub(crate) session: Option<PeerSession>,
     /// The session that was lost, with the families whose paths are kept until the next one; never there beside
@@ -20,7 +22,14 @@ pub(crate) struct Peer {
 
 impl Peer {
     pub(crate) fn new(config: PeerConfig, adj_rib_in: PerFamily<AdjRibIn>) -> Self {
-        Self { config, session: None, lost: None, adj_rib_in, adj_rib_out: AdjRibOut::default() }
+        Self {
+            config,
+            maintenance: Maintenance::default(),
+            session: None,
+            lost: None,
+            adj_rib_in,
+            adj_rib_out: AdjRibOut::default(),
+        }
     }
 
     /// The session, where the family flows over it.

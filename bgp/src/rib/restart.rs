@@ -54,15 +54,6 @@ impl Rib {
         }
     }
 
-    /// Families of which the neighbor's paths are kept while it restarts.
-    #[must_use]
-    pub fn stale_families(&self, peer: PeerId) -> Families {
-        let is_stale = |family: &Family| {
-            self.peers.get(&peer).is_some_and(|known| known.adj_rib_in.of(*family).stale > 0)
-        };
-        Family::ALL.into_iter().filter(is_stale).collect()
-    }
-
     /// A session is about to begin. Of what was kept stays what the same speaker says to have gone on forwarding for;
     /// everything else goes at once (RFC 4724 section 4.2: F bit clear, or the family or the capability missing).
     pub(super) fn settle_restart(&mut self, peer: PeerId, session: &PeerSession) {

@@ -15,8 +15,8 @@ use super::{Action, Negotiated, Session, SessionError};
 use crate::{Families, Family};
 
 /// How long a peer that is back may take to say everything again (the upper bound that RFC 4724 section 4.2 allows).
-/// A peer that restarted waits for End-of-RIB from all its own peers first, six minutes in FRR's default; its session
-/// is up all the while, so what is stale is not forwarded into the void.
+/// A peer that restarted waits for End-of-RIB from all its own peers first (section 4.1), and FRR gives that up after
+/// six minutes at most; its session is up all the while, so it is not dead.
 pub(super) const STALE_PATH_TIME: Duration = Duration::from_mins(7);
 
 /// What is kept of the session before.

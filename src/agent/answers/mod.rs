@@ -3,6 +3,7 @@
 //! A [`View`] is made of handles; it answers in a task of its own, so that a slow answer holds nobody up.
 
 mod bfd;
+mod drain;
 mod memory;
 mod neighbors;
 mod routes;
@@ -21,12 +22,14 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::config::{self, Config};
 use crate::control::{Request, api};
+use crate::drain::{Drains, Wanted};
 use crate::kernel::fib;
 use crate::kernel::interfaces::Interfaces;
 use crate::kernel::sysctl;
 use crate::nd;
 
 use super::Agent;
+use super::drain::Command;
 use super::neighbors::{NeighborName, Routers};
 
 /// An error for whoever asked for something that cannot be done now.
@@ -62,6 +65,8 @@ pub(super) struct View {
     fib: mpsc::Sender<fib::Request>,
     discovery: mpsc::Sender<nd::Command>,
     bfd: mpsc::Sender<crate::bfd::Request>,
+    drains: Drains<NeighborName>,
+    drain_commands: mpsc::Sender<Command>,
 }
 
 impl Agent {
@@ -87,6 +92,8 @@ impl Agent {
             fib: self.fib.clone(),
             discovery: self.discovery.clone(),
             bfd: self.bfd.requests.clone(),
+            drains: self.drains.clone(),
+            drain_commands: self.drain_commands.clone(),
         }
     }
 }
@@ -135,6 +142,11 @@ impl View {
             Request::Refresh { neighbor, reply } => {
                 let _ = reply.send(self.refresh(&neighbor).await);
             }
+            Request::Drains(reply) => {
+                let _ = reply.send(self.drains().await);
+            }
+            Request::Drain { order, reply } => self.drain(order, reply).await,
+            Request::Undrain { neighbor, reply } => self.undrain(neighbor, reply).await,
             // The agent itself does this one.
             Request::Reload(reply) => {
                 let _ = reply.send(Err(stopping()));

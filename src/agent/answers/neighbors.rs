@@ -15,7 +15,7 @@ use crate::config;
 use crate::control::api;
 
 use super::super::neighbors::NeighborName;
-use super::{Neighbor, View, bfd, is_established, status, stopping, words};
+use super::{Neighbor, View, Wanted, bfd, is_established, status, stopping, words};
 
 /// What the RIB counts for one neighbor.
 pub(super) type Counts = BTreeMap<Family, FamilyCounts>;
@@ -141,6 +141,10 @@ impl View {
 
     /// What has to happen before a session can start.
     fn waiting_for(&self, neighbor: &Neighbor, status: &PeerStatus) -> Option<String> {
+        match self.drains.wanted(&neighbor.name) {
+            Wanted::Session(_) => {}
+            Wanted::NoSession(_) => return Some("the end of its drain (bgpctl undrain)".to_owned()),
+        }
         if status.target.is_some() {
             return silence(&neighbor.settings, status.state);
         }

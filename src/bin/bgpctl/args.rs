@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::str::FromStr;
+use std::time::Duration;
 
 use bgp::{Prefix, PrefixError};
 use clap::{Parser, Subcommand, ValueEnum};
@@ -41,8 +42,39 @@ pub(crate) enum Command {
         #[command(subcommand)]
         action: NeighborAction,
     },
+    /// Leave the fabric without losing packets, or one neighbor, and wait until that is done
+    Drain(Drain),
+    /// Take a drain back: the node's, or a neighbor's
+    Undrain {
+        /// Interface, address or host name
+        #[arg(long, value_name = "X")]
+        neighbor: Option<String>,
+    },
     /// Read the configuration file again
     Reload,
+}
+
+/// An order to drain.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Drain {
+    /// How long to wait for traffic to leave, at most
+    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = selvedge::config::parse_duration)]
+    pub(crate) wait: Duration,
+    /// Drain one neighbor alone: interface, address or host name
+    #[arg(long, value_name = "X", conflicts_with = "stop")]
+    pub(crate) neighbor: Option<String>,
+    /// End the daemon afterwards
+    #[arg(long)]
+    pub(crate) stop: bool,
+    /// What neighbors' operators are told (RFC 9003)
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) message: Option<String>,
+    /// Return at once; `show drain` says how far it is
+    #[arg(long)]
+    pub(crate) background: bool,
+    /// Do nothing unless this host is being shut down: for the service manager
+    #[arg(long)]
+    pub(crate) if_host_stops: bool,
 }
 
 #[derive(Debug, Subcommand)]
@@ -71,6 +103,8 @@ pub(crate) enum Show {
     Interfaces,
     /// Whether packets get to each neighbor and back
     Bfd,
+    /// How far the node or a neighbor is on its way out of the fabric
+    Drain,
     /// Where the daemon's memory is
     Memory,
     /// The configuration in force, with all defaults
@@ -143,6 +177,20 @@ mod tests {
         assert!(matches!(parse("bgpctl sh bfd"), Command::Show(Show::Bfd)));
         assert!(matches!(parse("bgpctl sh mem"), Command::Show(Show::Memory)));
         assert!(matches!(parse("bgpctl rel"), Command::Reload));
+        assert!(matches!(parse("bgpctl sh dr"), Command::Show(Show::Drain)));
+        assert!(matches!(parse("bgpctl und --neighbor eth0"), Command::Undrain { neighbor: Some(_) }));
+    }
+
+    #[test]
+    fn a_drain_is_patient_unless_told_otherwise() {
+        let parse = |line: &str| Args::try_parse_from(line.split(' ')).map(|args| args.command);
+        let Ok(Command::Drain(drain)) = parse("bgpctl drain") else { panic!() };
+        assert_eq!((drain.wait, drain.neighbor, drain.stop), (Duration::from_secs(30), None, false));
+        let Ok(Command::Drain(drain)) = parse("bgpctl dr --wait 2m --stop") else { panic!() };
+        assert_eq!((drain.wait, drain.stop), (Duration::from_secs(120), true));
+        assert!(parse("bgpctl drain --neighbor eth0 --stop").is_err());
+        let unitless = parse("bgpctl drain --wait 30").unwrap_err().to_string();
+        assert!(unitless.contains("write \"30s\" for seconds"), "{unitless}");
     }
 
     #[test]

@@ -10,6 +10,7 @@ use serde::de::DeserializeOwned;
 use crate::Failure;
 use crate::args::{Args, Command, NeighborAction, NeighborTable, Show, Target};
 use crate::client::{Client, encode};
+use crate::drain;
 use crate::output::{Format, Output};
 use crate::render;
 
@@ -23,6 +24,12 @@ pub(crate) async fn run<W: Write>(args: &Args, output: &mut Output<W>) -> Result
                 NeighborAction::Refresh => "refresh",
             };
             act(&client, &format!("/v1/neighbors/{}/{word}", encode(name)), output).await
+        }
+        Command::Drain(order) => drain::drain(&client, order, output).await,
+        Command::Undrain { neighbor } => {
+            let query =
+                neighbor.as_ref().map(|name| format!("?neighbor={}", encode(name))).unwrap_or_default();
+            act(&client, &format!("/v1/undrain{query}"), output).await
         }
         Command::Reload => act(&client, "/v1/reload", output).await,
     }
@@ -57,6 +64,7 @@ async fn run_show<W: Write>(client: &Client, show: &Show, output: &mut Output<W>
         }
         Show::Interfaces => print(&client.get("/v1/interfaces").await?, render::interfaces, output),
         Show::Bfd => print(&client.get("/v1/bfd").await?, render::bfd, output),
+        Show::Drain => print(&client.get("/v1/drain").await?, render::drain, output),
         Show::Memory => print(&client.get("/v1/memory").await?, render::memory, output),
         Show::Config => print(&client.get("/v1/config").await?, render::config, output),
     }
@@ -66,7 +74,7 @@ async fn act<W: Write>(client: &Client, path: &str, output: &mut Output<W>) -> R
     print(&client.post(path).await?, render::done, output)
 }
 
-fn print<T: Serialize, W: Write>(
+pub(crate) fn print<T: Serialize, W: Write>(
     answer: &T,
     render: impl FnOnce(&T) -> String,
     output: &mut Output<W>,

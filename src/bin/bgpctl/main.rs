@@ -17,6 +17,7 @@ use output::Output;
 mod args;
 mod client;
 mod commands;
+mod drain;
 mod output;
 mod render;
 

@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 mod bfd;
 mod convert;
+mod drain;
 mod fib;
 mod interfaces;
 mod memory;
@@ -20,6 +21,10 @@ mod rib;
 mod summary;
 
 pub use bfd::{Bfd, BfdDiscards, BfdHealth, BfdRemote, BfdSession, BfdState, NeighborBfd};
+pub use drain::{
+    DRAIN_MESSAGE_MAX, DRAIN_WAIT_MAX_MS, Drain, DrainBegun, DrainProgress, DrainState, DrainStep,
+    NeighborDrain,
+};
 pub use fib::{Fib, FibCounters, FibGateway, FibNextHops, FibRoute, FibState, RouteKind};
 pub use interfaces::{DiscoveryCounters, Interface, Interfaces, LinkRouter, SysctlFinding};
 pub use memory::{AllocatorMemory, Memory, MemoryPart, MemoryUser, ProcessMemory};

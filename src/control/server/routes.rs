@@ -17,7 +17,8 @@ use tokio::sync::oneshot;
 
 use super::client::{Admission, ClientInfo};
 use crate::control::api::{self, Entry, Error, ErrorCode, Page};
-use crate::control::{PageQuery, Reply, Request, Selector, TableQuery};
+use crate::control::{DrainOrder, PageQuery, Reply, Request, Selector, TableQuery};
+use crate::drain::Then;
 
 /// No request needs a body; what a client sends anyway is read and forgotten up to this.
 const REQUEST_BODY_MAX: usize = 4096;
@@ -25,6 +26,8 @@ const REQUEST_BODY_MAX: usize = 4096;
 const URI_MAX: usize = 2048;
 /// A neighbor's name as typed: a host name has 255 octets at most.
 const NEIGHBOR_NAME_MAX: usize = 255;
+/// How long a drain waits for traffic where the order does not say.
+const DRAIN_WAIT_MS: u64 = 30_000;
 /// JSON of the entries of one page. A page that would be longer ends sooner and says where to go on.
 const PAGE_BYTES: usize = 1 << 20;
 /// JSON of an answer that has no pages.
@@ -56,6 +59,8 @@ pub(super) fn router(requests: mpsc::Sender<Request>, deadline: Duration) -> Rou
         .route("/v1/bfd", get(bfd))
         .route("/v1/memory", get(memory))
         .route("/v1/config", get(config))
+        .route("/v1/drain", get(drains).post(drain))
+        .route("/v1/undrain", post(undrain))
         .route("/v1/reload", post(reload))
         .method_not_allowed_fallback(method_not_allowed)
         .fallback(not_found)
@@ -164,6 +169,20 @@ async fn config(State(agent): State<Agent>) -> Answer<api::Config> {
     agent.ask(Request::Config).await.map(Json)
 }
 
+async fn drains(State(agent): State<Agent>) -> Answer<api::Drain> {
+    agent.ask(Request::Drains).await.map(Json)
+}
+
+async fn drain(State(agent): State<Agent>, params: Params<DrainParams>) -> Answer<api::DrainBegun> {
+    let order = read(params)?.order()?;
+    agent.ask(|reply| Request::Drain { order, reply }).await.map(Json)
+}
+
+async fn undrain(State(agent): State<Agent>, params: Params<UndrainParams>) -> Answer<api::Done> {
+    let neighbor = read(params)?.neighbor.map(known_length).transpose()?;
+    agent.ask(|reply| Request::Undrain { neighbor, reply }).await.map(Json)
+}
+
 async fn reload(State(agent): State<Agent>) -> Answer<api::Done> {
     agent.ask(Request::Reload).await.map(Json)
 }
@@ -216,6 +235,45 @@ struct PageParams {
     limit: Option<String>,
 }
 
+/// Parameters of an order to drain.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct DrainParams {
+    neighbor: Option<String>,
+    wait_ms: Option<String>,
+    stop: Option<String>,
+    message: Option<String>,
+}
+
+/// Parameters of the order to take a drain back.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct UndrainParams {
+    neighbor: Option<String>,
+}
+
+impl DrainParams {
+    fn order(self) -> Result<DrainOrder, Error> {
+        let neighbor = self.neighbor.map(known_length).transpose()?;
+        let wait_ms = self.wait_ms.map_or(Ok(DRAIN_WAIT_MS), |wait| parameter("wait_ms", &wait))?;
+        if wait_ms > api::DRAIN_WAIT_MAX_MS {
+            let most = api::DRAIN_WAIT_MAX_MS;
+            return Err(bad_request(format!("wait_ms: {wait_ms} is over the limit of {most}")));
+        }
+        let stops = self.stop.map_or(Ok(false), |stop| parameter("stop", &stop))?;
+        if stops && neighbor.is_some() {
+            return Err(bad_request("stop: the daemon does not end for one neighbor"));
+        }
+        let message = self.message.filter(|message| !message.is_empty());
+        if message.as_ref().is_some_and(|message| message.len() > api::DRAIN_MESSAGE_MAX) {
+            let most = api::DRAIN_MESSAGE_MAX;
+            return Err(bad_request(format!("message: over the limit of {most} octets (RFC 9003)")));
+        }
+        let then = if stops { Then::Stop } else { Then::StayDown };
+        Ok(DrainOrder { neighbor, wait: Duration::from_millis(wait_ms), then, message })
+    }
+}
+
 impl TableParams {
     fn query(self) -> Result<TableQuery, Error> {
         let selector = match (self.prefix, self.address) {
@@ -250,6 +308,10 @@ fn parameter<T: FromStr<Err: Display>>(name: &str, text: &str) -> Result<T, Erro
 
 fn neighbor_name(name: Name) -> Result<String, Error> {
     let Path(name) = name.map_err(|rejection| bad_request(rejection.body_text()))?;
+    known_length(name)
+}
+
+fn known_length(name: String) -> Result<String, Error> {
     if name.is_empty() || name.len() > NEIGHBOR_NAME_MAX {
         return Err(bad_request(format!("a neighbor's name has 1 to {NEIGHBOR_NAME_MAX} octets")));
     }

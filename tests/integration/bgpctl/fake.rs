@@ -94,6 +94,16 @@ fn answer(request: Request) {
         }
         Request::Clear { neighbor, reply } => send(reply, known(&neighbor).map(|()| done("cleared"))),
         Request::Refresh { neighbor, reply } => send(reply, known(&neighbor).map(|()| done("refreshed"))),
+        Request::Drains(reply) => send(reply, Ok(drains())),
+        Request::Drain { order, reply } => {
+            let neighbor = order.neighbor.clone().unwrap_or_default();
+            let message = format!("{neighbor} {:?} {:?} {:?}", order.wait, order.then, order.message);
+            let begun = api::DrainBegun { neighbor: order.neighbor, message };
+            send(reply, if neighbor.is_empty() { Ok(begun) } else { known(&neighbor).map(|()| begun) });
+        }
+        Request::Undrain { neighbor, reply } => {
+            send(reply, known(neighbor.as_deref().unwrap_or("eth0")).map(|()| done("undrained")));
+        }
         Request::Reload(reply) => send(
             reply,
             Err(Error::new(
@@ -118,6 +128,27 @@ fn known(neighbor: &str) -> Result<(), Error> {
 
 fn done(what: &str) -> api::Done {
     api::Done { message: format!("eth0 {what}"), details: Vec::new() }
+}
+
+/// A node that has left, and never was on its way.
+fn drains() -> api::Drain {
+    let steps = vec![api::DrainStep { state: api::DrainState::Drained, ago_ms: 10 }];
+    let progress = api::DrainProgress {
+        state: api::DrainState::Drained,
+        since_ms: 10,
+        time_left_ms: None,
+        stops: false,
+        message: "maintenance".to_owned(),
+        steps,
+    };
+    let neighbor = api::NeighborDrain {
+        name: "eth0".to_owned(),
+        hostname: Some(HOSTNAME.to_owned()),
+        session: Some(api::SessionState::Idle),
+        drain: None,
+        received_packets_per_s: Some(7),
+    };
+    api::Drain { node: Some(progress), neighbors: vec![neighbor] }
 }
 
 fn all(page: PageQuery) -> TableQuery {

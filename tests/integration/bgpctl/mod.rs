@@ -156,6 +156,50 @@ fn bgpctl_acts_on_neighbors() {
 }
 
 #[test]
+fn bgpctl_drains_and_follows_until_it_is_done() {
+    let daemon = FakeDaemon::start("drain");
+    let text = shown(&daemon, "drain");
+    assert_eq!(text, " 30s StayDown None\n     +0.0s  drained: no sessions until it is taken back\n");
+    assert_eq!(json::<api::Drain>(&daemon, "drain").node.unwrap().state, api::DrainState::Drained);
+    let orders = [
+        ("drain --background --wait 1500ms --stop", " 1.5s Stop None\n"),
+        ("drain --background --neighbor eth0 --wait 0s", "eth0 0ns StayDown None\n"),
+        ("drain --background --message a&b=c%20\u{fc}", " 30s StayDown Some(\"a&b=c%20\u{fc}\")\n"),
+        ("undrain", "eth0 undrained\n"),
+        ("undrain --neighbor eth0", "eth0 undrained\n"),
+    ];
+    for (words, expected) in orders {
+        assert_eq!(shown(&daemon, words), expected, "{words}");
+    }
+    assert!(shown(&daemon, "show drain").starts_with("Node: drained\nMessage: maintenance\n"));
+    // The fake has drained the node only.
+    let run = bgpctl(&daemon.socket(), "drain --neighbor eth0");
+    assert_eq!(
+        (run.code, run.stderr.as_str()),
+        (Some(1), "bgpctl: refused: the drain was taken back before it was done\n")
+    );
+}
+
+#[test]
+fn orders_to_drain_that_cannot_be_meant_are_refused() {
+    let daemon = FakeDaemon::start("nodrain");
+    let long = format!("drain --message {}", "x".repeat(256));
+    for (words, why) in [
+        ("drain --wait 25h", "wait_ms: 90000000 is over the limit of 86400000"),
+        (long.as_str(), "message: over the limit of 255 octets (RFC 9003)"),
+        ("drain --neighbor eth7", "no neighbor \"eth7\"; there is: eth0"),
+        ("undrain --neighbor eth7", "no neighbor \"eth7\"; there is: eth0"),
+    ] {
+        let run = bgpctl(&daemon.socket(), words);
+        assert_eq!(run.code, Some(1), "{words}");
+        assert!(run.stderr.contains(why), "{words}: {}", run.stderr);
+    }
+    for words in ["drain --wait 30", "drain --neighbor eth0 --stop", "drain eth0"] {
+        assert_eq!(bgpctl(&daemon.socket(), words).code, Some(2), "{words}");
+    }
+}
+
+#[test]
 fn a_refusal_is_exit_code_1() {
     let daemon = FakeDaemon::start("refused");
     let run = bgpctl(&daemon.socket(), "reload");

@@ -31,7 +31,7 @@ protocol bgp c1 {{
     )
 }
 
-fn bird_up(test: &str) -> Option<Link> {
+pub(super) fn bird_up(test: &str) -> Option<Link> {
     let mut link = Link::lay(test, Requirement::Bird)?;
     link.start_bird(&config(link.node_link_local()));
     link.start_agent(UNNUMBERED);

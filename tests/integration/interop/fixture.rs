@@ -76,8 +76,12 @@ impl Link {
     }
 
     pub(super) fn start_agent_with(&mut self, config: &str) {
+        self.start_agent_as(config, &programs());
+    }
+
+    pub(super) fn start_agent_as(&mut self, config: &str, programs: &Programs) {
         let directory = self.scratch.directory("c1").unwrap();
-        self.agent = Some(Agent::start(&self.node, &directory, "c1", config, &programs()).unwrap());
+        self.agent = Some(Agent::start(&self.node, &directory, "c1", config, programs).unwrap());
     }
 
     /// Kills the agent and starts its successor.
@@ -92,6 +96,10 @@ impl Link {
 
     pub(super) fn kill_agent(&mut self) {
         self.agent.as_mut().unwrap().kill().unwrap();
+    }
+
+    pub(super) fn agent_mut(&mut self) -> &mut Agent {
+        self.agent.as_mut().unwrap()
     }
 
     pub(super) fn agent(&self) -> &Agent {

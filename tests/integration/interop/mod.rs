@@ -3,6 +3,7 @@
 
 mod bfd;
 mod bird;
+mod drain;
 mod fixture;
 mod hostile;
 mod limit;
@@ -10,3 +11,4 @@ mod links;
 mod operator;
 mod peers;
 mod reload;
+mod unit;

@@ -242,6 +242,34 @@ fn a_restart_keeps_the_next_hops_of_a_tor_that_comes_back_later() {
     assert_eq!(journal.changes().unwrap(), [], "{}", rack.nodes[0].agent().unwrap().log());
 }
 
+/// Whoever flushed the table, and a boot, leave nothing to forward by: the ToRs are not told otherwise.
+#[test]
+fn a_restart_over_a_flushed_table_promises_nothing() {
+    let Some(mut rack) = rack("grflush") else { return };
+    let promised = |rack: &Rack| {
+        let neighbor = await_of(&rack.nodes[0], "tor1", "a session", is_established);
+        let sent = neighbor.pointer("/capabilities/sent").and_then(Value::as_array).unwrap();
+        let restart = sent.iter().find(|one| one.get("code").is_some_and(|code| code == 64)).unwrap();
+        restart.get("value").and_then(Value::as_str).unwrap().to_owned()
+    };
+    let (agent, netns) = rack.nodes[0].agent_mut().unwrap();
+    agent.kill().unwrap();
+    agent.start_again(netns).unwrap();
+    let [ipv4, ipv6] = bgp::Family::ALL;
+    let preserved = format!("30 s, restarting, {ipv4} (forwarding preserved), {ipv6} (forwarding preserved)");
+    assert_eq!(promised(&rack), preserved);
+    let (agent, netns) = rack.nodes[0].agent_mut().unwrap();
+    agent.kill().unwrap();
+    for what in ["nexthop", "route", "-6 route"] {
+        let mut command = netns.command("ip");
+        command.args(what.split(' ')).args(["flush", "proto", "186"]);
+        output_of(command).unwrap();
+    }
+    agent.start_again(netns).unwrap();
+    assert_eq!(promised(&rack), format!("30 s, {ipv4}, {ipv6}"));
+    rack.await_node_converged(&rack.nodes[0], CONVERGENCE).unwrap();
+}
+
 fn nft(netns: &lab::Netns, rule: &str) {
     let mut command = netns.command("nft");
     command.arg(rule);

@@ -183,6 +183,14 @@ impl Agent {
         self.process.take().ok_or_else(|| self.not_running())?.terminate()
     }
 
+    /// Waits until the daemon ends by itself.
+    ///
+    /// # Errors
+    /// It is not running, or does not end in time.
+    pub fn await_end(&mut self, limit: Duration) -> Result<ExitStatus> {
+        self.process.take().ok_or_else(|| self.not_running())?.await_end(limit)
+    }
+
     /// Sends a signal.
     ///
     /// # Errors

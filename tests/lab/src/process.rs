@@ -95,10 +95,18 @@ impl Process {
     ///
     /// # Errors
     /// It has not ended 10 s later.
-    pub fn terminate(mut self) -> Result<ExitStatus> {
+    pub fn terminate(self) -> Result<ExitStatus> {
         self.signal(Signal::SIGTERM)?;
-        let what = format!("{} ends after SIGTERM", self.name);
-        eventually(&what, STOP_LIMIT, || self.child.try_wait().doing(|| format!("wait for {}", self.name)))
+        self.await_end(STOP_LIMIT)
+    }
+
+    /// Waits until it ends by itself.
+    ///
+    /// # Errors
+    /// It has not ended by then.
+    pub fn await_end(mut self, limit: Duration) -> Result<ExitStatus> {
+        let what = format!("{} ends", self.name);
+        eventually(&what, limit, || self.child.try_wait().doing(|| format!("wait for {}", self.name)))
     }
 
     /// Waits until the daemon is ready, as the condition says, and notices when it ends instead.

@@ -4,6 +4,8 @@
 //! UPDATEs to the RIB task, in the order in which they happened; bytes. One loop: wait for one event, feed the
 //! machine, drain it.
 
+mod tell;
+
 use std::collections::VecDeque;
 use std::future::{pending, poll_fn};
 use std::io;
@@ -23,7 +25,7 @@ use crate::net::connection::{Connection, Io, Reading};
 use crate::net::rib::{Epoch, PeerBatch, RibHandle, ToRib};
 use crate::net::transport::{self, Target};
 use crate::rib::{PeerSession, ToPeer};
-use crate::session::{Action, ConnectionId, DownReason, Event, Negotiated, Session, SessionError, Stop};
+use crate::session::{Action, ConnectionId, Event, Negotiated, Session, SessionError, Stop};
 use crate::{Family, NextHop, PeerId};
 
 /// Unsent octets above which no more routes are asked for.
@@ -61,11 +63,19 @@ pub(super) struct Task {
     told_error: Option<SessionError>,
     /// Why the session is stopped without a word, where it is.
     silence: Silence,
+    administrative: Administrative,
     permission: Permission,
     stopping: bool,
 }
 
-/// Whether the agent lets us have a session.
+/// Whether the agent wants a session at all.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Administrative {
+    Enabled,
+    Disabled,
+}
+
+/// Whether the agent lets us have the session that it wants: not with a neighbor that packets do not get to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Permission {
     Granted,
@@ -134,6 +144,7 @@ impl Task {
             last_fault: None,
             told_error: None,
             silence: Silence::Shutdown,
+            administrative: Administrative::Enabled,
             permission: Permission::Granted,
             stopping: false,
         }
@@ -191,6 +202,17 @@ impl Task {
             PeerCommand::Configure(config) => {
                 self.backlog.push_back(ToRib::Reconfigure { peer: self.id, config });
             }
+            PeerCommand::Maintain(maintenance) => {
+                self.backlog.push_back(ToRib::Maintain { peer: self.id, maintenance });
+            }
+            PeerCommand::Disable(notification) => {
+                self.administrative = Administrative::Disabled;
+                self.session.handle(Event::Stop(Stop::Notify(notification)), now());
+            }
+            PeerCommand::Enable => {
+                self.administrative = Administrative::Enabled;
+                self.start();
+            }
             PeerCommand::Clear(notification) => {
                 self.session.handle(Event::Stop(Stop::Restart(notification)), now())
             }
@@ -241,17 +263,20 @@ impl Task {
             self.connections.clear();
             self.dial = None;
         }
-        if let Some(target) = target {
-            self.target = Some(target);
-            self.start();
-        }
+        self.target = target;
+        self.start();
     }
 
-    /// A session that has started already goes on as it is.
+    /// Where there is a neighbor to have a session with, and one is wanted and permitted.
     fn start(&mut self) {
-        match (self.permission, &self.target) {
-            (Permission::Granted, Some(_)) => self.session.handle(Event::Start, now()),
-            (Permission::Withheld, _) | (Permission::Granted, None) => {}
+        match (self.administrative, self.permission) {
+            (Administrative::Enabled, Permission::Granted) if self.target.is_some() => {
+                self.session.handle(Event::Start, now());
+            }
+            (
+                Administrative::Enabled | Administrative::Disabled,
+                Permission::Granted | Permission::Withheld,
+            ) => {}
         }
     }
 
@@ -424,41 +449,6 @@ impl Task {
         }
     }
 
-    /// A session that somebody here wanted to end is news; one that was lost is trouble, which heals by itself.
-    fn log_down(&self, reason: &DownReason) {
-        let was_asked_for = matches!(self.session.last_error(), Some(SessionError::StoppedWith(_)));
-        match reason {
-            DownReason::Stopped => match self.silence {
-                Silence::Shutdown => info!(reason = self.silence.reason(), "session down"),
-                Silence::Unreachable | Silence::Moved => {
-                    warn!(reason = self.silence.reason(), "session down");
-                }
-            },
-            DownReason::Sent(_) if was_asked_for => info!(%reason, "session down"),
-            DownReason::Sent(_)
-            | DownReason::Received(_)
-            | DownReason::ConnectionLost
-            | DownReason::SendHoldTimer
-            | DownReason::Replaced => warn!(%reason, "session down"),
-        }
-    }
-
-    /// Why there is no session, once for each new reason: a wrong `remote-as` has to be found in the log.
-    fn log_error(&mut self) {
-        let error = self.session.last_error();
-        if error == self.told_error.as_ref() {
-            return;
-        }
-        self.told_error = error.cloned();
-        match &self.told_error {
-            // What we do ourselves is said where it is done.
-            None | Some(SessionError::Stopped | SessionError::StoppedWith(_)) => {}
-            // A peer that has just started, or dials us as well, drops some connections before one stays.
-            Some(error @ SessionError::ConnectionClosed(_)) => info!(%error, "no session"),
-            Some(error) => warn!(%error, "no session"),
-        }
-    }
-
     fn connect(&mut self, id: ConnectionId) {
         if let Some(target) = self.target.clone() {
             self.dial = Some((id, Box::pin(transport::connect(target))));
@@ -506,36 +496,6 @@ impl Task {
         };
         self.backlog.push_back(ToRib::Up { peer: self.id, epoch: self.epoch, session: Box::new(session) });
         self.tell(PeerChange::Up);
-    }
-
-    /// Without waiting: the session has timers. What must not be lost and finds no room is told later.
-    fn tell(&mut self, change: PeerChange) {
-        let is_of_the_session = match change {
-            PeerChange::Up | PeerChange::Restarting | PeerChange::Down { .. } | PeerChange::Failed => true,
-            PeerChange::Unreachable { .. } => false,
-        };
-        let told = self.events.try_send(PeerEvent { peer: self.id, change });
-        if is_of_the_session {
-            self.untold = match told {
-                Err(mpsc::error::TrySendError::Full(_)) => Some(change),
-                // Nobody is there to be told.
-                Ok(()) | Err(mpsc::error::TrySendError::Closed(_)) => None,
-            };
-        }
-    }
-
-    /// One that restarts refuses for a while, and is still the one whose routes are kept.
-    fn tell_of_refusal(&mut self) {
-        if !self.session.awaits_restart() {
-            self.tell_of_target(|remote| PeerChange::Unreachable { remote });
-        }
-    }
-
-    /// Nobody is told of a target that is given up anyway.
-    fn tell_of_target(&mut self, change: impl FnOnce(IpAddr) -> PeerChange) {
-        if let Some(target) = &self.target {
-            self.tell(change(target.remote.ip()));
-        }
     }
 
     fn update(&mut self, update: Update) {

@@ -8,9 +8,11 @@ use tokio::net::TcpListener;
 use tokio::net::tcp::OwnedWriteHalf;
 
 use super::*;
+use crate::message::capability::ForwardingState;
 use crate::message::update::LinkLocalForm;
 use crate::message::{
-    self, Attributes, Capability, CeaseSubcode, Frame, MAX_EXTENDED_LENGTH, MessageKind, Open, Outgoing,
+    self, Attributes, Capability, CeaseSubcode, Frame, GracefulRestart, MAX_EXTENDED_LENGTH, MessageKind,
+    Open, Outgoing,
 };
 use crate::net::connection::LINGER;
 use crate::net::rib::{Epoch, PeerBatch, ToRib};
@@ -39,7 +41,7 @@ fn session_config() -> SessionConfig {
         extended_next_hop: Families::NONE,
         graceful_restart: None,
         inherited: Families::NONE,
-        stale_time: Duration::ZERO,
+        stale_time: Duration::from_secs(120),
         hostname: String::new(),
         software_version: String::new(),
         link_local_form: LinkLocalForm::Twice,
@@ -109,15 +111,23 @@ impl Script {
     }
 
     async fn establish(&mut self) {
+        self.establish_with(None).await;
+    }
+
+    /// With one capability more.
+    async fn establish_with(&mut self, more: Option<Capability>) {
         let open = Open {
             asn: THEIRS,
             hold_time: HoldTime::from_secs(90).unwrap(),
             router_id: RouterId(Ipv4Addr::new(10, 0, 0, 4)),
-            capabilities: vec![
+            capabilities: [
                 Capability::multiprotocol(Family::Ipv4Unicast),
                 Capability::FourOctetAs(THEIRS),
                 Capability::ExtendedMessage,
-            ],
+            ]
+            .into_iter()
+            .chain(more)
+            .collect(),
         };
         self.send(&encoded(|out| open.encode(out))).await;
         self.send(&keepalive()).await;
@@ -275,6 +285,47 @@ async fn a_notification_reaches_a_peer_that_never_stops_talking() {
         forgotten |= matches!(message, ToRib::Remove { peer: PEER });
     }
     assert!(forgotten);
+}
+
+/// The agent is to go on sending packets there, and Discovery not to look for another router.
+#[tokio::test]
+async fn a_peer_that_restarts_refuses_dials_and_is_kept_until_its_link_goes() {
+    let mut stage = Stage::new(64).await;
+    let mut script = stage.accept().await;
+    let restart = GracefulRestart {
+        restart_time: Duration::from_secs(60),
+        families: vec![(Family::Ipv4Unicast.into(), ForwardingState::Lost)],
+        ..GracefulRestart::default()
+    };
+    script.establish_with(Some(Capability::GracefulRestart(restart))).await;
+    stage.up().await;
+    assert_eq!(stage.event().await, PeerChange::Up);
+    let Stage { peer, mut rib, mut events, listener, batches: _batches } = stage;
+    drop(listener);
+    drop(script);
+    assert_eq!(soon(events.recv()).await.unwrap().change, PeerChange::Restarting);
+    let ipv4 = Families::from_iter([Family::Ipv4Unicast]);
+    let kept = loop {
+        if let ToRib::Down { kept, .. } = soon(rib.recv()).await.unwrap() {
+            break kept;
+        }
+    };
+    assert_eq!(kept, ipv4);
+    let is_refused = |status: &PeerStatus| {
+        matches!(status.last_error, Some((_, SessionError::ConnectFailed(_))))
+            && status.timers.iter().any(|(name, _)| *name == "RestartTimer")
+    };
+    loop {
+        let (reply, answer) = oneshot::channel();
+        peer.send(PeerCommand::Status(reply)).await;
+        if is_refused(&soon(answer).await.unwrap()) {
+            break;
+        }
+        tokio::task::yield_now().await;
+    }
+    peer.send(PeerCommand::Target(None)).await;
+    assert!(matches!(soon(rib.recv()).await, Some(ToRib::Forget { peer: PEER })));
+    assert!(events.try_recv().is_err(), "nobody was told that it is unreachable");
 }
 
 #[tokio::test]
@@ -485,4 +536,25 @@ async fn a_task_that_panics_costs_its_routes_and_is_told_after_a_pause() {
     assert!(matches!(rib.recv().await, Some(ToRib::Remove { peer: PEER })));
     assert_eq!(agent.recv().await, Some(PeerEvent { peer: PEER, change: PeerChange::Failed }));
     assert!(started.elapsed() >= FAILURE_PAUSE);
+}
+
+#[tokio::test]
+async fn a_disabled_neighbor_stays_down_through_every_new_target_until_it_is_enabled() {
+    let mut stage = Stage::new(64).await;
+    let mut script = stage.established().await;
+    let cease = Notification::shutdown(CeaseSubcode::AdministrativeShutdown, "drained");
+    stage.peer.send(PeerCommand::Disable(cease.clone())).await;
+    assert_eq!(script.end().await, Some(cease));
+    drop(script);
+
+    let elsewhere = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    stage.retarget(&elsewhere).await;
+    assert_eq!(stage.status().await.state, State::Idle);
+    let clear = Notification::cease(CeaseSubcode::AdministrativeReset);
+    stage.peer.send(PeerCommand::Clear(clear)).await;
+    assert_eq!(stage.status().await.state, State::Idle);
+
+    stage.listener = elsewhere;
+    stage.peer.send(PeerCommand::Enable).await;
+    stage.established().await;
 }

@@ -225,3 +225,21 @@ fn a_peer_at_its_limit_is_asked_again_at_once_and_then_not_for_a_while() {
     assert_eq!(requests(&mut rib, REFRESH_INTERVAL), 1, "put off, not forgotten");
     assert_eq!(requests(&mut rib, 2 * REFRESH_INTERVAL), 0);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_neighbor_that_restarts_costs_the_fib_nothing_until_it_is_given_up() {
+    let mut played = Played::new();
+    let _batches = played.up(ONE).await;
+    played.update(ONE, reach(&from_peer(1, &[]), &["20.0.0.0/8"])).await;
+    played.end_of_rib(ONE).await;
+    assert_eq!(played.fib.recv().await.unwrap().changes.len(), 1);
+    played.send(ToRib::Down { peer: ONE, kept: Families::ALL }).await;
+    played.settled().await;
+    let session = Box::new(external(1));
+    played.send(ToRib::Up { peer: ONE, epoch: Epoch::default().next(), session }).await;
+    played.settled().await;
+    assert!(played.fib.try_recv().is_err());
+    played.send(ToRib::Forget { peer: ONE }).await;
+    let gone = FibChange { prefix: prefix("20.0.0.0/8"), gateways: None };
+    assert_eq!(played.fib.recv().await.unwrap().changes, [gone]);
+}

@@ -8,7 +8,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use proptest::prelude::*;
 
 use crate::message::{Attributes, Community, RefreshKind, Update};
-use crate::policy::{Guard, Judgement, Role, Route, Target, permits, rewrite, usable_gateway};
+use crate::policy::{
+    Guard, Inbound, Judgement, Maintenance, Outbound, Role, Route, Target, marked, permits, rewrite,
+    usable_gateway,
+};
 use crate::rib::decision::{Candidate, Source, Standing, decide};
 use crate::rib::fixtures::{
     Held, LOCAL_AS, config, from_peer, originate, path, prefix, reach, session, settle, withdraw,
@@ -42,6 +45,7 @@ enum Event {
     ForgetStale(u32),
     EndOfRib(u32, Family),
     Reconfigure(u32),
+    Maintain(u32, Maintenance),
     Announce { peer: u32, variant: u8, prefixes: Vec<&'static str> },
     Withdraw { peer: u32, prefixes: Vec<&'static str> },
     Originate(Vec<&'static str>),
@@ -69,6 +73,7 @@ fn event() -> impl Strategy<Value = Event> {
         1 => peer().prop_map(Event::ForgetStale),
         2 => (peer(), family()).prop_map(|(peer, family)| Event::EndOfRib(peer, family)),
         1 => peer().prop_map(Event::Reconfigure),
+        3 => (peer(), maintenance()).prop_map(|(peer, maintenance)| Event::Maintain(peer, maintenance)),
         8 => (peer(), 0..VARIANTS, some()).prop_map(|(peer, variant, prefixes)| Event::Announce { peer, variant, prefixes }),
         4 => (peer(), some()).prop_map(|(peer, prefixes)| Event::Withdraw { peer, prefixes }),
         2 => proptest::sample::subsequence(&OWN[..], 0..=3).prop_map(Event::Originate),
@@ -79,6 +84,13 @@ fn event() -> impl Strategy<Value = Event> {
         3 => (1..4_usize, ripeness).prop_map(|(limit, ripeness)| Event::PollFib(limit, ripeness)),
         6 => (peer(), 1..4_usize).prop_map(|(peer, limit)| Event::PollOutgoing(peer, limit)),
     ]
+}
+
+fn maintenance() -> impl Strategy<Value = Maintenance> {
+    let outbound = vec![Outbound::Plain, Outbound::Marked { prepends: 3 }, Outbound::Withdrawn];
+    let inbound = vec![Inbound::Plain, Inbound::Last];
+    let parts = (prop::sample::select(outbound), prop::sample::select(inbound));
+    parts.prop_map(|(outbound, inbound)| Maintenance { outbound, inbound })
 }
 
 fn session_of(number: u32) -> PeerSession {
@@ -135,6 +147,7 @@ struct Model {
     /// Those that restart.
     away: BTreeMap<u32, Said>,
     originated: BTreeMap<Prefix, Originator>,
+    maintained: BTreeMap<u32, Maintenance>,
 }
 
 /// The RIB, the model, and those who listen to the RIB.
@@ -192,6 +205,11 @@ impl World {
                 self.rib.remove_peer(id(peer));
                 self.rib.configure_peer(id(peer), PeerConfig { max_prefixes: 1000 });
                 self.forget(peer);
+                self.model.maintained.remove(&peer);
+            }
+            Event::Maintain(peer, maintenance) => {
+                self.rib.maintain(id(peer), maintenance);
+                self.model.maintained.insert(peer, maintenance);
             }
             Event::Announce { peer, variant, prefixes } => {
                 let attributes = attributes(peer, variant);
@@ -282,6 +300,7 @@ impl World {
             assert_eq!(advertised, held.routes.keys().copied().collect::<Vec<_>>());
             assert_eq!(held.end_of_rib.len(), 2, "End-of-RIB once for each family");
             check_brackets(&held.refreshes);
+            assert_eq!(self.rib.maintained(PeerId(peer)), Some(self.model.maintenance(peer)));
         }
         for (&peer, said) in self.model.up.iter().chain(&self.model.away) {
             self.check_counts(role, peer, said);
@@ -367,7 +386,12 @@ impl Model {
     fn judge(&self, role: Role, peer: u32, prefix: Prefix, path: &Attributes) -> Judgement {
         let (config, session) = (config(role), session_of(peer));
         let originated = self.originated.clone().into();
-        Guard { config: &config, originated: &originated, session: &session }.judge(prefix, path)
+        let inbound = self.maintenance(peer).inbound;
+        Guard { config: &config, originated: &originated, session: &session, inbound }.judge(prefix, path)
+    }
+
+    fn maintenance(&self, peer: u32) -> Maintenance {
+        self.maintained.get(&peer).copied().unwrap_or_default()
     }
 
     /// Eligible paths of a prefix with their standing.
@@ -429,7 +453,13 @@ impl Model {
                 };
                 if standing == Standing::Best && permits(role, route, &attributes, target).is_ok() {
                     let next_hop = session.next_hop(prefix.family()).unwrap();
-                    exported.insert(prefix, rewrite(&attributes, LOCAL_AS, session.kind, next_hop));
+                    let plain = rewrite(&attributes, LOCAL_AS, session.kind, next_hop);
+                    let told = match self.maintenance(to).outbound {
+                        Outbound::Plain => plain,
+                        Outbound::Marked { prepends } => marked(&plain, LOCAL_AS, session.kind, prepends),
+                        Outbound::Withdrawn => continue,
+                    };
+                    exported.insert(prefix, told);
                 }
             }
         }

@@ -8,6 +8,7 @@ use selvedge::control::api;
 use crate::output::printable;
 
 mod bfd;
+mod drain;
 mod fib;
 mod interfaces;
 mod memory;
@@ -16,6 +17,7 @@ mod rib;
 mod summary;
 
 pub(crate) use bfd::bfd;
+pub(crate) use drain::{drain, drain_step};
 pub(crate) use fib::{fib, fib_counters};
 pub(crate) use interfaces::interfaces;
 pub(crate) use memory::memory;
@@ -36,6 +38,11 @@ pub(crate) enum Position {
 pub(crate) fn done(done: &api::Done) -> String {
     let details = done.details.iter().map(|detail| format!("  {}\n", printable(detail)));
     format!("{}\n{}", printable(&done.message), details.collect::<String>())
+}
+
+/// One sentence of the daemon.
+pub(crate) fn line(text: &str) -> String {
+    format!("{}\n", printable(text))
 }
 
 /// The file as it would have to be written.

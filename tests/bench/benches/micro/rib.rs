@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use bgp::message::update::LinkLocalForm;
 use bgp::message::{Attributes, Outgoing, Reach, Update, UpdateCodec};
-use bgp::policy::{Guard, Judgement, Refusal, Role};
+use bgp::policy::{Guard, Inbound, Judgement, Refusal, Role};
 use bgp::rib::bench::Interner;
 use bgp::rib::decision::{Candidate, Source, Standing, decide};
 use bgp::rib::{Originated, Originator, PeerConfig, Rib, Ripeness, ToPeer};
@@ -94,7 +94,8 @@ fn judge_all(bencher: Bencher<'_, '_>, prefixes: &[Prefix], expected: &Judgement
     let blocks = ["172.16.0.0/16", "fd00:10::/64"];
     let routes = blocks.map(|block| (block.parse().unwrap(), Originator::StaticBlock));
     let originated = Originated::from(BTreeMap::from(routes));
-    let guard = Guard { config: &config, originated: &originated, session: &session };
+    let guard =
+        Guard { config: &config, originated: &originated, session: &session, inbound: Inbound::Plain };
     for &prefix in prefixes {
         assert_eq!(guard.judge(prefix, &attributes), *expected, "{prefix}");
     }
