@@ -22,6 +22,9 @@ pub const HOP_LIMIT: u8 = 255;
 /// A neighbor that has failed, and of which not a packet was heard for this long, is believed to do without BFD: it
 /// came back with another configuration, and to wait for it would keep it off for ever.
 pub const GIVEN_UP_AFTER: Duration = Duration::from_secs(60);
+/// A neighbor whose BFD ends with its control plane may be about to restart when it says Down: FRR's bfdd does when bgpd
+/// goes, a millisecond or ten after the end of TCP. For this long the BGP session may say so first.
+const BENEFIT_OF_DOUBT: Duration = Duration::from_millis(30);
 /// How long a session that nobody wants any more says so: RFC 5880 section 6.8.16 asks for a Detection Time.
 const FAREWELL: Duration = Duration::from_secs(3);
 
@@ -184,6 +187,8 @@ struct Entry {
     since: Instant,
     heard: Option<Instant>,
     control_plane: ControlPlane,
+    /// When it has failed, unless it turns out to restart.
+    suspect_until: Option<Instant>,
     counters: Counters,
 }
 
@@ -207,8 +212,6 @@ pub struct Event {
     pub change: Change,
     /// Why.
     pub diagnostic: Diagnostic,
-    /// What comes of it.
-    pub health: Health,
 }
 
 /// The machine.
@@ -254,6 +257,7 @@ impl Sessions {
             if let Some(entry) = self.entries.get_mut(gateway) {
                 entry.session.configure(peer.parameters, now);
                 entry.peer.clone_from(peer);
+                entry.judge(now);
             } else {
                 // Whoever is told of the end of one session must not take it for that of the other.
                 self.leaving.retain(|leaving| leaving.gateway != *gateway);
@@ -291,8 +295,9 @@ impl Sessions {
         });
         self.drain(now);
         for entry in self.entries.values_mut() {
+            entry.judge(now);
             if entry.given_up_at().is_some_and(|at| at <= now) {
-                entry.health = Health::Unknown;
+                entry.excuse();
             }
         }
     }
@@ -306,7 +311,8 @@ impl Sessions {
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Instant> {
         let entries = self.entries.values();
-        let entries = entries.flat_map(|entry| [entry.session.poll_timeout(), entry.given_up_at()]);
+        let entries = entries
+            .flat_map(|entry| [entry.session.poll_timeout(), entry.given_up_at(), entry.suspect_until]);
         let leaving =
             self.leaving.iter().flat_map(|leaving| [leaving.session.poll_timeout(), Some(leaving.until)]);
         entries.chain(leaving).flatten().min()
@@ -373,6 +379,7 @@ impl Sessions {
             since: now,
             heard: None,
             control_plane: ControlPlane::Shared,
+            suspect_until: None,
             counters: Counters::default(),
         }
     }
@@ -395,7 +402,7 @@ impl Sessions {
         entry.session.handle_packet(&packet, now);
         // RFC 5882 section 3.2: also after a failure, the neighbor's administrator has spoken.
         if packet.state == State::AdminDown {
-            entry.health = Health::Unknown;
+            entry.excuse();
         }
         Ok(())
     }
@@ -423,7 +430,6 @@ impl Sessions {
                     gateway,
                     change,
                     diagnostic: entry.session.diagnostic(),
-                    health: entry.health,
                 });
             }
             let local = entry.peer.local;
@@ -442,26 +448,48 @@ impl Entry {
         match (change.from, change.to) {
             (_, State::Up) => {
                 self.times_up += 1;
+                // Whatever it was, the neighbor has seen it too.
+                if self.suspect_until.take().is_some() {
+                    self.failures += 1;
+                }
                 self.health = Health::Alive;
             }
             (State::Up, State::Down | State::Init | State::AdminDown) => match change.remote {
-                Some((State::AdminDown, _)) => self.health = Health::Unknown,
-                Some((State::Down | State::Init | State::Up, _)) | None => self.failed(),
+                Some((State::AdminDown, _)) => self.excuse(),
+                Some((State::Down | State::Init | State::Up, _)) => {
+                    let doubt = match self.control_plane {
+                        ControlPlane::Shared => BENEFIT_OF_DOUBT,
+                        ControlPlane::Independent => Duration::ZERO,
+                    };
+                    self.suspect_until = Some(now + doubt);
+                }
+                // It may be anything, and packets are lost meanwhile.
+                None => self.suspect_until = Some(now),
             },
             (State::AdminDown | State::Down | State::Init, State::AdminDown | State::Down | State::Init) => {}
         }
+        self.judge(now);
     }
 
     /// RFC 5882 section 4.3: a neighbor whose BFD ends with its control plane falls silent when that restarts, and may
     /// well forward.
-    fn failed(&mut self) {
+    fn judge(&mut self, now: Instant) {
+        let Some(until) = self.suspect_until else { return };
         match (self.peer.restart, self.control_plane) {
-            (Restart::Graceful, ControlPlane::Shared) => self.health = Health::Unknown,
-            (Restart::Graceful, ControlPlane::Independent) | (Restart::None, _) => {
+            (Restart::Graceful, ControlPlane::Shared) => self.excuse(),
+            (Restart::Graceful, ControlPlane::Independent) | (Restart::None, _) if until <= now => {
+                self.suspect_until = None;
                 self.health = Health::Failed;
                 self.failures += 1;
             }
+            (Restart::Graceful, ControlPlane::Independent) | (Restart::None, _) => {}
         }
+    }
+
+    /// It is no failure, or is none any more.
+    fn excuse(&mut self) {
+        self.suspect_until = None;
+        self.health = Health::Unknown;
     }
 
     fn standing(&self) -> Standing {

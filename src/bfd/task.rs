@@ -9,7 +9,7 @@ use bgp::rib::Gateway;
 use socket2::Domain;
 use tokio::sync::{mpsc, oneshot, watch};
 
-use super::packet::Discriminator;
+use super::packet::{Discriminator, State};
 use super::sessions::{Event, Health, Peers, Received, Sessions, Standings, Status, Transmit};
 use super::socket::{MAX_DATAGRAM, Receiver, Sender};
 
@@ -188,11 +188,13 @@ impl Task {
             .filter(|(_, standing)| standing.health == Health::Failed)
             .map(|(gateway, _)| *gateway)
             .collect();
-        self.inputs.failed.send_if_modified(|now| {
-            let changed = **now != failed;
-            *now = Arc::new(failed);
-            changed
-        });
+        let before = Arc::clone(&self.inputs.failed.borrow());
+        if *before != failed {
+            self.inputs.failed.send_replace(Arc::new(failed.clone()));
+        }
+        for gateway in failed.difference(&before) {
+            tracing::warn!(next_hop = %gateway.address, "BFD: packets do not get there; out of all routes");
+        }
         self.inputs.standings.send_replace(Arc::new(standings));
     }
 
@@ -283,19 +285,16 @@ fn take_received(sessions: &mut Sessions, received: io::Result<Option<Received<'
 }
 
 fn log(event: &Event) {
-    let Event { name, gateway, change, diagnostic, health } = event;
+    let Event { name, gateway, change, diagnostic } = event;
     let (neighbor, remote) = (name, gateway.address);
     let said = change.remote.map(|(state, diagnostic)| format!("{state}: {diagnostic}"));
-    match health {
-        Health::Failed if change.from == super::State::Up => {
-            tracing::warn!(%neighbor, %remote, reason = %diagnostic, said, "BFD: the neighbor cannot be reached");
+    match (change.from, change.to) {
+        (_, State::Up) => tracing::info!(%neighbor, %remote, "BFD session up"),
+        (State::Up, _) => {
+            tracing::info!(%neighbor, %remote, reason = %diagnostic, said, "BFD session down");
         }
-        Health::Alive => tracing::info!(%neighbor, %remote, "BFD session up"),
-        Health::Unknown if change.from == super::State::Up => {
-            tracing::info!(%neighbor, %remote, reason = %diagnostic, said, "BFD session down, which is no failure");
-        }
-        Health::Unknown | Health::Failed => {
-            tracing::debug!(%neighbor, %remote, from = %change.from, to = %change.to, "BFD");
+        (from @ (State::AdminDown | State::Down | State::Init), to) => {
+            tracing::debug!(%neighbor, %remote, %from, %to, "BFD");
         }
     }
 }

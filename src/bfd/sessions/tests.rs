@@ -134,6 +134,7 @@ fn a_discriminator_has_to_be_right_and_is_not_enough() {
     // A neighbor that has begun anew does not know it yet, and is believed.
     world.packet.your_discriminator = None;
     assert_eq!(world.hear(State::Down), Ok(()));
+    world.pass(BENEFIT_OF_DOUBT);
     assert_eq!(world.standing(), Standing { health: Health::Failed, failures: 1 });
 }
 
@@ -223,6 +224,37 @@ fn during_a_graceful_restart_the_c_bit_decides() {
         world.pass(MS * 151);
         assert_eq!(world.standing(), expected, "C is {independent}");
     }
+}
+
+/// The word of its restart may come by another way, and a little later.
+#[test]
+fn a_neighbor_that_says_down_may_be_about_to_restart() {
+    let mut world = World::up();
+    world.hear(State::Down).unwrap();
+    world.pass(BENEFIT_OF_DOUBT / 2);
+    assert_eq!(world.standing(), Standing { health: Health::Alive, failures: 0 });
+    world.set_peers(&[(tor(), Peer { restart: Restart::Graceful, ..peer() })]);
+    assert_eq!(world.standing(), Standing { health: Health::Unknown, failures: 0 });
+    world.pass(BENEFIT_OF_DOUBT);
+    assert_eq!(world.standing(), Standing { health: Health::Unknown, failures: 0 });
+
+    let mut world = World::up();
+    world.hear(State::Down).unwrap();
+    world.pass(BENEFIT_OF_DOUBT);
+    assert_eq!(world.standing(), Standing { health: Health::Failed, failures: 1 });
+
+    // One that does not depend on its control plane has no such excuse.
+    let mut world = World::up();
+    world.packet.control_plane_independent = true;
+    world.hear(State::Down).unwrap();
+    assert_eq!(world.standing(), Standing { health: Health::Failed, failures: 1 });
+
+    // Back before it was decided: no next hop is lost for it, and still the session has to end.
+    let mut world = World::up();
+    world.hear(State::Down).unwrap();
+    world.hear(State::Down).unwrap();
+    world.hear(State::Up).unwrap();
+    assert_eq!(world.standing(), Standing { health: Health::Alive, failures: 1 });
 }
 
 #[test]
