@@ -1,9 +1,10 @@
 //! Holding back a neighbor whose sessions do not last: each one that comes and goes costs every node of the rack a
 //! change of its routes, and the packets that are under way.
 //!
-//! [`Damping`] is a machine without a clock. In: its session came up, it went down. Out: until when it had better not be
-//! tried again. One failure, or two, cost nothing: a ToR that reboots is to be back at once. Then the time doubles with
-//! each session that lasted less than a minute, from 100 ms to 10 s at most, and one that lasts longer begins anew.
+//! [`Damping`] is a machine without a clock. In: its session came up, it went down, the time. Out: until when it had
+//! better not be tried again. One failure, or two, cost nothing: a ToR that reboots is to be back at once. Then the time
+//! doubles with each session that lasted less than a minute, from 100 ms up to what the configuration allows, and one that
+//! lasts longer begins anew.
 //! RFC 4271 section 8.1.1 (DampPeerOscillations) leaves the times to us; section 10: jitter.
 //!
 //! The session's own retry timer goes by attempts to connect, this one by sessions that were there. Whether there is
@@ -22,12 +23,11 @@ const GOOD_AFTER: Duration = Duration::from_secs(60);
 const FREE: u32 = 2;
 /// After the first one that is.
 const FIRST_HOLD: Duration = Duration::from_millis(100);
-/// Whatever happens: a link that works again is not to wait for longer.
-const LONGEST_HOLD: Duration = Duration::from_secs(10);
-
 /// What is known of one neighbor's steadiness.
 #[derive(Debug)]
 pub(super) struct Damping {
+    /// Whatever happens: a link that works again does not wait for longer.
+    longest: Duration,
     state: State,
     /// Short sessions in a row.
     short: u32,
@@ -38,15 +38,26 @@ pub(super) struct Damping {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
-    Up { since: Instant },
+    Up {
+        since: Instant,
+    },
     Down,
-    Held { until: Instant },
+    /// Until it is released, which somebody has to do.
+    Held {
+        until: Instant,
+    },
 }
 
 impl Damping {
-    /// Of a neighbor that has not had a session yet. The same seed gives the same jitter.
-    pub(super) fn new(seed: u64) -> Self {
-        Self { state: State::Down, short: 0, flaps: 0, jitter: fastrand::Rng::with_seed(seed) }
+    /// Of a neighbor that has not had a session yet, and is never held back for longer than `longest`. The same seed
+    /// gives the same jitter.
+    pub(super) fn new(longest: Duration, seed: u64) -> Self {
+        Self { longest, state: State::Down, short: 0, flaps: 0, jitter: fastrand::Rng::with_seed(seed) }
+    }
+
+    /// From the next time on.
+    pub(super) fn configure(&mut self, longest: Duration) {
+        self.longest = longest;
     }
 
     /// Its session is established.
@@ -66,8 +77,27 @@ impl Damping {
         self.short = self.short.saturating_add(1);
         if let Some(doublings) = self.short.checked_sub(FREE + 1) {
             let factor = 1_u32.checked_shl(doublings).unwrap_or(u32::MAX);
-            let hold = FIRST_HOLD.saturating_mul(factor).min(LONGEST_HOLD);
-            self.state = State::Held { until: now + hold.mul_f64(0.75 + 0.25 * self.jitter.f64()) };
+            let hold = FIRST_HOLD.saturating_mul(factor).min(self.longest);
+            if !hold.is_zero() {
+                self.state = State::Held { until: now + hold.mul_f64(0.75 + 0.25 * self.jitter.f64()) };
+            }
+        }
+    }
+
+    /// Lets it go if its time is over.
+    pub(super) fn release(&mut self, now: Instant) {
+        match self.state {
+            State::Held { until } if until <= now => self.state = State::Down,
+            State::Held { .. } | State::Up { .. } | State::Down => {}
+        }
+    }
+
+    /// Somebody wants it to be tried now: what was is forgotten, but for the count.
+    pub(super) fn forgive(&mut self) {
+        self.short = 0;
+        match self.state {
+            State::Held { .. } => self.state = State::Down,
+            State::Up { .. } | State::Down => {}
         }
     }
 
@@ -79,11 +109,12 @@ impl Damping {
         }
     }
 
-    /// Until when it is to be left alone; `None` where it need not be, or not any more.
-    pub(super) fn held_until(&self, now: Instant) -> Option<Instant> {
+    /// Until when it is to be left alone: perhaps a moment that has passed, and then it is to be released; `None` where it
+    /// need not be.
+    pub(super) fn held_until(&self) -> Option<Instant> {
         match self.state {
-            State::Held { until } if until > now => Some(until),
-            State::Held { .. } | State::Up { .. } | State::Down => None,
+            State::Held { until } => Some(until),
+            State::Up { .. } | State::Down => None,
         }
     }
 

@@ -113,7 +113,7 @@ impl Agent {
             peer,
             target: None,
             used: Wanted::default(),
-            damping: Damping::new(fastrand::u64(..)),
+            damping: Damping::new(settings.damping, fastrand::u64(..)),
             liveness: Liveness::default(),
         };
         self.neighbors.insert(name.clone(), neighbor);
@@ -131,7 +131,10 @@ impl Agent {
     /// Another limit needs no other session: a reset would cost the routes that an operator is about to make room for.
     async fn change_limits(&mut self, wanted: &BTreeMap<NeighborName, config::Neighbor>) {
         for (name, neighbor) in &mut self.neighbors {
-            let Some(max_prefixes) = wanted.get(name).map(|settings| settings.max_prefixes) else { continue };
+            let Some(config::Neighbor { max_prefixes, damping, .. }) = wanted.get(name) else { continue };
+            let max_prefixes = *max_prefixes;
+            neighbor.settings.damping = *damping;
+            neighbor.damping.configure(*damping);
             if neighbor.settings.max_prefixes != max_prefixes {
                 neighbor.settings.max_prefixes = max_prefixes;
                 neighbor.peer.send(PeerCommand::Configure(PeerConfig { max_prefixes })).await;
@@ -188,7 +191,7 @@ impl Agent {
             PeerChange::Up => damping.up(now),
             PeerChange::Down { .. } => {
                 damping.down(now);
-                if let Some(until) = damping.held_until(now) {
+                if let Some(until) = damping.held_until() {
                     let (flaps, time) = (damping.flaps(), until.duration_since(now));
                     warn!(neighbor = %name, flaps, ?time, "the sessions do not last: held back while there is another");
                 }
@@ -198,22 +201,32 @@ impl Agent {
         }
     }
 
-    /// When the next neighbor may be tried again that is held back; each is looked at, the ones too that need not wait.
+    /// An operator who clears a neighbor wants its session now. One that is held back is known by its name alone.
+    pub(super) async fn forgive(&mut self, selector: &str) {
+        let found = self.neighbors.iter_mut().find(|(name, _)| name.to_string() == selector);
+        let Some((_, neighbor)) = found else { return };
+        neighbor.damping.forgive();
+        let interfaces = self.interfaces.borrow().clone();
+        self.retarget(&interfaces).await;
+    }
+
+    /// When the next neighbor may be tried again that is held back; [`Self::retarget`] lets it go.
     pub(super) fn next_release(&self) -> Option<Instant> {
-        let now = Instant::now();
-        self.neighbors.values().filter_map(|neighbor| neighbor.damping.held_until(now)).min()
+        self.neighbors.values().filter_map(|neighbor| neighbor.damping.held_until()).min()
     }
 
     /// Whether a neighbor is to be left alone for now. One that is the last is not: a session that does not last is
     /// better than none.
     fn is_held_back(&self, name: &NeighborName) -> bool {
-        let is_held = |neighbor: &Neighbor| neighbor.damping.held_until(Instant::now()).is_some();
+        let is_held = |neighbor: &Neighbor| neighbor.damping.held_until().is_some();
         let mut others = self.neighbors.iter().filter(|(other, _)| *other != name);
         self.neighbors.get(name).is_some_and(is_held) && others.any(|(_, other)| other.damping.is_up())
     }
 
     /// Tells each neighbor's task where its peer is now.
     pub(super) async fn retarget(&mut self, interfaces: &Interfaces) {
+        let now = Instant::now();
+        self.neighbors.values_mut().for_each(|neighbor| neighbor.damping.release(now));
         let held_back: BTreeSet<_> =
             self.neighbors.keys().filter(|name| self.is_held_back(name)).cloned().collect();
         let mut gone = Vec::new();

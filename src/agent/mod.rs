@@ -395,6 +395,9 @@ impl Agent {
                 let _ = reply.send(self.reload().await.map_err(|error| answers::refused(&error)));
             }
             request => {
+                if let control::Request::Clear { neighbor, .. } = &request {
+                    self.forgive(neighbor).await;
+                }
                 let answer = self.view().answer(request);
                 self.answers.spawn(async move {
                     if tokio::time::timeout(ANSWER_DEADLINE, answer).await.is_err() {

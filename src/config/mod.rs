@@ -127,6 +127,9 @@ pub struct Neighbor {
     /// `router-lifetime` of the Router Advertisements we send, whole seconds up to 9000, default 0 s: a host
     /// is nobody's default router. Only BIRD 2.19 and later want another one.
     pub router_lifetime: Duration,
+    /// `damping`, whole seconds up to an hour, default 10 s: for how long a neighbor is held back at most whose sessions
+    /// do not last. "0s": never.
+    pub damping: Duration,
     /// `bfd`: the interval that packets are sent and received at, 10 ms to 60 s, default 300 ms, and the multiplier,
     /// 1 to 255, default 3. Left out: none.
     pub bfd: Option<bfd::Parameters>,

@@ -17,6 +17,9 @@ use super::{Neighbor, NeighborPeer};
 use crate::bfd;
 
 const MAX_PREFIXES: u32 = 100_000;
+/// A link that works again is not to be left unused for longer.
+const DAMPING: Duration = Duration::from_secs(10);
+const LONGEST_DAMPING_S: u64 = 3600;
 /// RFC 4861 section 6.2.1: AdvDefaultLifetime is at most 9000 seconds.
 const LONGEST_ROUTER_LIFETIME_S: u64 = 9000;
 
@@ -63,6 +66,7 @@ fn neighbor<'t>(value: &Value<'t>, problems: &mut Problems) -> Option<NeighborIn
     let ttl_security = section.read("ttl-security", problems, Value::boolean);
     let link_local_form = section.read("link-local-next-hop-length", problems, link_local_form);
     let router_lifetime = section.read("router-lifetime", problems, router_lifetime);
+    let damping = section.read("damping", problems, damping);
     let bfd = section.section("bfd", &BFD, problems).map(|section| bfd_parameters(&section, problems));
     let (peer, peer_span) = peer?;
     let password_value = password_file.as_ref().and_then(|_| section.value("password-file"));
@@ -80,6 +84,7 @@ fn neighbor<'t>(value: &Value<'t>, problems: &mut Problems) -> Option<NeighborIn
             ttl_security: ttl_security.unwrap_or(false),
             link_local_form: link_local_form.unwrap_or_default(),
             router_lifetime: router_lifetime.unwrap_or(Duration::ZERO),
+            damping: damping.unwrap_or(DAMPING),
             bfd,
         },
         password_value,
@@ -202,6 +207,10 @@ fn link_local_form(value: &Value<'_>) -> Result<LinkLocalForm, Refusal> {
 
 fn router_lifetime(value: &Value<'_>) -> Result<Duration, Refusal> {
     whole_seconds(value, LONGEST_ROUTER_LIFETIME_S, "whole seconds from \"0s\" to \"9000s\"")
+}
+
+fn damping(value: &Value<'_>) -> Result<Duration, Refusal> {
+    whole_seconds(value, LONGEST_DAMPING_S, "whole seconds from \"0s\" (never) to \"1h\"")
 }
 
 fn bfd_parameters(section: &Section<'_>, problems: &mut Problems) -> bfd::Parameters {

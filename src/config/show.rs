@@ -68,6 +68,7 @@ fn write_neighbor(out: &mut String, neighbor: &Neighbor) -> fmt::Result {
         ttl_security,
         link_local_form,
         router_lifetime,
+        damping,
         bfd,
     } = neighbor;
     writeln!(out, "\n[[neighbor]]")?;
@@ -91,6 +92,7 @@ fn write_neighbor(out: &mut String, neighbor: &Neighbor) -> fmt::Result {
     };
     writeln!(out, "link-local-next-hop-length = {octets}")?;
     writeln!(out, "router-lifetime = {}", in_quotes(show(*router_lifetime)))?;
+    writeln!(out, "damping = {}", in_quotes(show(*damping)))?;
     if let Some(bfd) = bfd {
         let interval = in_quotes(show(bfd.interval));
         writeln!(out, "bfd = {{ interval = {interval}, multiplier = {} }}", bfd.multiplier)?;

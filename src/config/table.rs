@@ -41,6 +41,7 @@ pub(super) const NEIGHBOR: Schema = Schema {
         "ttl-security",
         "link-local-next-hop-length",
         "router-lifetime",
+        "damping",
         "bfd",
     ],
 };

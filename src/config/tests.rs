@@ -68,6 +68,7 @@ fn a_neighbor_has_defaults_of_its_own() {
             ttl_security: false,
             link_local_form: LinkLocalForm::Twice,
             router_lifetime: Duration::ZERO,
+            damping: Duration::from_secs(10),
             bfd: None,
         }
     );
@@ -409,13 +410,14 @@ prop_compose! {
         ttl_security: bool,
         link_local_form in prop_oneof![Just(LinkLocalForm::Once), Just(LinkLocalForm::Twice)],
         router_lifetime in any_duration(0..9001),
+        damping in any_duration(0..3601),
         bfd in proptest::option::of((10_u64..60_001, 1_u8..)),
     ) -> (Option<String>, Neighbor) {
         let peer = NeighborPeer::Interface(String::new());
         let password_file = key.filter(|_| interface.is_none()).map(PathBuf::from);
         let neighbor = Neighbor {
             peer, remote_as, max_prefixes, password_file, password: None, ttl_security, link_local_form,
-            router_lifetime,
+            router_lifetime, damping,
             bfd: bfd.map(|(interval_ms, multiplier)| bfd::Parameters {
                 interval: Duration::from_millis(interval_ms),
                 multiplier: NonZeroU8::new(multiplier).unwrap(),

@@ -17,6 +17,8 @@
 //! it sends. Withdrawing: its own routes are withdrawn, sessions stay, packets under way are taken in. Ending: Cease,
 //! Administrative Shutdown, with the operator's words (RFC 9003). Drained: no session until the drain is taken back.
 
+#![deny(clippy::disallowed_methods, clippy::disallowed_types)]
+
 mod kept;
 mod progress;
 #[cfg(test)]
@@ -128,19 +130,16 @@ impl<N: Ord + Clone> Drains<N> {
     /// Begins a drain. One that is under way goes on with the new order: its time counts from now, and what was to
     /// follow it does so still.
     pub fn drain(&mut self, scope: Scope<N>, order: Order, now: Instant) {
-        let drain = match scope {
-            Scope::Node => &mut self.node,
-            Scope::Neighbor(neighbor) => {
-                match self.neighbors.get_mut(&neighbor) {
-                    Some(drain) => drain.renew(order, now),
-                    None => _ = self.neighbors.insert(neighbor, Drain::begin(order, now)),
-                }
-                return;
-            }
+        let under_way = match &scope {
+            Scope::Node => self.node.as_mut(),
+            Scope::Neighbor(neighbor) => self.neighbors.get_mut(neighbor),
         };
-        match drain {
-            Some(drain) => drain.renew(order, now),
-            None => *drain = Some(Drain::begin(order, now)),
+        match (under_way, scope) {
+            (Some(drain), _) => drain.renew(order, now),
+            (None, Scope::Node) => self.node = Some(Drain::begin(order, now)),
+            (None, Scope::Neighbor(neighbor)) => {
+                self.neighbors.insert(neighbor, Drain::begin(order, now));
+            }
         }
     }
 

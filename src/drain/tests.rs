@@ -19,6 +19,11 @@ fn last(maintenance: Maintenance) -> Maintenance {
     Maintenance { inbound: Inbound::Last, ..maintenance }
 }
 
+#[expect(clippy::disallowed_methods, reason = "virtual time has to begin somewhere")]
+fn beginning() -> Instant {
+    Instant::now()
+}
+
 fn order(wait: Duration, then: Then) -> Order {
     Order { wait, then, message: "maintenance".to_owned() }
 }
@@ -59,7 +64,7 @@ struct World {
 impl World {
     fn new(names: &[Name]) -> Self {
         let neighbors = names.iter().map(|&name| (name, Played::new())).collect();
-        Self { drains: Drains::default(), neighbors, now: Instant::now() }
+        Self { drains: Drains::default(), neighbors, now: beginning() }
     }
 
     fn drain(&mut self, scope: Scope<Name>, then: Then) {
@@ -211,7 +216,7 @@ fn a_neighbor_that_takes_nothing_holds_nobody_up_for_ever() {
 #[test]
 fn a_counter_that_nobody_knows_is_not_quiet() {
     let mut drains: Drains<Name> = Drains::default();
-    let start = Instant::now();
+    let start = beginning();
     drains.drain(Scope::Node, order(WAIT, Then::StayDown), start);
     let observation = Observation { link: Link::Told(MARKED), received: None };
     while let Some(now) = drains.poll_deadline().filter(|now| *now < start + WAIT) {

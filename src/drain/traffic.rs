@@ -77,6 +77,7 @@ eth0.5:18446744073709551615 18446744073709551615 0 0
 
     #[test]
     fn a_rate_needs_two_samples_of_the_same_counter_close_to_each_other() {
+        #[expect(clippy::disallowed_methods, reason = "virtual time has to begin somewhere")]
         let start = Instant::now();
         let mut traffic = Traffic::default();
         let rows = [

@@ -71,13 +71,12 @@ pub(super) struct View {
 
 impl Agent {
     pub(super) fn view(&self) -> View {
-        let now = Instant::now();
         let neighbor = |(name, neighbor): (&NeighborName, &super::Neighbor)| Neighbor {
             name: name.clone(),
             id: neighbor.peer.id,
             settings: neighbor.settings.clone(),
             flaps: neighbor.damping.flaps(),
-            held_back_until: neighbor.damping.held_until(now).filter(|_| neighbor.target.is_none()),
+            held_back_until: neighbor.damping.held_until().filter(|_| neighbor.target.is_none()),
             commands: neighbor.peer.commands(),
         };
         View {
@@ -200,6 +199,12 @@ impl View {
 
     async fn clear(&self, selector: &str) -> Result<api::Done, api::Error> {
         let neighbor = self.find(selector).await?;
+        match self.drains.wanted(&neighbor.name) {
+            Wanted::Session(_) => {}
+            Wanted::NoSession(_) => {
+                return Err(refused(&format!("neighbor {} is drained: bgpctl undrain", neighbor.name)));
+            }
+        }
         let notification = bgp::message::Notification::cease(bgp::message::CeaseSubcode::AdministrativeReset);
         neighbor.commands.send(PeerCommand::Clear(notification)).await.map_err(|_| stopping())?;
         Ok(api::Done {

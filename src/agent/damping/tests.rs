@@ -1,5 +1,8 @@
 use super::*;
 
+/// The default of `damping`.
+const LONGEST: Duration = Duration::from_secs(10);
+
 #[expect(clippy::disallowed_methods, reason = "virtual time has to begin somewhere")]
 fn beginning() -> Instant {
     Instant::now()
@@ -13,20 +16,25 @@ struct Flapping {
 
 impl Flapping {
     fn new(seed: u64) -> Self {
-        Self { damping: Damping::new(seed), now: beginning() }
+        Self { damping: Damping::new(LONGEST, seed), now: beginning() }
     }
 
     /// One session. Gives how long the neighbor is held back after it.
     fn session(&mut self, lasts: Duration) -> Duration {
         self.damping.up(self.now);
-        assert!(self.damping.is_up() && self.damping.held_until(self.now).is_none());
+        assert!(self.damping.is_up() && self.damping.held_until().is_none());
         self.now += lasts;
         self.damping.down(self.now);
         assert!(!self.damping.is_up());
-        let until = self.damping.held_until(self.now).unwrap_or(self.now);
+        let Some(until) = self.damping.held_until() else { return Duration::ZERO };
         let held = until.duration_since(self.now);
-        assert_eq!(self.damping.held_until(until), None, "it ends by itself");
-        self.now = until;
+        self.damping.release(until - Duration::from_millis(1));
+        assert_eq!(self.damping.held_until(), Some(until), "not yet");
+        // Whoever is late must still be told, or nobody would ever let it go.
+        self.now = until + Duration::from_millis(3);
+        assert_eq!(self.damping.held_until(), Some(until));
+        self.damping.release(self.now);
+        assert_eq!(self.damping.held_until(), None);
         held
     }
 }
@@ -52,7 +60,7 @@ fn however_often_it_flaps_the_bound_holds() {
     let mut neighbor = Flapping::new(1);
     neighbor.damping.short = u32::MAX - 1;
     for _ in 0..3 {
-        assert!(neighbor.session(Duration::ZERO) <= LONGEST_HOLD);
+        assert!(neighbor.session(Duration::ZERO) <= LONGEST);
     }
 }
 
@@ -84,11 +92,11 @@ fn a_steady_flap_gets_through_once_in_ten_seconds_at_the_most() {
 
 #[test]
 fn the_loss_of_a_session_that_was_not_there_is_nothing() {
-    let mut damping = Damping::new(1);
+    let mut damping = Damping::new(LONGEST, 1);
     for _ in 0..10 {
         damping.down(beginning());
     }
-    assert_eq!((damping.flaps(), damping.held_until(beginning())), (0, None));
+    assert_eq!((damping.flaps(), damping.held_until()), (0, None));
 }
 
 #[test]
@@ -101,5 +109,30 @@ fn a_session_that_comes_while_it_is_held_back_counts() {
     neighbor.damping.down(neighbor.now);
     // As where it was let, since it was the only one left.
     neighbor.damping.up(neighbor.now);
-    assert_eq!(neighbor.damping.held_until(neighbor.now), None);
+    assert_eq!(neighbor.damping.held_until(), None);
+}
+
+#[test]
+fn the_bound_is_the_operators_and_none_at_all_is_one() {
+    let mut neighbor = Flapping::new(1);
+    neighbor.damping.configure(Duration::from_secs(1));
+    assert!((0..20).all(|_| neighbor.session(Duration::ZERO) <= Duration::from_secs(1)));
+    neighbor.damping.configure(Duration::ZERO);
+    assert!((0..20).all(|_| neighbor.session(Duration::ZERO) == Duration::ZERO));
+    assert_eq!(neighbor.damping.flaps(), 40, "they are counted all the same");
+}
+
+#[test]
+fn one_that_is_forgiven_begins_anew() {
+    let mut neighbor = Flapping::new(1);
+    for _ in 0..8 {
+        neighbor.session(Duration::from_secs(1));
+    }
+    neighbor.damping.up(neighbor.now);
+    neighbor.damping.down(neighbor.now);
+    assert!(neighbor.damping.held_until().is_some());
+    neighbor.damping.forgive();
+    assert_eq!(neighbor.damping.held_until(), None);
+    assert_eq!(neighbor.session(Duration::from_secs(1)), Duration::ZERO);
+    assert_eq!(neighbor.damping.flaps(), 10);
 }

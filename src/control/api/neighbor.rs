@@ -73,7 +73,7 @@ pub struct Neighbor {
 pub struct Flaps {
     /// Sessions that lasted less than a minute, since the neighbor was configured.
     pub count: u64,
-    /// Until it is tried again, 10,000 at most; `null` where it is not held back.
+    /// Until it is tried again, no more than `damping` allows; `null` where it is not held back.
     pub held_back_for_ms: Option<u64>,
 }
 

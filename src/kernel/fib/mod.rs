@@ -5,7 +5,7 @@
 //! kernel. `delta` has what is wanted and what is there, in the little room of `table`, and what follows; `objects`
 //! does the same for nexthop objects, `reach` knows which next hops live, and `trouble` what is in the way; `route`
 //! alone says which kernel routes are ours; `nexthop` and `packet` are the bytes; `writer` is how changes reach the
-//! kernel; `task` waits and acts, on a `thread` of its own.
+//! kernel, and `dump` how its tables are read; `task` waits and acts, on a `thread` of its own.
 //!
 //! Routes outlive the task: it never deletes them when it ends, and the next one inherits them.
 
@@ -13,6 +13,7 @@
 #[doc(hidden)]
 pub mod bench;
 mod delta;
+mod dump;
 mod nexthop;
 mod objects;
 mod packet;

@@ -2,16 +2,17 @@
 //!
 //! Two seconds after its end: the agents live and have not panicked, foreign routes are as they were planted, and each
 //! kernel has exactly the routes that `bgpctl show fib` says. In the time that the fault gives for it: every node has
-//! its routes over both uplinks, each ToR has of each node exactly what that originates, and the victim's agent has
-//! given back its memory and its file descriptors.
+//! its routes over both uplinks, each ToR has of each node exactly what that originates, every pod of the victim reaches
+//! those of another node and is reached, and the agents have given back their memory and their file descriptors.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::net::IpAddr;
+use std::time::Duration;
 
 use bgp::{Family, Prefix};
 use lab::route::PROTOCOL_BGP;
-use lab::{Action, Agent, Error, Host, Result};
+use lab::{Action, Agent, Error, Host, Outcome, Ping, Result};
 use selvedge::control::api::{FibRoute, FibState, RouteKind};
 use serde_json::Value;
 
@@ -22,6 +23,9 @@ use crate::site::Site;
 const MEMORY_SLACK_KIB: u64 = 4096;
 /// File descriptors that come and go with clients of the control socket, of which the checker is one.
 const DESCRIPTOR_SLACK: usize = 2;
+
+/// For a ping within the rack.
+const ANSWER: Duration = Duration::from_millis(300);
 
 /// What the agents were like before a fault.
 #[derive(Debug)]
@@ -80,6 +84,7 @@ impl Before {
             for tor in &site.rack.tors {
                 wrong.extend(tor_against_nodes(tor, &site.rack.nodes)?);
             }
+            wrong.extend(unanswered(site)?);
         }
         for (node, before) in site.rack.nodes.iter().zip(&self.agents) {
             wrong.extend(before.resources(node)?);
@@ -146,12 +151,26 @@ fn is_alive(pid: u32) -> bool {
     stat.rsplit(')').next().is_some_and(|rest| !rest.trim().is_empty() && !rest.trim().starts_with('Z'))
 }
 
+/// The most that has been resident of an agent since its start.
+///
+/// # Errors
+/// It does not run.
+pub(crate) fn peak_kib(agent: &Agent) -> Result<u64> {
+    let pid = agent.id().ok_or_else(|| Error::Missing("an agent is not running".to_owned()))?;
+    status_kib(pid, "VmHWM:")
+}
+
 fn resident_kib(pid: u32) -> Result<u64> {
+    status_kib(pid, "VmRSS:")
+}
+
+/// A number of proc_pid_status(5).
+fn status_kib(pid: u32, name: &str) -> Result<u64> {
     let path = format!("/proc/{pid}/status");
     let text = read(&path)?;
-    let field = text.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let field = text.lines().find_map(|line| line.strip_prefix(name));
     let number = field.and_then(|field| field.split_whitespace().next()?.parse().ok());
-    number.ok_or_else(|| Error::Missing(format!("{path} has no VmRSS")))
+    number.ok_or_else(|| Error::Missing(format!("{path} has no {name}")))
 }
 
 fn descriptors(pid: u32) -> Result<usize> {
@@ -224,6 +243,25 @@ fn plain(route: FibRoute) -> Plain {
         gateways: route.gateways.into_iter().filter_map(gateway).collect(),
         source: route.preferred_source,
     }
+}
+
+/// Pings that are not answered, of those between the pods of the first two nodes.
+fn unanswered(site: &Site) -> Result<Vec<String>> {
+    let [Some(victim), Some(other)] = [site.rack.nodes.first(), site.rack.nodes.get(1)] else {
+        return Ok(vec!["a rack of less than two nodes".to_owned()]);
+    };
+    let mut wrong = Vec::new();
+    for (from, to) in [(victim, other), (other, victim)] {
+        for (pod, target) in from.pods.iter().flat_map(|pod| to.pods.iter().map(move |to| (pod, to))) {
+            for address in &target.addresses {
+                let outcome = Ping::new(*address).once(&pod.netns, ANSWER)?;
+                if !matches!(outcome, Outcome::Reply(_)) {
+                    wrong.push(format!("{} to {} {address}: {outcome:?}", pod.name, target.name));
+                }
+            }
+        }
+    }
+    Ok(wrong)
 }
 
 /// What a ToR has of each node, and what that originates; a path that is only kept from before a restart (RFC 4724) is

@@ -3,6 +3,7 @@
 //! A rack in network namespaces, as `lab` builds it: two ToRs with FRR, three nodes with the agent, pods. Each fault is a
 //! [`fault::Fault`]; [`run`] makes it and judges it with one [`checker`] for all; [`report`] writes the table.
 
+mod cgroup;
 mod checker;
 mod fault;
 mod faults;
@@ -15,6 +16,7 @@ mod stranger;
 mod wire;
 
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::Parser;
 use lab::{Error, NexthopObjects, Programs, Requirement, Result, build, interrupt_on_signals};
@@ -22,7 +24,7 @@ use lab::{Error, NexthopObjects, Programs, Requirement, Result, build, interrupt
 use crate::fault::{Fault, Length};
 use crate::report::{Machine, Table};
 use crate::run::Report;
-use crate::site::Site;
+use crate::site::{Chance, Site};
 
 /// The fault suite: what breaks, what must hold meanwhile, and what was seen.
 #[derive(Debug, Parser)]
@@ -34,6 +36,12 @@ struct Arguments {
     /// Put the results into tests/faults/RESULTS.md, in the place of older ones of the same faults
     #[arg(long)]
     record: bool,
+    /// Where the nemesis begins; it says which seed each round has [default: drawn]
+    #[arg(long)]
+    seed: Option<u64>,
+    /// For how long the nemesis goes on; a round takes some ten seconds
+    #[arg(long, default_value_t = 10)]
+    minutes: u64,
     /// List them and end
     #[arg(long)]
     list: bool,
@@ -65,10 +73,14 @@ fn run_all(arguments: &Arguments) -> Result<bool> {
     }
     interrupt_on_signals(|| {});
     let programs = build::programs("faults", NexthopObjects::of_environment()?)?;
+    let chance = Chance {
+        seed: arguments.seed.unwrap_or_else(|| fastrand::u64(..1_000_000)),
+        duration: Duration::from_secs(60 * arguments.minutes),
+    };
     let mut reports = Vec::new();
     let mut site = None;
     for fault in chosen {
-        let report = one(fault, &programs, &mut site)?;
+        let report = one(fault, &programs, chance, &mut site)?;
         println!("{}", report::line(&report));
         reports.push(report);
     }
@@ -83,20 +95,25 @@ fn run_all(arguments: &Arguments) -> Result<bool> {
 }
 
 /// Makes one fault, on the rack of those before it where nothing has failed there.
-fn one(fault: &'static Fault, programs: &Programs, kept: &mut Option<Site>) -> Result<Report> {
+fn one(
+    fault: &'static Fault,
+    programs: &Programs,
+    chance: Chance,
+    kept: &mut Option<Site>,
+) -> Result<Report> {
     let mut site = match kept.take() {
         Some(site) if site.setting == fault.setting => site,
         other => {
             // Its namespaces have the names of the next one's.
             drop(other);
-            Site::up(programs, fault.setting)?
+            Site::up(programs, fault.setting, chance)?
         }
     };
     let report = run::run(fault, &mut site)?;
     if report.held() {
         *kept = Some(site);
     } else {
-        report::show_logs(&site);
+        report::show_state(&site);
     }
     Ok(report)
 }

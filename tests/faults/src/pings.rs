@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use lab::capture::IpHeader;
 use lab::{Capture, Error, Host, Outcome, Ping, Pinging, Pod, Rack, Result, Train};
 
 use crate::fault::Loss;
@@ -75,48 +76,47 @@ impl Tally {
 /// For each uplink of `from`, a pod of it and a ping to a pod of `to` that leaves by that uplink. The kernel chooses by a
 /// hash of the addresses, so each pair of pods is tried; where all go the same way, any two will do.
 fn pick<'a>(from: &'a Host, to: &Host) -> Result<Vec<(&'a Pod, Ping)>> {
-    let mut by_uplink: [Option<(&Pod, Ping)>; 2] = [None, None];
-    let mut any = Vec::new();
-    // One family for each uplink, where the hash allows.
-    for (pod, target) in from.pods.iter().flat_map(|pod| to.pods.iter().map(move |target| (pod, target))) {
-        for address in &target.addresses {
-            let ping = Ping::new(*address);
-            let uplink = uplink_of(from, pod, ping)?;
-            any.push((pod, ping));
-            let Some(slot) = uplink.and_then(|uplink| by_uplink.get_mut(uplink)) else { continue };
-            let is_better = match slot {
-                None => true,
-                Some((_, taken)) => uplink == Some(1) && taken.to.is_ipv4() && address.is_ipv6(),
-            };
-            if is_better {
-                *slot = Some((pod, ping));
-            }
+    let mut flows = Vec::new();
+    for pod in &from.pods {
+        for address in to.pods.iter().flat_map(|target| &target.addresses) {
+            flows.push((pod, Ping::new(*address)));
         }
     }
-    let found: Vec<_> = by_uplink.into_iter().flatten().collect();
-    Ok(if found.len() == BOTH.len() { found } else { any.into_iter().take(BOTH.len()).collect() })
+    let seen = uplinks_of(from, &flows)?;
+    // One family for each uplink, where the hash allows.
+    let over = |uplink: usize, wants_v4: bool| {
+        let over: Vec<_> = flows.iter().zip(&seen).filter(|(_, used)| **used == Some(uplink)).collect();
+        let suits = over.iter().find(|((_, ping), _)| ping.to.is_ipv4() == wants_v4);
+        suits.or(over.first()).map(|(flow, _)| **flow)
+    };
+    Ok(match (over(0, true), over(1, false)) {
+        (Some(first), Some(second)) => vec![first, second],
+        _ => flows.into_iter().take(BOTH.len()).collect(),
+    })
 }
 
-/// By which of [`BOTH`] a ping leaves; `None` where more than one has frames of it, as a route changed meanwhile.
-fn uplink_of(node: &Host, pod: &Pod, ping: Ping) -> Result<Option<usize>> {
+/// By which of [`BOTH`] each ping leaves; `None` where both have frames of it, as a route changed meanwhile.
+fn uplinks_of(node: &Host, flows: &[(&Pod, Ping)]) -> Result<Vec<Option<usize>>> {
     let captures = BOTH.map(|uplink| Capture::start(&node.netns, uplink));
-    let outcome = ping.once(&pod.netns, ANSWER)?;
-    if !matches!(outcome, Outcome::Reply(_)) {
-        return Err(Error::Missing(format!("an answer of {} to {}: {outcome:?}", ping.to, pod.name)));
-    }
-    let mut used = Vec::new();
-    for (index, capture) in captures.into_iter().enumerate() {
-        let frames = capture?.stop();
-        let is_request =
-            |ip: lab::capture::IpHeader| ip.destination == ping.to && pod.addresses.contains(&ip.source);
-        if frames.iter().filter_map(|frame| frame.ip).any(is_request) {
-            used.push(index);
+    for (pod, ping) in flows {
+        let outcome = ping.once(&pod.netns, ANSWER)?;
+        if !matches!(outcome, Outcome::Reply(_)) {
+            return Err(Error::Missing(format!("an answer of {} to {}: {outcome:?}", ping.to, pod.name)));
         }
     }
-    Ok(match used.as_slice() {
-        [one] => Some(*one),
-        _ => None,
-    })
+    let mut headers = Vec::new();
+    for capture in captures {
+        headers.push(capture?.stop().iter().filter_map(|frame| frame.ip).collect::<Vec<_>>());
+    }
+    let used = |(pod, ping): &(&Pod, Ping)| {
+        let is_request = |ip: &IpHeader| ip.destination == ping.to && pod.addresses.contains(&ip.source);
+        let mut used = headers.iter().enumerate().filter(|(_, headers)| headers.iter().any(is_request));
+        match (used.next(), used.next()) {
+            (Some((uplink, _)), None) => Some(uplink),
+            _ => None,
+        }
+    };
+    Ok(flows.iter().map(used).collect())
 }
 
 fn longest_row(train: &Train) -> u32 {

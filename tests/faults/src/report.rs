@@ -47,8 +47,15 @@ pub(crate) fn line(report: &Report) -> String {
     text
 }
 
-/// The ends of the agents' logs, which go with the rack.
-pub(crate) fn show_logs(site: &Site) {
+/// The kernels' routes and the ends of the agents' logs, which go with the rack.
+pub(crate) fn show_state(site: &Site) {
+    for host in site.rack.nodes.iter().chain(&site.rack.tors) {
+        eprintln!("--- the routes of {}:", host.router.name);
+        match host.netns.routes() {
+            Ok(routes) => routes.iter().for_each(|route| eprintln!("{route}")),
+            Err(error) => eprintln!("{error}"),
+        }
+    }
     for node in &site.rack.nodes {
         let Ok(agent) = node.agent() else { continue };
         let log = agent.log();

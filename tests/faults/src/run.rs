@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use lab::{Error, Result, check_interrupt};
 
 use crate::checker::Before;
-use crate::fault::Fault;
+use crate::fault::{Fate, Fault};
 use crate::pings::{Pings, Tally};
 use crate::site::Site;
 
@@ -66,22 +66,37 @@ fn make_and_check(fault: &Fault, site: &mut Site, tally: &mut Tally) -> Result<(
 fn break_and_heal(fault: &Fault, site: &mut Site, before: &Before) -> Result<()> {
     let begun = Instant::now();
     (fault.make)(site)?;
-    let over = Instant::now();
-    let (took, limit) = (over.duration_since(begun), fault.limit);
+    let (took, limit) = (begun.elapsed(), fault.limit);
     site.demand(took <= limit, || format!("it took {took:?}, and may take {limit:?}"));
-    for wrong in until_none(over + PROMPT, || before.wrong_at_once(site, fault.fate))? {
+    let healed = await_healed(site, before, fault.fate, fault.heals_within)?;
+    site.note(format!("as before {:.1} s after its end", healed.as_secs_f64()));
+    Ok(())
+}
+
+/// Demands of a site where a fault has just ended what has to be so soon after it, and later. Gives the time to the
+/// latter.
+///
+/// # Errors
+/// It cannot be looked at.
+pub(crate) fn await_healed(
+    site: &mut Site,
+    before: &Before,
+    fate: Fate,
+    heals_within: Duration,
+) -> Result<Duration> {
+    let over = Instant::now();
+    for wrong in until_none(over + PROMPT, || before.wrong_at_once(site, fate))? {
         site.demand(false, || format!("{PROMPT:?} after its end: {wrong}"));
     }
-    for wrong in until_none(over + fault.heals_within, || before.not_healed(site))? {
-        site.demand(false, || format!("{:?} after its end: {wrong}", fault.heals_within));
+    for wrong in until_none(over + heals_within, || before.not_healed(site))? {
+        site.demand(false, || format!("{heals_within:?} after its end: {wrong}"));
     }
     let healed = over.elapsed();
     // Healing must not have broken what held before.
-    for wrong in until_none(Instant::now() + LOOK, || before.wrong_at_once(site, fault.fate))? {
+    for wrong in until_none(Instant::now() + LOOK, || before.wrong_at_once(site, fate))? {
         site.demand(false, || format!("in the end: {wrong}"));
     }
-    site.note(format!("as before {:.1} s after its end", healed.as_secs_f64()));
-    Ok(())
+    Ok(healed)
 }
 
 /// Looks until nothing is wrong, at least once, and gives what is wrong at the deadline.

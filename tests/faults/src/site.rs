@@ -3,14 +3,18 @@
 //!
 //! In: what a fault does to it. Out: what the fault saw, and what did not hold.
 
-use std::process::Command;
+use std::fs;
+use std::io::Write as _;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use bgp::Prefix;
 use lab::rack::leads_over;
+use lab::route::PROTOCOL_BGP;
 use lab::{
-    Agent, Error, Frr, Host, Netns, NodeDaemon, Programs, Rack, RackOptions, Result, TorDaemon, build,
-    eventually, output_of,
+    Action, Agent, Error, Frr, Host, Netns, NodeDaemon, Programs, Rack, RackOptions, Result, Route,
+    TorDaemon, build, eventually, output_of,
 };
 
 use crate::fault::Setting;
@@ -21,6 +25,15 @@ pub(crate) const BOTH: [&str; 2] = ["tor1", "tor2"];
 /// FRR takes two to three seconds from a new link to its first UPDATE; the rest is for a loaded machine.
 const CONVERGENCE: Duration = Duration::from_secs(30);
 
+/// How chance is to fall, and for how long.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Chance {
+    /// The same one gives the same.
+    pub(crate) seed: u64,
+    /// How long to go on drawing.
+    pub(crate) duration: Duration,
+}
+
 /// A rack with what the suite put into it.
 #[derive(Debug)]
 pub(crate) struct Site {
@@ -30,6 +43,8 @@ pub(crate) struct Site {
     pub(crate) setting: Setting,
     /// What was planted.
     pub(crate) foreign: Vec<Foreign>,
+    /// For what is drawn by lot.
+    pub(crate) chance: Chance,
     notes: Vec<String>,
     broken: Vec<String>,
 }
@@ -39,7 +54,7 @@ impl Site {
     ///
     /// # Errors
     /// Anything.
-    pub(crate) fn up(programs: &Programs, setting: Setting) -> Result<Self> {
+    pub(crate) fn up(programs: &Programs, setting: Setting, chance: Chance) -> Result<Self> {
         let configs = build::node_configs()?.into_iter().map(|config| setting.applied_to(config)).collect();
         let rack = Rack::up(RackOptions {
             name: format!("faults-{}", std::process::id()),
@@ -47,7 +62,7 @@ impl Site {
             tors: TorDaemon::Frr,
         })?;
         let foreign = rack.nodes.iter().map(Foreign::plant).collect::<Result<_>>()?;
-        Ok(Self { rack, setting, foreign, notes: Vec::new(), broken: Vec::new() })
+        Ok(Self { rack, setting, foreign, chance, notes: Vec::new(), broken: Vec::new() })
     }
 
     /// Says what was seen, for the table.
@@ -60,6 +75,11 @@ impl Site {
         if !holds {
             self.broken.push(otherwise());
         }
+    }
+
+    /// Whether all that was demanded so far held.
+    pub(crate) fn holds(&self) -> bool {
+        self.broken.is_empty()
     }
 
     /// What was noted and what did not hold since the last call.
@@ -132,6 +152,99 @@ impl Site {
         Ok(seen.saturating_duration_since(since))
     }
 
+    /// Waits until c2's route to the victim's IPv4 block uses exactly these uplinks: what its answers go by.
+    ///
+    /// # Errors
+    /// It does not come to it.
+    pub(crate) fn await_far_over(&self, uplinks: &[&str], since: Instant) -> Result<Duration> {
+        let none = || Error::Missing("a rack without a second node".to_owned());
+        let far = self.rack.nodes.get(1).ok_or_else(none)?;
+        let block = self.victim()?.router.blocks.first().copied().ok_or_else(none)?;
+        let what = format!("{block} over {}", uplinks.join(" and "));
+        let seen = far.netns.await_routes(&what, CONVERGENCE, |routes| leads_over(routes, block, uplinks))?;
+        Ok(seen.saturating_duration_since(since))
+    }
+
+    /// The router that the victim's packets to c2 go to by this uplink.
+    ///
+    /// # Errors
+    /// There is none.
+    pub(crate) fn hop_over(&self, uplink: &str) -> Result<Ipv6Addr> {
+        let route = self.victim()?.netns.routes()?;
+        let block = self.remote_block()?;
+        let ours = route.iter().filter(|route| route.prefix == block && route.protocol == PROTOCOL_BGP);
+        let none = || Error::Missing(format!("no next hop on {uplink}"));
+        ours.filter_map(|route| hop(route, uplink)).next().ok_or_else(none)
+    }
+
+    /// Waits until it is this one. Gives the time that this took.
+    ///
+    /// # Errors
+    /// It does not come to it within `limit`.
+    pub(crate) fn await_hop(&self, uplink: &str, wanted: Ipv6Addr, limit: Duration) -> Result<Duration> {
+        let (begun, block) = (Instant::now(), self.remote_block()?);
+        let is_there = |routes: &[Route]| {
+            routes.iter().any(|route| route.prefix == block && hop(route, uplink) == Some(wanted))
+        };
+        let what = format!("{block} by {wanted}");
+        let seen = self.victim()?.netns.await_routes(&what, limit, is_there)?;
+        Ok(seen.saturating_duration_since(begun))
+    }
+
+    /// Processor time of the victim's agent since it was started.
+    ///
+    /// # Errors
+    /// It does not run.
+    pub(crate) fn cpu_time(&self) -> Result<Duration> {
+        let pid = self.agent()?.id().ok_or_else(|| Error::Missing("the agent is not running".to_owned()))?;
+        let path = format!("/proc/{pid}/stat");
+        let text = fs::read_to_string(&path)
+            .map_err(|source| Error::Io { doing: format!("read {path}"), source })?;
+        // utime and stime of proc_pid_stat(5), in the ticks of 10 ms that Linux tells programs; the name before them may
+        // hold anything.
+        let fields = text.rsplit(')').next().unwrap_or_default().split_whitespace();
+        let ticks: u64 = fields.skip(11).take(2).filter_map(|field| field.parse::<u64>().ok()).sum();
+        Ok(Duration::from_millis(ticks * 10))
+    }
+
+    /// Makes tor1 announce this many prefixes more.
+    ///
+    /// # Errors
+    /// FRR does not take them.
+    pub(crate) fn announce(&self, count: u32) -> Result<()> {
+        let tor = self.tor()?;
+        tool_with_input(&tor.netns, "ip -batch -", &many("add", count))?;
+        tor.frr()?.configure("router bgp 65004\naddress-family ipv4 unicast\nredistribute kernel")
+    }
+
+    /// Makes tor1 withdraw them.
+    ///
+    /// # Errors
+    /// As [`Site::announce`].
+    pub(crate) fn withdraw(&self, count: u32) -> Result<()> {
+        tool_with_input(&self.tor()?.netns, "ip -batch -", &many("del", count))
+    }
+
+    /// Makes tor1 as it was before [`Site::announce`].
+    ///
+    /// # Errors
+    /// As [`Site::announce`].
+    pub(crate) fn stop_announcing(&self) -> Result<()> {
+        self.tor()?.frr()?.configure("router bgp 65004\naddress-family ipv4 unicast\nno redistribute kernel")
+    }
+
+    /// Waits until the victim has exactly so many of them.
+    ///
+    /// # Errors
+    /// It does not come to it.
+    pub(crate) fn await_many(&self, wanted: usize) -> Result<usize> {
+        let is_one = |route: &&Route| matches!(route.prefix.address(), IpAddr::V4(address) if address.octets().first() == Some(&100));
+        let count = |routes: &[Route]| routes.iter().filter(is_one).count();
+        let node = &self.victim()?.netns;
+        node.await_routes(&format!("{wanted} more routes"), CONVERGENCE, |routes| count(routes) == wanted)?;
+        Ok(wanted)
+    }
+
     /// Waits until the victim's session on this uplink is up, or is not. Gives the time since `since`.
     ///
     /// # Errors
@@ -190,6 +303,41 @@ pub(crate) fn tool(netns: &Netns, line: &str) -> Result<String> {
     let mut command: Command = netns.command(words.next().unwrap_or_default());
     command.args(words);
     output_of(command)
+}
+
+/// The same for a tool that reads what to do.
+///
+/// # Errors
+/// The tool fails.
+pub(crate) fn tool_with_input(netns: &Netns, line: &str, input: &str) -> Result<()> {
+    let doing = |source| Error::Io { doing: format!("run {line}"), source };
+    let mut words = line.split_whitespace();
+    let mut command = netns.command(words.next().unwrap_or_default());
+    command.args(words).stdin(Stdio::piped()).stdout(Stdio::null());
+    let mut child = command.spawn().map_err(doing)?;
+    if let Some(mut pipe) = child.stdin.take() {
+        pipe.write_all(input.as_bytes()).map_err(doing)?;
+    }
+    let status = child.wait().map_err(doing)?;
+    if status.success() { Ok(()) } else { Err(Error::Missing(format!("{line} ended with {status}"))) }
+}
+
+/// Lines for `ip -batch`: routes of 100.64.0.0/10, which nobody else in the rack has.
+fn many(verb: &str, count: u32) -> String {
+    let line = |number: u32| {
+        let prefix = Ipv4Addr::from_bits(0x6440_0000 + number * 256);
+        format!("route {verb} blackhole {prefix}/24 proto 99\n")
+    };
+    (0..count).map(line).collect()
+}
+
+/// The next hop of a route by an uplink.
+fn hop(route: &Route, uplink: &str) -> Option<Ipv6Addr> {
+    let Action::Forward(hops) = &route.action else { return None };
+    hops.iter().filter(|hop| hop.device == uplink).find_map(|hop| match hop.via {
+        Some(IpAddr::V6(via)) => Some(via),
+        Some(IpAddr::V4(_)) | None => None,
+    })
 }
 
 /// Whether routes flow.

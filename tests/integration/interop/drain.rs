@@ -97,6 +97,9 @@ fn frr_sees_marks_then_withdrawals_then_the_message_and_then_nothing() {
         Some("the end of its drain (bgpctl undrain)")
     );
 
+    let refusal = link.agent().bgpctl(&["neighbor", "tor1", "clear"]).unwrap_err().to_string();
+    assert!(refusal.contains("neighbor tor1 is drained"), "{refusal}");
+
     // A crash does not bring it back.
     link.restart_agent();
     assert_eq!(steps(&link), ["drained"]);

@@ -145,9 +145,9 @@ impl Agent {
         &self.programs
     }
 
-    /// From the next start on, another program is the daemon: an upgrade.
-    pub fn replace_daemon(&mut self, daemon: PathBuf) {
-        self.programs.daemon = daemon;
+    /// What it runs from the next start on.
+    pub fn replace_programs(&mut self, programs: Programs) {
+        self.programs = programs;
     }
 
     /// Puts a copy of the program into the directory, for the next start: another file, as after an upgrade.
