@@ -1,7 +1,7 @@
 //! The kernel's routes that are ours: reconciled, never commanded (DESIGN 4.6).
 //!
 //! In: batches of changes from the RIB, what this node itself wants ([`LocalRoutes`]), the links, the neighbors
-//! that are lost, questions from the control API, and the kernel's own events. Out: routes and nexthop objects in the
+//! that are lost or that BFD finds dead, questions from the control API, and the kernel's own events. Out: routes and nexthop objects in the
 //! kernel. `delta` has what is wanted and what is there, in the little room of `table`, and what follows; `objects`
 //! does the same for nexthop objects, `reach` knows which next hops live, and `trouble` what is in the way; `route`
 //! alone says which kernel routes are ours; `nexthop` and `packet` are the bytes; `writer` is how changes reach the
@@ -19,6 +19,7 @@ mod objects;
 mod packet;
 mod reach;
 mod route;
+mod snapshots;
 mod table;
 mod task;
 mod thread;
@@ -105,6 +106,8 @@ pub struct Inputs {
     /// Next hops whose session is lost: nothing is sent to them until it is back, whatever the RIB still says
     /// prefix by prefix.
     pub dead: watch::Receiver<Arc<BTreeSet<Gateway>>>,
+    /// Next hops that packets do not get to, straight from BFD: the same is done about them.
+    pub failed: watch::Receiver<Arc<BTreeSet<Gateway>>>,
     /// Questions; closed when nobody asks any more.
     pub requests: mpsc::Receiver<Request>,
     /// Hears in which families an earlier run has left routes, as soon as one of each is found, or none: well before the

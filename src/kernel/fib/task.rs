@@ -1,27 +1,24 @@
 //! The task around [`Delta`]: waits for one thing, feeds it in, writes what follows.
 
-use std::collections::BTreeSet;
 use std::io;
 use std::net::IpAddr;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bgp::rib::Gateway;
 use bgp::{Families, InterfaceIndex};
 use netlink_packet_core::NLM_F_REPLACE;
 use netlink_packet_route::address::AddressAttribute;
 use netlink_packet_route::link::{LinkFlags, LinkMessage};
 use netlink_packet_route::route::RouteMessage;
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
-use tokio::sync::{oneshot, watch};
+use tokio::sync::oneshot;
 
 use super::delta::{Cause, Delta, Event};
 use super::dump;
 use super::nexthop::{self, Nexthop};
 use super::objects::Fate;
+use super::snapshots::Seen;
 use super::writer::{WriteError, Writer};
-use super::{Batch, Inputs, LocalRoutes, Notice, Request, Settings};
-use crate::kernel::interfaces::Interfaces;
+use super::{Batch, Inputs, Notice, Request, Settings};
 use crate::kernel::netlink::{
     self, DumpError, GROUP_IPV4_ADDRESS, GROUP_IPV4_ROUTE, GROUP_IPV6_ADDRESS, GROUP_IPV6_ROUTE, GROUP_LINK,
     GROUP_NEXTHOP, Message, Received, Socket,
@@ -70,14 +67,6 @@ struct Progress {
     reported: bool,
 }
 
-/// Snapshots that were taken in.
-#[derive(Debug, Default)]
-struct Seen {
-    local: Option<Arc<LocalRoutes>>,
-    interfaces: Option<Arc<Interfaces>>,
-    dead: Option<Arc<BTreeSet<Gateway>>>,
-}
-
 /// What the loop waited for.
 enum Input {
     Batch(Option<Batch>),
@@ -113,8 +102,8 @@ impl Task {
         self.look_for_inherited().await;
         let mut seen = Seen::default();
         self.take_snapshots(&mut inputs, &mut seen).await;
-        let (mut requests_open, mut local_open, mut interfaces_open, mut dead_open) =
-            (true, true, true, true);
+        let (mut requests_open, mut local_open, mut interfaces_open) = (true, true, true);
+        let (mut dead_open, mut failed_open) = (true, true);
         loop {
             let due = until(self.deadline());
             // Every branch is cancel safe: channels, watches and a socket that reads whole datagrams.
@@ -131,6 +120,10 @@ impl Task {
                 }
                 changed = inputs.dead.changed(), if dead_open => {
                     dead_open = changed.is_ok();
+                    Input::Snapshot
+                }
+                changed = inputs.failed.changed(), if failed_open => {
+                    failed_open = changed.is_ok();
                     Input::Snapshot
                 }
                 received = self.events.receive() => Input::Events(received),
@@ -157,14 +150,14 @@ impl Task {
 
     /// Links and sessions as they are by now, before anything that somebody says who may know of them already.
     async fn take_snapshots(&mut self, inputs: &mut Inputs, seen: &mut Seen) {
-        if let Some(local) = news(&mut inputs.local, &mut seen.local) {
+        if let Some(local) = seen.local(inputs) {
             self.delta.set_local(&local);
         }
-        if let Some(interfaces) = news(&mut inputs.interfaces, &mut seen.interfaces) {
+        if let Some(interfaces) = seen.interfaces(inputs) {
             self.delta.set_interfaces(interfaces);
         }
-        if let Some(dead) = news(&mut inputs.dead, &mut seen.dead) {
-            self.delta.set_dead(dead);
+        if let Some(unusable) = seen.unusable(inputs) {
+            self.delta.set_dead(unusable);
             // Packets are lost meanwhile: before anything else that is due.
             self.write_objects().await;
         }
@@ -453,13 +446,6 @@ impl Task {
             tracing::debug!(operations, ?elapsed, "fib at rest");
         }
     }
-}
-
-/// A snapshot that was not seen before.
-fn news<T>(snapshots: &mut watch::Receiver<Arc<T>>, seen: &mut Option<Arc<T>>) -> Option<Arc<T>> {
-    let now = snapshots.borrow_and_update().clone();
-    let is_known = seen.as_ref().is_some_and(|seen| Arc::ptr_eq(seen, &now));
-    (!is_known).then(|| seen.insert(now).clone())
 }
 
 /// Ready at once when the time has come; the timer wheel would round it up to the next millisecond.
