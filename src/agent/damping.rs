@@ -92,6 +92,15 @@ impl Damping {
         }
     }
 
+    /// Somebody wants it to be tried now: what was is forgotten, but for the count.
+    pub(super) fn forgive(&mut self) {
+        self.short = 0;
+        match self.state {
+            State::Held { .. } => self.state = State::Down,
+            State::Up { .. } | State::Down => {}
+        }
+    }
+
     /// Whether it has a session.
     pub(super) fn is_up(&self) -> bool {
         match self.state {

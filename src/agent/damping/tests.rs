@@ -121,3 +121,18 @@ fn the_bound_is_the_operators_and_none_at_all_is_one() {
     assert!((0..20).all(|_| neighbor.session(Duration::ZERO) == Duration::ZERO));
     assert_eq!(neighbor.damping.flaps(), 40, "they are counted all the same");
 }
+
+#[test]
+fn one_that_is_forgiven_begins_anew() {
+    let mut neighbor = Flapping::new(1);
+    for _ in 0..8 {
+        neighbor.session(Duration::from_secs(1));
+    }
+    neighbor.damping.up(neighbor.now);
+    neighbor.damping.down(neighbor.now);
+    assert!(neighbor.damping.held_until().is_some());
+    neighbor.damping.forgive();
+    assert_eq!(neighbor.damping.held_until(), None);
+    assert_eq!(neighbor.session(Duration::from_secs(1)), Duration::ZERO);
+    assert_eq!(neighbor.damping.flaps(), 10);
+}

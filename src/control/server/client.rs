@@ -79,11 +79,15 @@ impl axum::serve::Listener for Clients {
     type Addr = ClientInfo;
 
     async fn accept(&mut self) -> (Client, ClientInfo) {
+        let mut warned = false;
         loop {
             let stream = match self.listener.accept().await {
                 Ok((stream, _)) => stream,
                 Err(error) => {
-                    tracing::warn!(%error, "cannot accept on the control socket");
+                    if !warned {
+                        tracing::warn!(%error, "cannot accept on the control socket; trying again");
+                    }
+                    warned = true;
                     tokio::time::sleep(ACCEPT_PAUSE).await;
                     continue;
                 }

@@ -151,12 +151,26 @@ fn is_alive(pid: u32) -> bool {
     stat.rsplit(')').next().is_some_and(|rest| !rest.trim().is_empty() && !rest.trim().starts_with('Z'))
 }
 
+/// The most that has been resident of an agent since its start.
+///
+/// # Errors
+/// It does not run.
+pub(crate) fn peak_kib(agent: &Agent) -> Result<u64> {
+    let pid = agent.id().ok_or_else(|| Error::Missing("an agent is not running".to_owned()))?;
+    status_kib(pid, "VmHWM:")
+}
+
 fn resident_kib(pid: u32) -> Result<u64> {
+    status_kib(pid, "VmRSS:")
+}
+
+/// A number of proc_pid_status(5).
+fn status_kib(pid: u32, name: &str) -> Result<u64> {
     let path = format!("/proc/{pid}/status");
     let text = read(&path)?;
-    let field = text.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let field = text.lines().find_map(|line| line.strip_prefix(name));
     let number = field.and_then(|field| field.split_whitespace().next()?.parse().ok());
-    number.ok_or_else(|| Error::Missing(format!("{path} has no VmRSS")))
+    number.ok_or_else(|| Error::Missing(format!("{path} has no {name}")))
 }
 
 fn descriptors(pid: u32) -> Result<usize> {

@@ -3,6 +3,7 @@
 //! A rack in network namespaces, as `lab` builds it: two ToRs with FRR, three nodes with the agent, pods. Each fault is a
 //! [`fault::Fault`]; [`run`] makes it and judges it with one [`checker`] for all; [`report`] writes the table.
 
+mod cgroup;
 mod checker;
 mod fault;
 mod faults;

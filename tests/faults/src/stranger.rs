@@ -3,11 +3,15 @@
 //! [`Stranger::lay`] lays the cable and has the agent read a file with one neighbor more; [`Stranger::remove`] undoes
 //! both. The sessions with the ToRs have nothing to do with it, and must not notice.
 
+use std::cell::Cell;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use lab::{Error, Netns, Port, Result, Scratch, build, cable, eventually};
+use socket2::{Domain, Socket, Type};
 
 use crate::site::Site;
 use crate::wire::{self, HEADER_LENGTH, KEEPALIVE, NOTIFICATION, OPEN, ROUTE_REFRESH};
@@ -25,6 +29,8 @@ const INTERFACE: &str = "stranger";
 pub(crate) const ASN: u32 = 65099;
 /// What is awaited of the agent comes within milliseconds; the rest is for a loaded machine.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
+/// For a machine that does something else as well.
+const MINUTES: Duration = Duration::from_secs(180);
 const BGP_PORT: u16 = 179;
 
 /// The body of an OPEN of FRR 8.4.4 as a ToR with `frr defaults datacenter`, captured. Of AS 65099, with IPv6, and
@@ -38,6 +44,9 @@ const FRR_OPEN: &str = "04 fe4b 0009 0aff0001 4e 0206 01040001 0001 0206 0104000
 pub(crate) struct Stranger {
     pub(crate) netns: Netns,
     config: String,
+    control: PathBuf,
+    /// Sessions that there were.
+    sessions: Cell<u64>,
     _scratch: Scratch,
 }
 
@@ -59,7 +68,8 @@ impl Stranger {
             netns.set_up(interface)?;
         }
         let config = build::node_configs()?.into_iter().next().unwrap_or_default();
-        let stranger = Self { netns, config, _scratch: scratch };
+        let control = site.agent()?.socket();
+        let stranger = Self { netns, config, control, sessions: Cell::new(0), _scratch: scratch };
         stranger.configure(site, settings)?;
         Ok(stranger)
     }
@@ -80,6 +90,14 @@ impl Stranger {
         site.agent()?.bgpctl(&["reload"]).map(drop)
     }
 
+    /// Takes the neighbor out of the file, for the next start.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub(crate) fn take_out_of_the_file(&self, site: &Site) -> Result<()> {
+        site.agent()?.write_config(&self.config)
+    }
+
     /// Takes the neighbor out of the file, and the cable away.
     ///
     /// # Errors
@@ -89,20 +107,74 @@ impl Stranger {
         site.victim()?.netns.delete_link(INTERFACE)
     }
 
-    /// Opens a connection to the agent's port and says nothing.
+    /// Opens a connection on which the agent has said who it is, and nothing was said to it.
     ///
     /// # Errors
     /// The agent does not take it.
     pub(crate) fn connect(&self) -> Result<Speaker> {
-        let stream = self
-            .netns
-            .run(|| TcpStream::connect_timeout(&SocketAddr::new(IpAddr::V6(NODE), BGP_PORT), PATIENCE))?;
-        let io = |source| Error::Io { doing: "connect to the agent".to_owned(), source };
-        let stream = stream.map_err(io)?;
-        stream.set_nodelay(true).map_err(io)?;
-        stream.set_read_timeout(Some(PATIENCE)).map_err(io)?;
-        stream.set_write_timeout(Some(PATIENCE)).map_err(io)?;
+        self.connect_with(Room::Usual)
+    }
+
+    fn connect_with(&self, room: Room) -> Result<Speaker> {
+        self.await_over()?;
+        let mut speaker = self.connect_unheard(room)?;
+        match speaker.hear()? {
+            Heard::Message(OPEN, _) => Ok(speaker),
+            other => Err(Error::Missing(format!("an OPEN of the agent: {other:?}"))),
+        }
+    }
+
+    /// Waits until the agent knows that the last session is over: to one that still seems to be there, the next one is a
+    /// collision.
+    fn await_over(&self) -> Result<()> {
+        let sessions = self.sessions.get();
+        eventually("the agent knows that the last session is over", PATIENCE, || {
+            let neighbor = self.ask()?;
+            // Each lasts less than a minute, and counts.
+            let flaps = neighbor.pointer("/flaps/count").and_then(serde_json::Value::as_u64);
+            Ok((flaps >= Some(sessions)).then_some(()))
+        })
+    }
+
+    /// Opens a connection, and hears nothing of the agent yet.
+    ///
+    /// # Errors
+    /// The agent does not take it.
+    pub(crate) fn connect_unheard(&self, room: Room) -> Result<Speaker> {
+        let stream = self.netns.run(|| {
+            let socket = Socket::new(Domain::IPV6, Type::STREAM, None)?;
+            match room {
+                Room::Usual => {}
+                // Later would be too late: a window that is promised has to stay. With less the kernel has no room for
+                // acknowledgements either, and what it says is not heard any more.
+                Room::Little => socket.set_recv_buffer_size(65_536)?,
+            }
+            let agent = SocketAddr::new(IpAddr::V6(NODE), BGP_PORT);
+            socket.connect_timeout(&agent.into(), PATIENCE)?;
+            Ok(TcpStream::from(socket))
+        })?;
+        let stream = stream.map_err(connecting)?;
+        stream.set_nodelay(true).map_err(connecting)?;
+        stream.set_read_timeout(Some(PATIENCE)).map_err(connecting)?;
+        stream.set_write_timeout(Some(PATIENCE)).map_err(connecting)?;
         Ok(Speaker { stream, input: Vec::new() })
+    }
+
+    /// What `bgpctl show neighbor` asks, a hundred times as often as a process could be started for it.
+    fn ask(&self) -> Result<serde_json::Value> {
+        let asking = |source| Error::Io { doing: "ask the agent".to_owned(), source };
+        let mut control = UnixStream::connect(&self.control).map_err(asking)?;
+        let request =
+            format!("GET /v1/neighbors/{STRANGER} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+        control.write_all(request.as_bytes()).map_err(asking)?;
+        let mut answer = String::new();
+        control.read_to_string(&mut answer).map_err(asking)?;
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap_or_default();
+        if !head.starts_with("HTTP/1.1 200 ") {
+            return Err(Error::Missing(format!("an answer of the agent: {answer}")));
+        }
+        serde_json::from_str(body)
+            .map_err(|source| Error::Json { command: "GET neighbor".to_owned(), source })
     }
 
     /// The same, and makes a session of it.
@@ -110,13 +182,29 @@ impl Stranger {
     /// # Errors
     /// The agent does not take it.
     pub(crate) fn establish(&self) -> Result<Speaker> {
-        let mut speaker = self.connect()?;
+        self.establish_with(Room::Usual)
+    }
+
+    /// The same, with as much room for what the agent sends.
+    ///
+    /// # Errors
+    /// As [`Stranger::establish`].
+    pub(crate) fn establish_with(&self, room: Room) -> Result<Speaker> {
+        let mut speaker = self.connect_with(room)?;
         speaker.send(&open())?;
-        speaker.await_kind(OPEN)?;
         speaker.send(&wire::message(KEEPALIVE, &[]))?;
         speaker.await_kind(KEEPALIVE)?;
+        self.sessions.set(self.sessions.get() + 1);
         Ok(speaker)
     }
+}
+
+/// What the kernel keeps of what was not read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Room {
+    Usual,
+    /// The window is soon shut.
+    Little,
 }
 
 /// The OPEN as FRR sends it.
@@ -152,6 +240,17 @@ impl Speaker {
             Err(error) if is_end(error.kind()) => Ok(()),
             outcome => outcome.map_err(|source| Error::Io { doing: "write to the agent".to_owned(), source }),
         }
+    }
+
+    /// Says much, and waits for as long as the agent needs to take it.
+    ///
+    /// # Errors
+    /// As [`Speaker::send`], after minutes.
+    pub(crate) fn send_patiently(&mut self, octets: &[u8]) -> Result<()> {
+        self.stream.set_write_timeout(Some(MINUTES)).map_err(connecting)?;
+        let outcome = self.send(octets);
+        self.stream.set_write_timeout(Some(PATIENCE)).map_err(connecting)?;
+        outcome
     }
 
     /// Says that nothing more will be said.
@@ -288,6 +387,10 @@ pub(crate) fn await_received(site: &Site, wanted: u64, limit: Duration) -> Resul
         let received = neighbor.pointer("/prefixes/received").and_then(serde_json::Value::as_u64);
         Ok((received == Some(wanted)).then(|| begun.elapsed()))
     })
+}
+
+fn connecting(source: std::io::Error) -> Error {
+    Error::Io { doing: "connect to the agent".to_owned(), source }
 }
 
 fn is_end(kind: ErrorKind) -> bool {

@@ -25,10 +25,18 @@ const MANY: u32 = 100_000;
 pub(super) const FAULTS: &[Fault] = &[
     Fault {
         number: Number(26),
-        name: "every truncation of a real OPEN and of real UPDATEs",
+        name: "every truncation of a real OPEN and of two real UPDATEs",
         expected: "the NOTIFICATION of RFC 4271 section 6, or treat-as-withdraw (RFC 7606); other sessions stay",
-        limit: Duration::from_secs(60),
-        make: |site| undisturbed(site, truncations::all),
+        make: |site| undisturbed(site, |site, stranger| truncations::all(site, stranger, 2)),
+        ..Fault::USUAL
+    },
+    Fault {
+        number: Number(26),
+        name: "every truncation of a real OPEN and of seven real UPDATEs",
+        expected: "the NOTIFICATION of RFC 4271 section 6, or treat-as-withdraw (RFC 7606); other sessions stay",
+        length: Length::Long,
+        limit: Duration::from_secs(120),
+        make: |site| undisturbed(site, |site, stranger| truncations::all(site, stranger, 7)),
         ..Fault::USUAL
     },
     Fault {
@@ -58,7 +66,10 @@ pub(super) const FAULTS: &[Fault] = &[
 ];
 
 /// Does something with a stranger, and demands that the sessions with the ToRs are the same ones afterwards.
-fn undisturbed(site: &mut Site, make: impl FnOnce(&mut Site, &Stranger) -> Result<()>) -> Result<()> {
+pub(super) fn undisturbed(
+    site: &mut Site,
+    make: impl FnOnce(&mut Site, &Stranger) -> Result<()>,
+) -> Result<()> {
     let mark = site.mark_log()?;
     let stranger = Stranger::lay(site, "")?;
     let outcome = make(site, &stranger);

@@ -1,10 +1,13 @@
 //! The faults, by what they break.
 
 mod discovery;
+mod flood;
 mod kernel;
 mod links;
 mod messages;
 mod nemesis;
+mod peers;
+mod resources;
 mod restart;
 mod tors;
 
@@ -19,9 +22,16 @@ pub(crate) fn all() -> Vec<&'static Fault> {
         discovery::FAULTS,
         kernel::FAULTS,
         messages::FAULTS,
+        peers::FAULTS,
+        resources::FAULTS,
         nemesis::FAULTS,
     ];
     kinds.into_iter().flatten().collect()
+}
+
+/// An error of the system, with what was to be done.
+fn io(doing: &'static str) -> impl FnOnce(std::io::Error) -> lab::Error {
+    move |source| lab::Error::Io { doing: doing.to_owned(), source }
 }
 
 #[cfg(test)]

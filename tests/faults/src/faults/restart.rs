@@ -109,7 +109,7 @@ fn terminated(site: &mut Site) -> Result<()> {
 }
 
 /// Starts the agent and waits until it has taken over.
-fn start_again(site: &mut Site) -> Result<()> {
+pub(super) fn start_again(site: &mut Site) -> Result<()> {
     let (agent, netns) = site.agent_mut()?;
     agent.start_again(netns)?;
     let started = agent.started().ok_or_else(|| Error::Missing("a start".to_owned()))?;
