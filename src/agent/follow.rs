@@ -6,12 +6,13 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use bgp::net::{Peer, PeerChange, PeerCommand, PeerEvent, PeerSettings, Target};
-use bgp::rib::PeerConfig;
+use bgp::rib::{Gateway, PeerConfig};
 use bgp::session::Stop;
 use bgp::{Families, PeerId};
 use tracing::{debug, info, warn};
 
 use super::damping::Damping;
+use super::liveness::Liveness;
 use super::neighbors::{self, NeighborName, Obstacle};
 use super::{Agent, Neighbor, origin};
 use crate::config::{self, Config};
@@ -31,8 +32,11 @@ impl Agent {
         self.remove_unwanted(&wanted);
         for (name, settings) in &wanted {
             match self.neighbors.get_mut(name) {
-                // Perhaps another entry of the file that says the same.
-                Some(neighbor) => neighbor.settings.peer.clone_from(&settings.peer),
+                // Perhaps another entry of the file that says the same; or BFD, which changes no session.
+                Some(neighbor) => {
+                    neighbor.settings.peer.clone_from(&settings.peer);
+                    neighbor.settings.bfd = settings.bfd;
+                }
                 None => self.add(name, settings, &interfaces),
             }
         }
@@ -104,10 +108,15 @@ impl Agent {
             events: self.session_events.clone(),
         };
         let peer = Peer::spawn(peer_settings, self.rib.clone());
-        let damping = Damping::new(settings.damping, fastrand::u64(..));
-        let used = Wanted::default();
-        self.neighbors
-            .insert(name.clone(), Neighbor { settings: settings.clone(), peer, target: None, used, damping });
+        let neighbor = Neighbor {
+            settings: settings.clone(),
+            peer,
+            target: None,
+            used: Wanted::default(),
+            damping: Damping::new(settings.damping, fastrand::u64(..)),
+            liveness: Liveness::default(),
+        };
+        self.neighbors.insert(name.clone(), neighbor);
     }
 
     /// A neighbor that is made long after the start, by a reload or since its interface came, is not told of a
@@ -220,16 +229,27 @@ impl Agent {
         self.neighbors.values_mut().for_each(|neighbor| neighbor.damping.release(now));
         let held_back: BTreeSet<_> =
             self.neighbors.keys().filter(|name| self.is_held_back(name)).cloned().collect();
+        let mut gone = Vec::new();
         for (name, neighbor) in &mut self.neighbors {
             let target = neighbors::target(name, &neighbor.settings, &self.config, interfaces, &self.routers);
+            neighbor.liveness.find(target.as_ref().ok());
             let target = if held_back.contains(name) { target.and(Err(Obstacle::HeldBack)) } else { target };
             log_reachability(name, neighbor.target.as_ref(), target.as_ref());
             let target = target.ok();
             if target != neighbor.target {
+                let before = neighbor.target.as_ref().and_then(on_link);
+                gone.extend(before.filter(|before| target.as_ref().and_then(on_link) != Some(*before)));
                 neighbor.target.clone_from(&target);
                 neighbor.peer.send(PeerCommand::Target(target)).await;
             }
         }
+        // A session ends with the way to the neighbor, and the task that ends it does not say so.
+        self.change_lost_gateways(|lost| {
+            let before = lost.len();
+            lost.extend(gone);
+            lost.len() != before
+        });
+        self.watch_neighbors(interfaces).await;
     }
 }
 
@@ -255,6 +275,12 @@ impl Removal {
             NeighborName::Interface(_) | NeighborName::Address(_) => Self::NotConfigured,
         }
     }
+}
+
+/// The next hop of a neighbor on a link.
+fn on_link(target: &Target) -> Option<Gateway> {
+    let interface = target.interface.as_ref()?.index;
+    Some(Gateway { address: target.remote.ip(), interface: Some(interface) })
 }
 
 /// Says once that a neighbor cannot be reached any more, and why, and once that it can be again.

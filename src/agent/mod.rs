@@ -11,6 +11,7 @@ mod drain;
 mod follow;
 mod kept;
 mod listen;
+mod liveness;
 mod neighbors;
 mod origin;
 mod reload;
@@ -33,6 +34,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::{JoinError, JoinSet};
 use tracing::{debug, error, info, warn};
 
+use crate::bfd;
 use crate::config::{self, Config};
 use crate::control;
 use crate::drain::{Drains, Wanted};
@@ -40,6 +42,7 @@ use crate::kernel::fib::{self, LocalRoutes};
 use crate::kernel::interfaces::{self, Interfaces};
 use crate::nd::{self, Uplinks};
 use damping::Damping;
+use liveness::Liveness;
 use neighbors::{NeighborName, Routers};
 use origin::Origin;
 use serve::Control;
@@ -199,6 +202,14 @@ struct Neighbor {
     /// How its task was told to use it.
     used: Wanted,
     damping: Damping,
+    liveness: Liveness,
+}
+
+/// The way to the BFD thread and back.
+struct Bfd {
+    peers: watch::Sender<Arc<bfd::Peers>>,
+    standings: watch::Receiver<Arc<bfd::Standings>>,
+    requests: mpsc::Sender<bfd::Request>,
 }
 
 struct Agent {
@@ -228,6 +239,7 @@ struct Agent {
     lost_gateways: watch::Sender<Arc<BTreeSet<Gateway>>>,
     uplinks: watch::Sender<Arc<Uplinks>>,
     discovery: mpsc::Sender<nd::Command>,
+    bfd: Bfd,
     admission: watch::Sender<listen::Admission>,
     drains: Drains<NeighborName>,
     kept_drains: kept::KeptDrains,
@@ -255,6 +267,10 @@ impl Agent {
                 changed = self.interfaces.changed() => {
                     changed.map_err(|_| AgentError::TaskEnded("interface"))?;
                     self.reconcile().await;
+                }
+                changed = self.bfd.standings.changed() => {
+                    changed.map_err(|_| AgentError::TaskEnded("BFD"))?;
+                    self.follow_standings().await;
                 }
                 Some(event) = inputs.routers.recv() => self.discovered(event).await,
                 Some(event) = inputs.sessions.recv() => self.session_changed(event).await,
@@ -312,6 +328,7 @@ impl Agent {
     /// advertisement tells. Until then it is still dialled.
     async fn session_changed(&mut self, event: PeerEvent) {
         self.note_steadiness(event);
+        self.note_restart(event);
         let neighbor = self.neighbors.values().find(|neighbor| neighbor.peer.id == event.peer);
         let target = neighbor.and_then(|neighbor| neighbor.target.as_ref());
         let interface = target.and_then(|target| target.interface.as_ref()).map(|interface| interface.index);
@@ -406,5 +423,11 @@ impl Agent {
         }
         while self.leaving.join_next().await.is_some() {}
         while self.answers.join_next().await.is_some() {}
+        // The silence that follows is no failure of the path. FRR 8.4 takes this for one nevertheless, and would end the
+        // session with all its routes; behind the end of TCP it keeps them for our restart (RFC 4724).
+        let (reply, stopped) = oneshot::channel();
+        if self.bfd.requests.send(bfd::Request::Stop(reply)).await.is_ok() {
+            let _ = stopped.await;
+        }
     }
 }

@@ -187,7 +187,7 @@ fn hop_limit(neighbor: &config::Neighbor, config: &Config) -> HopLimit {
 }
 
 /// The interface that packets for the address leave by: of the networks that contain it, the smallest one's.
-fn connected(address: IpAddr, interfaces: &Interfaces) -> Option<&Interface> {
+pub(super) fn connected(address: IpAddr, interfaces: &Interfaces) -> Option<&Interface> {
     let interfaces = interfaces.by_index.values().filter(|interface| !interface.loopback);
     let networks =
         interfaces.flat_map(|interface| interface.addresses.iter().map(move |network| (interface, network)));
@@ -266,9 +266,9 @@ fn md5_keys(wanted: &BTreeMap<NeighborName, config::Neighbor>) -> BTreeMap<IpAdd
 }
 
 /// Whether a session made with one's settings may stay under the other's: how the file names the neighbor, by a glob
-/// or in full, is not part of it.
+/// or in full, and how BFD watches it are not part of it.
 pub(super) fn are_as_good(settings: &config::Neighbor, others: &config::Neighbor) -> bool {
-    config::Neighbor { peer: others.peer.clone(), ..settings.clone() } == *others
+    config::Neighbor { peer: others.peer.clone(), bfd: others.bfd, ..settings.clone() } == *others
 }
 
 /// What a neighbor is told that was taken out of the file, or changed in a way that needs a new session.

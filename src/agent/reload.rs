@@ -89,8 +89,16 @@ fn changes(old: &Config, new: &Config) -> Vec<String> {
         match old.neighbors.iter().find(|before| before.peer == neighbor.peer) {
             None => lines.push(format!("neighbor {} added", neighbor.peer)),
             Some(before) if before == neighbor => {}
-            Some(before) if differs_in_limit_alone(before, neighbor) => {
-                lines.push(format!("neighbor {}: max-prefixes is {}", neighbor.peer, neighbor.max_prefixes));
+            Some(before) if is_kept(before, neighbor) => {
+                if before.max_prefixes != neighbor.max_prefixes {
+                    lines.push(format!(
+                        "neighbor {}: max-prefixes is {}",
+                        neighbor.peer, neighbor.max_prefixes
+                    ));
+                }
+                if before.bfd != neighbor.bfd {
+                    lines.push(format!("neighbor {}: bfd is {}", neighbor.peer, bfd(neighbor)));
+                }
             }
             Some(_) => lines.push(format!("neighbor {} changed: its sessions start anew", neighbor.peer)),
         }
@@ -109,8 +117,16 @@ fn changes(old: &Config, new: &Config) -> Vec<String> {
     lines
 }
 
-fn differs_in_limit_alone(before: &config::Neighbor, after: &config::Neighbor) -> bool {
-    config::Neighbor { max_prefixes: after.max_prefixes, ..before.clone() } == *after
+/// Whether sessions go on: what differs needs no new one.
+fn is_kept(before: &config::Neighbor, after: &config::Neighbor) -> bool {
+    config::Neighbor { max_prefixes: after.max_prefixes, bfd: after.bfd, ..before.clone() } == *after
+}
+
+fn bfd(neighbor: &config::Neighbor) -> String {
+    neighbor.bfd.map_or_else(
+        || "off".to_owned(),
+        |bfd| format!("{} x {} ms", bfd.multiplier, bfd.interval.as_millis()),
+    )
 }
 
 #[cfg(test)]
@@ -135,10 +151,10 @@ mod tests {
     #[test]
     fn changes_are_listed_by_what_they_touch() {
         let old = config(
-            "[[neighbor]]\ninterface = \"eth*\"\n[[neighbor]]\ninterface = \"ens*\"\n[[neighbor]]\naddress = \"192.0.2.1\"\n[pods.static]\nblocks = [\"10.0.0.0/26\"]\n",
+            "[[neighbor]]\ninterface = \"eth*\"\n[[neighbor]]\ninterface = \"ens*\"\n[[neighbor]]\ninterface = \"eno1\"\n[[neighbor]]\naddress = \"192.0.2.1\"\n[pods.static]\nblocks = [\"10.0.0.0/26\"]\n",
         );
         let new = config(
-            "[[neighbor]]\ninterface = \"eth*\"\nmax-prefixes = 5\n[[neighbor]]\ninterface = \"ens*\"\nmax-prefixes = 5\nttl-security = true\n[pods.static]\nblocks = [\"10.0.0.64/26\"]\n",
+            "[[neighbor]]\ninterface = \"eth*\"\nmax-prefixes = 5\n[[neighbor]]\ninterface = \"ens*\"\nmax-prefixes = 5\nttl-security = true\n[[neighbor]]\ninterface = \"eno1\"\nbfd = {}\n[pods.static]\nblocks = [\"10.0.0.64/26\"]\n",
         );
         assert_eq!(
             changes(&old, &new),
@@ -147,6 +163,7 @@ mod tests {
                 "block 10.0.0.0/26 removed",
                 "neighbor eth*: max-prefixes is 5",
                 "neighbor ens* changed: its sessions start anew",
+                "neighbor eno1: bfd is 3 x 300 ms",
                 "neighbor 192.0.2.1 removed",
             ]
         );

@@ -15,7 +15,8 @@ use tracing::{info, warn};
 
 use super::kept::KeptDrains;
 use super::neighbors::Routers;
-use super::{Agent, AgentError, Inputs, Tasks, ended, listen, origin};
+use super::{Agent, AgentError, Bfd, Inputs, Tasks, ended, listen, origin};
+use crate::bfd;
 use crate::config::Config;
 use crate::control;
 use crate::kernel::fib;
@@ -56,12 +57,14 @@ pub(super) async fn start(
     let (batches, from_rib) = mpsc::channel(FIB_QUEUE);
     let (fib, fib_requests) = mpsc::channel(QUEUE);
     let (lost_gateways, dead) = watch::channel(Arc::default());
+    let (failures, failed) = watch::channel(Arc::default());
     let (found, inherited) = oneshot::channel();
     let inputs = fib::Inputs {
         batches: from_rib,
         local,
         interfaces: interfaces.clone(),
         dead,
+        failed,
         requests: fib_requests,
         inherited: Some(found),
     };
@@ -80,6 +83,12 @@ pub(super) async fn start(
     let (discovery, commands) = mpsc::channel(QUEUE);
     let discoverer = nd::run(nd::Settings::default(), to_discovery, router_events, commands);
     tasks.spawn(async move { ended("Router Discovery", discoverer.await) });
+
+    let (peers, to_watch) = watch::channel(Arc::default());
+    let (standings, followed) = watch::channel(Arc::default());
+    let (bfd_requests, bfd_asked) = mpsc::channel(QUEUE);
+    let watcher = bfd::run(bfd::Inputs { peers: to_watch, requests: bfd_asked, standings, failed: failures });
+    tasks.spawn(async move { ended("BFD", watcher.await) });
 
     let (admission, admitted) = watch::channel(listen::Admission::default());
     let (connections, accepted) = mpsc::channel(QUEUE);
@@ -126,6 +135,7 @@ pub(super) async fn start(
         lost_gateways,
         uplinks,
         discovery,
+        bfd: Bfd { peers, standings: followed, requests: bfd_requests },
         admission,
         drains: restored,
         kept_drains,

@@ -28,6 +28,8 @@ use bgp::session::RemoteAs;
 use bgp::{Asn, HoldTime, Prefix};
 use wildmatch::WildMatch;
 
+use crate::bfd;
+
 pub use duration::{DurationError, parse as parse_duration};
 pub use load::{MAX_FILE_SIZE, load, parse};
 pub use problem::{ConfigError, Paint, Place, Problem};
@@ -128,6 +130,9 @@ pub struct Neighbor {
     /// `damping`, whole seconds up to an hour, default 10 s: for how long a neighbor is held back at most whose sessions
     /// do not last. "0s": never.
     pub damping: Duration,
+    /// `bfd`: the interval that packets are sent and received at, 10 ms to 60 s, default 300 ms, and the multiplier,
+    /// 1 to 255, default 3. Left out: none.
+    pub bfd: Option<bfd::Parameters>,
 }
 
 /// How a neighbor is named in the file.

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::net::IpAddr;
+use std::num::NonZeroU8;
 use std::ops::Range;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -11,8 +12,9 @@ use bgp::session::RemoteAs;
 
 use super::problem::{Place, Problem, Problems, Refusal, quoted};
 use super::sections::{absolute_path, as_number, as_number_from, interface_name, whole_seconds};
-use super::table::{NEIGHBOR, Section, Value};
+use super::table::{BFD, NEIGHBOR, Section, Value};
 use super::{Neighbor, NeighborPeer};
+use crate::bfd;
 
 const MAX_PREFIXES: u32 = 100_000;
 /// A link that works again is not to be left unused for longer.
@@ -20,6 +22,12 @@ const DAMPING: Duration = Duration::from_secs(10);
 const LONGEST_DAMPING_S: u64 = 3600;
 /// RFC 4861 section 6.2.1: AdvDefaultLifetime is at most 9000 seconds.
 const LONGEST_ROUTER_LIFETIME_S: u64 = 9000;
+
+/// Intervals of `bfd`. Below the least, the scheduler of a busy machine is what is measured.
+const SHORTEST_BFD_INTERVAL: Duration = Duration::from_millis(10);
+const LONGEST_BFD_INTERVAL: Duration = Duration::from_secs(60);
+const BFD_INTERVAL: Duration = Duration::from_millis(300);
+const BFD_MULTIPLIER: u8 = 3;
 
 const NEIGHBORS_ALLOWED: &str = "[[neighbor]] as often as there are neighbors";
 const INTERFACE_ALLOWED: &str = "an interface name of up to 15 bytes, or a glob of it with * and ?";
@@ -59,6 +67,7 @@ fn neighbor<'t>(value: &Value<'t>, problems: &mut Problems) -> Option<NeighborIn
     let link_local_form = section.read("link-local-next-hop-length", problems, link_local_form);
     let router_lifetime = section.read("router-lifetime", problems, router_lifetime);
     let damping = section.read("damping", problems, damping);
+    let bfd = section.section("bfd", &BFD, problems).map(|section| bfd_parameters(&section, problems));
     let (peer, peer_span) = peer?;
     let password_value = password_file.as_ref().and_then(|_| section.value("password-file"));
     if let (NeighborPeer::Interface(_), Some(value)) = (&peer, &password_value) {
@@ -76,6 +85,7 @@ fn neighbor<'t>(value: &Value<'t>, problems: &mut Problems) -> Option<NeighborIn
             link_local_form: link_local_form.unwrap_or_default(),
             router_lifetime: router_lifetime.unwrap_or(Duration::ZERO),
             damping: damping.unwrap_or(DAMPING),
+            bfd,
         },
         password_value,
         peer_span,
@@ -201,6 +211,22 @@ fn router_lifetime(value: &Value<'_>) -> Result<Duration, Refusal> {
 
 fn damping(value: &Value<'_>) -> Result<Duration, Refusal> {
     whole_seconds(value, LONGEST_DAMPING_S, "whole seconds from \"0s\" (never) to \"1h\"")
+}
+
+fn bfd_parameters(section: &Section<'_>, problems: &mut Problems) -> bfd::Parameters {
+    let interval = section.read("interval", problems, bfd_interval).unwrap_or(BFD_INTERVAL);
+    let multiplier = section.read("multiplier", problems, |value| value.integer(1..=u8::MAX));
+    let multiplier = NonZeroU8::new(multiplier.unwrap_or(BFD_MULTIPLIER)).unwrap_or(NonZeroU8::MIN);
+    bfd::Parameters { interval, multiplier }
+}
+
+fn bfd_interval(value: &Value<'_>) -> Result<Duration, Refusal> {
+    let allowed = "\"10ms\" to \"60s\"";
+    let interval = value.duration(allowed)?;
+    match (SHORTEST_BFD_INTERVAL..=LONGEST_BFD_INTERVAL).contains(&interval) {
+        true => Ok(interval),
+        false => Err(value.refuse("out of range", allowed)),
+    }
 }
 
 fn refuse_duplicates(neighbors: &[NeighborInText<'_>], problems: &mut Problems) {

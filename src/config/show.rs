@@ -69,6 +69,7 @@ fn write_neighbor(out: &mut String, neighbor: &Neighbor) -> fmt::Result {
         link_local_form,
         router_lifetime,
         damping,
+        bfd,
     } = neighbor;
     writeln!(out, "\n[[neighbor]]")?;
     match peer {
@@ -91,7 +92,12 @@ fn write_neighbor(out: &mut String, neighbor: &Neighbor) -> fmt::Result {
     };
     writeln!(out, "link-local-next-hop-length = {octets}")?;
     writeln!(out, "router-lifetime = {}", in_quotes(show(*router_lifetime)))?;
-    writeln!(out, "damping = {}", in_quotes(show(*damping)))
+    writeln!(out, "damping = {}", in_quotes(show(*damping)))?;
+    if let Some(bfd) = bfd {
+        let interval = in_quotes(show(bfd.interval));
+        writeln!(out, "bfd = {{ interval = {interval}, multiplier = {} }}", bfd.multiplier)?;
+    }
+    Ok(())
 }
 
 fn in_quotes(text: impl Display) -> String {

@@ -42,8 +42,10 @@ pub(super) const NEIGHBOR: Schema = Schema {
         "link-local-next-hop-length",
         "router-lifetime",
         "damping",
+        "bfd",
     ],
 };
+pub(super) const BFD: Schema = Schema { place: "in `bfd`", keys: &["interval", "multiplier"] };
 pub(super) const PODS: Schema = Schema { place: "in [pods]", keys: &["static"] };
 pub(super) const PODS_STATIC: Schema = Schema { place: "in [pods.static]", keys: &["blocks"] };
 pub(super) const FIB: Schema = Schema {
@@ -53,8 +55,8 @@ pub(super) const FIB: Schema = Schema {
 pub(super) const SYSCTL: Schema = Schema { place: "in [sysctl]", keys: &["manage"] };
 pub(super) const CONTROL: Schema = Schema { place: "in [control]", keys: &["socket"] };
 
-const SCHEMAS: [&Schema; 9] =
-    [&ROOT, &BGP, &LOOPBACK, &NEIGHBOR, &PODS, &PODS_STATIC, &FIB, &SYSCTL, &CONTROL];
+const SCHEMAS: [&Schema; 10] =
+    [&ROOT, &BGP, &LOOPBACK, &NEIGHBOR, &BFD, &PODS, &PODS_STATIC, &FIB, &SYSCTL, &CONTROL];
 
 /// How alike two keys must be, from 0 to 1, for one to be taken for a slip of the pen for the other.
 const ALIKE: f64 = 0.75;

@@ -1,4 +1,5 @@
 use std::fs;
+use std::num::NonZeroU8;
 use std::path::Path;
 
 use proptest::prelude::*;
@@ -68,8 +69,37 @@ fn a_neighbor_has_defaults_of_its_own() {
             link_local_form: LinkLocalForm::Twice,
             router_lifetime: Duration::ZERO,
             damping: Duration::from_secs(10),
+            bfd: None,
         }
     );
+}
+
+#[test]
+fn bfd_is_off_unless_it_is_named_and_has_defaults_then() {
+    let bfd =
+        |keys: &str| with(&format!("[[neighbor]]\ninterface = 'ens3'\nbfd = {{ {keys} }}")).neighbors[0].bfd;
+    for (keys, interval_ms, multiplier) in [
+        ("", 300, 3),
+        ("interval = '10ms', multiplier = 1", 10, 1),
+        ("interval = '60s', multiplier = 255", 60_000, 255),
+    ] {
+        let expected = bfd::Parameters {
+            interval: Duration::from_millis(interval_ms),
+            multiplier: NonZeroU8::new(multiplier).unwrap(),
+        };
+        assert_eq!(bfd(keys), Some(expected), "{keys}");
+    }
+    for keys in [
+        "interval = '9ms'",
+        "interval = '61s'",
+        "interval = 50",
+        "multiplier = 0",
+        "multiplier = 256",
+        "x = 1",
+    ] {
+        let text = format!("[[neighbor]]\ninterface = 'ens3'\nbfd = {{ {keys} }}");
+        assert_eq!(problems(&text).len(), 1, "{keys}");
+    }
 }
 
 #[test]
@@ -208,7 +238,7 @@ fn nearest_keys_are_named() {
         ("[neighbors]", "did you mean `neighbor`?"),
         ("max-paths = 2", "`max-paths` belongs in [fib]"),
         ("[pods]\nblocks = []", "`blocks` belongs in [pods.static]"),
-        ("bfd = true", "no such key in [bgp]"),
+        ("bfd = true", "`bfd` belongs in [[neighbor]]"),
         ("'' = 1", "no such key in [bgp]"),
     ] {
         let [problem] = problems(text).try_into().unwrap();
@@ -381,12 +411,17 @@ prop_compose! {
         link_local_form in prop_oneof![Just(LinkLocalForm::Once), Just(LinkLocalForm::Twice)],
         router_lifetime in any_duration(0..9001),
         damping in any_duration(0..3601),
+        bfd in proptest::option::of((10_u64..60_001, 1_u8..)),
     ) -> (Option<String>, Neighbor) {
         let peer = NeighborPeer::Interface(String::new());
         let password_file = key.filter(|_| interface.is_none()).map(PathBuf::from);
         let neighbor = Neighbor {
             peer, remote_as, max_prefixes, password_file, password: None, ttl_security, link_local_form,
             router_lifetime, damping,
+            bfd: bfd.map(|(interval_ms, multiplier)| bfd::Parameters {
+                interval: Duration::from_millis(interval_ms),
+                multiplier: NonZeroU8::new(multiplier).unwrap(),
+            }),
         };
         (interface, neighbor)
     }

@@ -61,6 +61,8 @@ pub enum Request {
     },
     /// Links and what Router Discovery knows of them.
     Interfaces(Reply<api::Interfaces>),
+    /// BFD sessions.
+    Bfd(Reply<api::Bfd>),
     /// Where the memory is.
     Memory(Reply<api::Memory>),
     /// The configuration in force.

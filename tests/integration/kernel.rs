@@ -487,6 +487,18 @@ fn failover_leaves_every_route_on_its_group_whether_link_or_session() {
         fib.want(all(&ECMP)).await;
         shows("route show proto bgp", legs(1000)).await;
         assert!(stay(), "a session came back");
+        // BFD says so, for whom a session is lost a little later, and is back a little later.
+        fib.failed(&ECMP[1..]);
+        shows("route show proto bgp", legs(500)).await;
+        fib.dead(&ECMP[1..]);
+        fib.failed(&[]);
+        fib.want(all(&ECMP[..1])).await;
+        fib.installed(500).await;
+        shows("route show proto bgp", legs(500)).await;
+        fib.dead(&[]);
+        fib.want(all(&ECMP)).await;
+        shows("route show proto bgp", legs(1000)).await;
+        assert!(stay(), "BFD");
         ip("link set ens41 down");
         shows("route show proto bgp", legs(500)).await;
         fib.want(all(&ECMP[..1])).await;

@@ -93,6 +93,10 @@ pub enum PeerCommand {
     Enable,
     /// End the session with this NOTIFICATION and begin anew.
     Clear(Notification),
+    /// End the session with this NOTIFICATION, and have no other before [`PeerCommand::Release`].
+    Hold(Notification),
+    /// A session may be had again, where it was not.
+    Release,
     /// Ask the peer to send everything again, and send everything again ourselves.
     Refresh(oneshot::Sender<RefreshAnswer>),
     /// For people.

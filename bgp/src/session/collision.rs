@@ -56,12 +56,8 @@ pub(super) fn judge(
     };
     match &other.stage {
         Stage::OpenSent(_) => Verdict::Proceed,
-        Stage::OpenConfirm(_) | Stage::Contested { .. } => {
-            if contender.direction == kept(ours, theirs) {
-                Verdict::Prevail
-            } else {
-                Verdict::Yield
-            }
+        Stage::Withheld { .. } | Stage::OpenConfirm(_) | Stage::Contested { .. } => {
+            if contender.direction == kept(ours, theirs) { Verdict::Prevail } else { Verdict::Yield }
         }
         // RFC 4724 section 5 asks for a family in the capability. One without (helper only, FRR's default as
         // ToR) counts too: such a peer may have lost its power as well, and RFC 4271 section 6.8 leaves it to us.

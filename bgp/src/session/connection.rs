@@ -36,6 +36,15 @@ pub(super) enum Direction {
 pub(super) enum Stage {
     /// Our OPEN is out; this is it.
     OpenSent(Open),
+    /// Both OPENs are there, and our KEEPALIVE waits for what becomes of our own dial, which crossed the peer's. A peer
+    /// with this one established that only then finds the other one in its queue may take it for a restart of ours,
+    /// and close this one (FRR, `bgpd/bgp_network.c`, for a peer with graceful restart).
+    Withheld {
+        negotiated: Arc<Negotiated>,
+        confirmation: Confirmation,
+        /// How long to wait for our dial.
+        until: Instant,
+    },
     /// Both OPENs are there.
     OpenConfirm(Arc<Negotiated>),
     /// The peer confirmed our OPEN, but another connection will be kept instead of this one if the peer's OPEN
@@ -52,6 +61,13 @@ pub(super) enum Stage {
         /// When it got there.
         since: Instant,
     },
+}
+
+/// The peer's KEEPALIVE that confirms our OPEN.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Confirmation {
+    Awaited,
+    Received,
 }
 
 /// What becomes of a hold timer that expired although the driver holds unread input.
@@ -136,7 +152,7 @@ impl Connection {
     pub(super) fn state(&self) -> State {
         match self.stage {
             Stage::OpenSent(_) => State::OpenSent,
-            Stage::OpenConfirm(_) | Stage::Contested { .. } => State::OpenConfirm,
+            Stage::Withheld { .. } | Stage::OpenConfirm(_) | Stage::Contested { .. } => State::OpenConfirm,
             Stage::Established { .. } => State::Established,
         }
     }
@@ -145,10 +161,18 @@ impl Connection {
     pub(super) fn negotiated(&self) -> Option<&Arc<Negotiated>> {
         match &self.stage {
             Stage::OpenSent(_) => None,
-            Stage::OpenConfirm(negotiated)
+            Stage::Withheld { negotiated, .. }
+            | Stage::OpenConfirm(negotiated)
             | Stage::Contested { negotiated, .. }
             | Stage::Established { negotiated, .. } => Some(negotiated),
         }
+    }
+
+    /// Both OPENs are there, but the peer's is not confirmed yet.
+    pub(super) fn withhold(&mut self, negotiated: Arc<Negotiated>, now: Instant) {
+        let confirmation = Confirmation::Awaited;
+        self.stage = Stage::Withheld { negotiated, confirmation, until: now + CONTEST_PATIENCE };
+        self.restart_hold(now);
     }
 
     /// Both OPENs are there: confirms the peer's and lets the negotiated timers run.
@@ -173,7 +197,7 @@ impl Connection {
     /// When the other connection has had its chance.
     fn contested_until(&self) -> Option<Instant> {
         match self.stage {
-            Stage::Contested { until, .. } => Some(until),
+            Stage::Withheld { until, .. } | Stage::Contested { until, .. } => Some(until),
             Stage::OpenSent(_) | Stage::OpenConfirm(_) | Stage::Established { .. } => None,
         }
     }
@@ -199,7 +223,9 @@ impl Connection {
         let time = match &self.stage {
             Stage::OpenSent(_) => Some(LARGE_HOLD_TIME),
             // Without a hold time only the wait for the peer's KEEPALIVE is bounded.
-            Stage::OpenConfirm(negotiated) | Stage::Contested { negotiated, .. } => {
+            Stage::Withheld { negotiated, .. }
+            | Stage::OpenConfirm(negotiated)
+            | Stage::Contested { negotiated, .. } => {
                 Some(negotiated.hold_time.duration().unwrap_or(LARGE_HOLD_TIME))
             }
             Stage::Established { negotiated, .. } => negotiated.hold_time.duration(),

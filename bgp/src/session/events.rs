@@ -110,6 +110,7 @@ impl Session {
                 self.out.push(Action::Close(id));
                 self.last_error = Some((now, SessionError::ConnectTimeout(CONNECT_TIMEOUT)));
                 self.dialler = Dialler::Waiting { until: since + self.retry.next_interval() };
+                self.settle_contest(now);
             }
             Dialler::Resting | Dialler::Waiting { .. } | Dialler::Dialling { .. } => {}
         }
@@ -138,7 +139,7 @@ impl Session {
             }
         }
         if connection.contest_over(now) {
-            self.establish(id, now);
+            self.settle(id, now);
             return;
         }
         if connection.keepalive_due(now) {
@@ -162,6 +163,7 @@ impl Session {
             Dialler::Dialling { id: dialled, since } if dialled == id => {
                 self.last_error = Some((now, SessionError::ConnectFailed(kind)));
                 self.dialler = Dialler::Waiting { until: since + self.retry.next_interval() };
+                self.settle_contest(now);
                 self.dial_if_due(now);
             }
             Dialler::Resting | Dialler::Waiting { .. } | Dialler::Dialling { .. } => {}
@@ -223,7 +225,9 @@ impl Session {
         }
         let established = match &connection.stage {
             Stage::Established { negotiated, since } => Some((Arc::clone(negotiated), *since)),
-            Stage::OpenSent(_) | Stage::OpenConfirm(_) | Stage::Contested { .. } => None,
+            Stage::OpenSent(_) | Stage::Withheld { .. } | Stage::OpenConfirm(_) | Stage::Contested { .. } => {
+                None
+            }
         };
         if let Some((negotiated, since)) = &established {
             if now.saturating_duration_since(*since) >= STABLE_AFTER {
@@ -255,8 +259,10 @@ impl Session {
     /// RFC 5492 section 3: a peer that refused an OPEN with optional parameters is offered one without, once.
     fn try_without_parameters(&mut self, refused: &Connection) {
         match (&refused.stage, refused.form) {
-            (Stage::OpenSent(_) | Stage::OpenConfirm(_), OpenForm::Full) => self.next_open = OpenForm::Plain,
-            (Stage::OpenSent(_) | Stage::OpenConfirm(_), OpenForm::Plain)
+            (Stage::OpenSent(_) | Stage::Withheld { .. } | Stage::OpenConfirm(_), OpenForm::Full) => {
+                self.next_open = OpenForm::Plain;
+            }
+            (Stage::OpenSent(_) | Stage::Withheld { .. } | Stage::OpenConfirm(_), OpenForm::Plain)
             | (Stage::Contested { .. } | Stage::Established { .. }, _) => {}
         }
     }
@@ -316,9 +322,10 @@ impl Session {
         let until = match inbound.stage {
             Stage::OpenSent(_) => inbound.opened + INBOUND_PATIENCE,
             // It ends by its own hold timer where the peer falls silent.
-            Stage::OpenConfirm(_) | Stage::Contested { .. } | Stage::Established { .. } => {
-                now + INBOUND_PATIENCE
-            }
+            Stage::Withheld { .. }
+            | Stage::OpenConfirm(_)
+            | Stage::Contested { .. }
+            | Stage::Established { .. } => now + INBOUND_PATIENCE,
         };
         (until > now).then_some(until)
     }

@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::collision::{Contender, Speaker, Verdict, judge, kept};
-use super::connection::{Connection, Stage};
+use super::connection::{Confirmation, Connection, Direction, Stage};
+use super::events::Dialler;
 use super::negotiate::{Negotiated, RestartState, negotiate};
 use super::{Action, ConnectionId, Session, SessionError, connection_mut};
 use crate::Family;
@@ -42,7 +43,7 @@ impl Session {
             return Err(error);
         }
         let unexpected = SessionError::Unexpected { message: frame.kind, state: connection.state() };
-        match &connection.stage {
+        match &mut connection.stage {
             Stage::OpenSent(ours) => match frame.kind {
                 MessageKind::Open => {
                     let theirs = Open::decode(frame.body).map_err(SessionError::Malformed)?;
@@ -52,6 +53,17 @@ impl Session {
                 MessageKind::Update
                 | MessageKind::Notification
                 | MessageKind::Keepalive
+                | MessageKind::RouteRefresh => Err(unexpected),
+            },
+            Stage::Withheld { confirmation, .. } => match frame.kind {
+                MessageKind::Keepalive => {
+                    *confirmation = Confirmation::Received;
+                    connection.restart_hold(now);
+                    Ok(())
+                }
+                MessageKind::Open
+                | MessageKind::Update
+                | MessageKind::Notification
                 | MessageKind::RouteRefresh => Err(unexpected),
             },
             Stage::OpenConfirm(negotiated) => match frame.kind {
@@ -124,10 +136,21 @@ impl Session {
         if let (Some(error), Some(other)) = (end_other, other.map(|connection| connection.id)) {
             self.end(other, error, now);
         }
-        if let Some(connection) = connection_mut(&mut self.connections, id) {
-            connection.confirm(negotiated, &mut self.out, now);
+        let is_crossed = contender.direction == Direction::Inbound && self.has_open_dial();
+        match connection_mut(&mut self.connections, id) {
+            Some(connection) if is_crossed => connection.withhold(negotiated, now),
+            Some(connection) => connection.confirm(negotiated, &mut self.out, now),
+            None => {}
         }
         Ok(())
+    }
+
+    /// Whether the peer may not have looked yet at a connection that we dialled.
+    fn has_open_dial(&self) -> bool {
+        let is_open = |connection: &Connection| {
+            connection.direction == Direction::Outbound && matches!(connection.stage, Stage::OpenSent(_))
+        };
+        matches!(self.dialler, Dialler::Dialling { .. }) || self.connections.iter().any(is_open)
     }
 
     /// The peer's first KEEPALIVE: the session is established, unless a collision is about to be decided
@@ -163,8 +186,29 @@ impl Session {
 
     /// A connection that waited for the outcome of another one has won when that one is gone.
     pub(super) fn settle_contest(&mut self, now: Instant) {
-        if let [Connection { id, stage: Stage::Contested { .. }, .. }] = &self.connections[..] {
-            self.establish(*id, now);
+        if let [Connection { id, .. }] = &self.connections[..]
+            && !self.has_open_dial()
+        {
+            self.settle(*id, now);
+        }
+    }
+
+    /// A connection waits for no other one any longer.
+    pub(super) fn settle(&mut self, id: ConnectionId, now: Instant) {
+        let Some(connection) = connection_mut(&mut self.connections, id) else {
+            return;
+        };
+        match &connection.stage {
+            Stage::Withheld { negotiated, confirmation, .. } => {
+                let (negotiated, confirmation) = (Arc::clone(negotiated), *confirmation);
+                connection.confirm(Arc::clone(&negotiated), &mut self.out, now);
+                match confirmation {
+                    Confirmation::Awaited => {}
+                    Confirmation::Received => self.confirmed(id, negotiated, now),
+                }
+            }
+            Stage::Contested { .. } => self.establish(id, now),
+            Stage::OpenSent(_) | Stage::OpenConfirm(_) | Stage::Established { .. } => {}
         }
     }
 

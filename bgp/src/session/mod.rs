@@ -17,6 +17,9 @@
 //! - A connection that is confirmed while the one that would win a collision still waits for the peer's OPEN is
 //!   established only when that one is gone, or after a second, or when the peer sends routes over it. By the letter
 //!   of RFC 4271 one side may establish one connection while the other side decides for the other one, and both die.
+//! - An inbound connection is confirmed only when nothing is open of a dial of ours that crossed it: the peer has spoken on
+//!   that one, or it failed, or a second has passed. FRR, which takes a new connection of a peer with graceful restart
+//!   for a sign of its restart, would otherwise find ours in its queue and drop what it has just established.
 //! - Graceful restart (RFC 4724): a new inbound connection of a peer that announced it, opened a second or more after
 //!   the session was established, takes the place of the established one when the peer's OPEN arrives on it. What is
 //!   kept of the session that was lost, and how long, is in `restart`.
@@ -386,7 +389,9 @@ impl Session {
     pub fn negotiated(&self) -> Option<&Arc<Negotiated>> {
         self.connections.iter().find_map(|connection| match &connection.stage {
             Stage::Established { negotiated, .. } => Some(negotiated),
-            Stage::OpenSent(_) | Stage::OpenConfirm(_) | Stage::Contested { .. } => None,
+            Stage::OpenSent(_) | Stage::Withheld { .. } | Stage::OpenConfirm(_) | Stage::Contested { .. } => {
+                None
+            }
         })
     }
 
@@ -454,6 +459,6 @@ fn established_mut(connections: &mut [Connection]) -> Option<(&mut Connection, A
             let negotiated = Arc::clone(negotiated);
             Some((connection, negotiated))
         }
-        Stage::OpenSent(_) | Stage::OpenConfirm(_) | Stage::Contested { .. } => None,
+        Stage::OpenSent(_) | Stage::Withheld { .. } | Stage::OpenConfirm(_) | Stage::Contested { .. } => None,
     })
 }

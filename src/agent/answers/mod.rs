@@ -2,6 +2,7 @@
 //!
 //! A [`View`] is made of handles; it answers in a task of its own, so that a slow answer holds nobody up.
 
+mod bfd;
 mod drain;
 mod memory;
 mod neighbors;
@@ -63,6 +64,7 @@ pub(super) struct View {
     rib: RibHandle,
     fib: mpsc::Sender<fib::Request>,
     discovery: mpsc::Sender<nd::Command>,
+    bfd: mpsc::Sender<crate::bfd::Request>,
     drains: Drains<NeighborName>,
     drain_commands: mpsc::Sender<Command>,
 }
@@ -88,6 +90,7 @@ impl Agent {
             rib: self.rib.clone(),
             fib: self.fib.clone(),
             discovery: self.discovery.clone(),
+            bfd: self.bfd.requests.clone(),
             drains: self.drains.clone(),
             drain_commands: self.drain_commands.clone(),
         }
@@ -122,6 +125,9 @@ impl View {
             Request::Interfaces(reply) => {
                 let _ = reply.send(self.interfaces().await);
             }
+            Request::Bfd(reply) => {
+                let _ = reply.send(self.bfd().await);
+            }
             Request::Memory(reply) => {
                 let _ = reply.send(self.memory().await);
             }
@@ -152,6 +158,7 @@ impl View {
         let counts = self.counts().await?;
         let totals = self.rib.ask(bgp::rib::Rib::totals).await.map_err(|_| stopping())?;
         let fib = self.fib_counters().await?;
+        let bfd = self.bfd().await?;
         Ok(api::Summary {
             router_id: Some(self.router_id),
             local_as: self.config.bgp.local_as,
@@ -167,7 +174,9 @@ impl View {
                 .neighbors
                 .iter()
                 .zip(&statuses)
-                .map(|(neighbor, status)| neighbors::summary(neighbor, status, counts.get(&neighbor.id)))
+                .map(|(neighbor, status)| {
+                    neighbors::summary(neighbor, status, counts.get(&neighbor.id), bfd::of(&bfd, neighbor))
+                })
                 .collect(),
         })
     }

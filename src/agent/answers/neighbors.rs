@@ -15,7 +15,7 @@ use crate::config;
 use crate::control::api;
 
 use super::super::neighbors::NeighborName;
-use super::{Neighbor, View, Wanted, is_established, status, stopping, words};
+use super::{Neighbor, View, Wanted, bfd, is_established, status, stopping, words};
 
 /// What the RIB counts for one neighbor.
 pub(super) type Counts = BTreeMap<Family, FamilyCounts>;
@@ -24,11 +24,14 @@ impl View {
     pub(super) async fn neighbors(&self) -> Result<api::Neighbors, api::Error> {
         let statuses = self.statuses().await?;
         let counts = self.counts().await?;
+        let bfd = self.bfd().await?;
         let neighbors = self
             .neighbors
             .iter()
             .zip(&statuses)
-            .map(|(neighbor, status)| self.detail(neighbor, status, counts.get(&neighbor.id)))
+            .map(|(neighbor, status)| {
+                self.detail(neighbor, status, counts.get(&neighbor.id), bfd::of(&bfd, neighbor))
+            })
             .collect();
         Ok(api::Neighbors { neighbors })
     }
@@ -37,7 +40,8 @@ impl View {
         let neighbor = self.find(selector).await?;
         let status = status(neighbor).await?;
         let counts = self.counts().await?;
-        Ok(self.detail(neighbor, &status, counts.get(&neighbor.id)))
+        let bfd = self.bfd().await?;
+        Ok(self.detail(neighbor, &status, counts.get(&neighbor.id), bfd::of(&bfd, neighbor)))
     }
 
     /// What the RIB counts, for all neighbors at once.
@@ -53,7 +57,13 @@ impl View {
         self.rib.ask(question).await.map_err(|_| stopping())
     }
 
-    fn detail(&self, neighbor: &Neighbor, status: &PeerStatus, counts: Option<&Counts>) -> api::Neighbor {
+    fn detail(
+        &self,
+        neighbor: &Neighbor,
+        status: &PeerStatus,
+        counts: Option<&Counts>,
+        bfd: Option<&api::BfdSession>,
+    ) -> api::Neighbor {
         let negotiated = status.negotiated.as_deref();
         let families = counts.into_iter().flat_map(BTreeMap::values);
         let mut refused = BTreeMap::new();
@@ -65,7 +75,7 @@ impl View {
             refused.insert(words::refusal(Refusal::Limit).to_owned(), over_limit);
         }
         api::Neighbor {
-            summary: summary(neighbor, status, counts),
+            summary: summary(neighbor, status, counts, bfd),
             interface: match &neighbor.name {
                 NeighborName::Interface(name) => Some(name.clone()),
                 NeighborName::Address(_) => None,
@@ -75,12 +85,17 @@ impl View {
             remote_router_id: negotiated.map(|negotiated| negotiated.open.router_id),
             local_address: status.local_address.map(|local| local.ip().to_canonical()),
             discovered_router: self.discovered(neighbor),
-            waiting_for: self.waiting_for(neighbor, status),
+            waiting_for: bfd::waiting_for(bfd).or_else(|| self.waiting_for(neighbor, status)),
             configured_hold_time_s: self.config.bgp.hold_time.as_secs(),
             configured_keepalive_ms: words::milliseconds(self.config.bgp.keepalive),
             negotiated: negotiated.map(|negotiated| api::NegotiatedTimers {
                 hold_time_s: negotiated.hold_time.as_secs(),
                 keepalive_ms: negotiated.keepalive.map(words::milliseconds),
+            }),
+            bfd: neighbor.settings.bfd.map(|parameters| api::NeighborBfd {
+                interval_ms: words::milliseconds(parameters.interval),
+                multiplier: parameters.multiplier.get(),
+                session: bfd.cloned(),
             }),
             timers: timers(status),
             families: negotiated.map(|n| n.codec.families.iter().collect()).unwrap_or_default(),
@@ -159,6 +174,7 @@ pub(super) fn summary(
     neighbor: &Neighbor,
     status: &PeerStatus,
     counts: Option<&Counts>,
+    bfd: Option<&api::BfdSession>,
 ) -> api::NeighborSummary {
     let by_family: BTreeMap<Family, api::PrefixCounts> = counts
         .into_iter()
@@ -185,6 +201,7 @@ pub(super) fn summary(
             sent: sum.sent + counts.sent,
         }),
         prefixes_by_family: by_family,
+        bfd_state: bfd.map(|bfd| bfd.state),
         last_error: match (is_established(status), &status.last_error) {
             (false, Some((_, error))) => Some(failure(&neighbor.settings, error)),
             (true, _) | (_, None) => None,

@@ -101,6 +101,8 @@ pub(crate) enum Show {
     },
     /// Links, and the routers found on them
     Interfaces,
+    /// Whether packets get to each neighbor and back
+    Bfd,
     /// How far the node or a neighbor is on its way out of the fabric
     Drain,
     /// Where the daemon's memory is
@@ -172,6 +174,7 @@ mod tests {
             parse("bgpctl n eth0 ref"),
             Command::Neighbor { action: NeighborAction::Refresh, .. }
         ));
+        assert!(matches!(parse("bgpctl sh bfd"), Command::Show(Show::Bfd)));
         assert!(matches!(parse("bgpctl sh mem"), Command::Show(Show::Memory)));
         assert!(matches!(parse("bgpctl rel"), Command::Reload));
         assert!(matches!(parse("bgpctl sh dr"), Command::Show(Show::Drain)));

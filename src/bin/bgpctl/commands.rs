@@ -63,6 +63,7 @@ async fn run_show<W: Write>(client: &Client, show: &Show, output: &mut Output<W>
             fib(client, &format!("/v1/fib{query}"), output).await
         }
         Show::Interfaces => print(&client.get("/v1/interfaces").await?, render::interfaces, output),
+        Show::Bfd => print(&client.get("/v1/bfd").await?, render::bfd, output),
         Show::Drain => print(&client.get("/v1/drain").await?, render::drain, output),
         Show::Memory => print(&client.get("/v1/memory").await?, render::memory, output),
         Show::Config => print(&client.get("/v1/config").await?, render::config, output),

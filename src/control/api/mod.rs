@@ -10,6 +10,7 @@ use std::fmt;
 use bgp::Prefix;
 use serde::{Deserialize, Serialize};
 
+mod bfd;
 mod convert;
 mod drain;
 mod fib;
@@ -19,6 +20,7 @@ mod neighbor;
 mod rib;
 mod summary;
 
+pub use bfd::{Bfd, BfdDiscards, BfdHealth, BfdRemote, BfdSession, BfdState, NeighborBfd};
 pub use drain::{
     DRAIN_MESSAGE_MAX, DRAIN_WAIT_MAX_MS, Drain, DrainBegun, DrainProgress, DrainState, DrainStep,
     NeighborDrain,

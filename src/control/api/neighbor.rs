@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv6Addr};
 use bgp::{Family, PeerKind, RouterId};
 use serde::{Deserialize, Serialize};
 
-use super::NeighborSummary;
+use super::{NeighborBfd, NeighborSummary};
 
 /// Every neighbor.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -41,6 +41,8 @@ pub struct Neighbor {
     pub configured_keepalive_ms: u64,
     /// What both agreed on; only in Established.
     pub negotiated: Option<NegotiatedTimers>,
+    /// `null` where it is not configured.
+    pub bfd: Option<NeighborBfd>,
     /// The timers that run.
     pub timers: Vec<Timer>,
     /// Families that may flow.

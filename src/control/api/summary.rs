@@ -7,6 +7,8 @@ use std::net::IpAddr;
 use bgp::{Asn, Family, RouterId};
 use serde::{Deserialize, Serialize};
 
+use super::BfdState;
+
 /// The daemon, its tables and its neighbors.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Summary {
@@ -60,6 +62,8 @@ pub struct NeighborSummary {
     pub prefixes: PrefixCounts,
     /// Each negotiated family.
     pub prefixes_by_family: BTreeMap<Family, PrefixCounts>,
+    /// State of the BFD session; `null` where there is none.
+    pub bfd_state: Option<BfdState>,
     /// Why the last session ended, or the last try failed.
     pub last_error: Option<String>,
 }

@@ -56,6 +56,7 @@ pub(super) fn router(requests: mpsc::Sender<Request>, deadline: Duration) -> Rou
         .route("/v1/rib", get(rib))
         .route("/v1/fib", get(fib))
         .route("/v1/interfaces", get(interfaces))
+        .route("/v1/bfd", get(bfd))
         .route("/v1/memory", get(memory))
         .route("/v1/config", get(config))
         .route("/v1/drain", get(drains).post(drain))
@@ -154,6 +155,10 @@ async fn fib(State(agent): State<Agent>, params: Params<TableParams>) -> Answer<
 
 async fn interfaces(State(agent): State<Agent>) -> Answer<api::Interfaces> {
     agent.ask(Request::Interfaces).await.map(Json)
+}
+
+async fn bfd(State(agent): State<Agent>) -> Answer<api::Bfd> {
+    agent.ask(Request::Bfd).await.map(Json)
 }
 
 async fn memory(State(agent): State<Agent>) -> Answer<api::Memory> {

@@ -1,11 +1,11 @@
 //! The kernel's routes that are ours: reconciled, never commanded (DESIGN 4.6).
 //!
 //! In: batches of changes from the RIB, what this node itself wants ([`LocalRoutes`]), the links, the neighbors
-//! that are lost, questions from the control API, and the kernel's own events. Out: routes and nexthop objects in the
+//! that are lost or that BFD finds dead, questions from the control API, and the kernel's own events. Out: routes and nexthop objects in the
 //! kernel. `delta` has what is wanted and what is there, in the little room of `table`, and what follows; `objects`
 //! does the same for nexthop objects, `reach` knows which next hops live, and `trouble` what is in the way; `route`
 //! alone says which kernel routes are ours; `nexthop` and `packet` are the bytes; `writer` is how changes reach the
-//! kernel; `task` waits and acts, on a `thread` of its own.
+//! kernel, and `dump` how its tables are read; `task` waits and acts, on a `thread` of its own.
 //!
 //! Routes outlive the task: it never deletes them when it ends, and the next one inherits them.
 
@@ -13,11 +13,13 @@
 #[doc(hidden)]
 pub mod bench;
 mod delta;
+mod dump;
 mod nexthop;
 mod objects;
 mod packet;
 mod reach;
 mod route;
+mod snapshots;
 mod table;
 mod task;
 mod thread;
@@ -104,6 +106,8 @@ pub struct Inputs {
     /// Next hops whose session is lost: nothing is sent to them until it is back, whatever the RIB still says
     /// prefix by prefix.
     pub dead: watch::Receiver<Arc<BTreeSet<Gateway>>>,
+    /// Next hops that packets do not get to, straight from BFD: the same is done about them.
+    pub failed: watch::Receiver<Arc<BTreeSet<Gateway>>>,
     /// Questions; closed when nobody asks any more.
     pub requests: mpsc::Receiver<Request>,
     /// Hears in which families an earlier run has left routes, as soon as one of each is found, or none: well before the

@@ -1,30 +1,27 @@
 //! The task around [`Delta`]: waits for one thing, feeds it in, writes what follows.
 
-use std::collections::BTreeSet;
 use std::io;
 use std::net::IpAddr;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bgp::rib::Gateway;
-use bgp::{Families, Family, InterfaceIndex};
+use bgp::{Families, InterfaceIndex};
 use netlink_packet_core::NLM_F_REPLACE;
 use netlink_packet_route::address::AddressAttribute;
 use netlink_packet_route::link::{LinkFlags, LinkMessage};
-use netlink_packet_route::route::{RouteAttribute, RouteMessage};
+use netlink_packet_route::route::RouteMessage;
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
-use tokio::sync::{oneshot, watch};
+use tokio::sync::oneshot;
 
-use super::delta::{Cause, Delta, Event, Reading};
+use super::delta::{Cause, Delta, Event};
+use super::dump;
 use super::nexthop::{self, Nexthop};
 use super::objects::Fate;
-use super::route::Owner;
+use super::snapshots::Seen;
 use super::writer::{WriteError, Writer};
-use super::{Batch, Inputs, LocalRoutes, Notice, Request, Settings};
-use crate::kernel::interfaces::Interfaces;
+use super::{Batch, Inputs, Notice, Request, Settings};
 use crate::kernel::netlink::{
     self, DumpError, GROUP_IPV4_ADDRESS, GROUP_IPV4_ROUTE, GROUP_IPV6_ADDRESS, GROUP_IPV6_ROUTE, GROUP_LINK,
-    GROUP_NEXTHOP, Message, RECEIVE_BUFFER, Received, Socket,
+    GROUP_NEXTHOP, Message, Received, Socket,
 };
 
 /// Links and addresses come on the same socket as routes because the kernel takes IPv4 routes and nexthop objects
@@ -70,14 +67,6 @@ struct Progress {
     reported: bool,
 }
 
-/// Snapshots that were taken in.
-#[derive(Debug, Default)]
-struct Seen {
-    local: Option<Arc<LocalRoutes>>,
-    interfaces: Option<Arc<Interfaces>>,
-    dead: Option<Arc<BTreeSet<Gateway>>>,
-}
-
 /// What the loop waited for.
 enum Input {
     Batch(Option<Batch>),
@@ -113,8 +102,8 @@ impl Task {
         self.look_for_inherited().await;
         let mut seen = Seen::default();
         self.take_snapshots(&mut inputs, &mut seen).await;
-        let (mut requests_open, mut local_open, mut interfaces_open, mut dead_open) =
-            (true, true, true, true);
+        let (mut requests_open, mut local_open, mut interfaces_open) = (true, true, true);
+        let (mut dead_open, mut failed_open) = (true, true);
         loop {
             let due = until(self.deadline());
             // Every branch is cancel safe: channels, watches and a socket that reads whole datagrams.
@@ -131,6 +120,10 @@ impl Task {
                 }
                 changed = inputs.dead.changed(), if dead_open => {
                     dead_open = changed.is_ok();
+                    Input::Snapshot
+                }
+                changed = inputs.failed.changed(), if failed_open => {
+                    failed_open = changed.is_ok();
                     Input::Snapshot
                 }
                 received = self.events.receive() => Input::Events(received),
@@ -157,14 +150,14 @@ impl Task {
 
     /// Links and sessions as they are by now, before anything that somebody says who may know of them already.
     async fn take_snapshots(&mut self, inputs: &mut Inputs, seen: &mut Seen) {
-        if let Some(local) = news(&mut inputs.local, &mut seen.local) {
+        if let Some(local) = seen.local(inputs) {
             self.delta.set_local(&local);
         }
-        if let Some(interfaces) = news(&mut inputs.interfaces, &mut seen.interfaces) {
+        if let Some(interfaces) = seen.interfaces(inputs) {
             self.delta.set_interfaces(interfaces);
         }
-        if let Some(dead) = news(&mut inputs.dead, &mut seen.dead) {
-            self.delta.set_dead(dead);
+        if let Some(unusable) = seen.unusable(inputs) {
+            self.delta.set_dead(unusable);
             // Packets are lost meanwhile: before anything else that is due.
             self.write_objects().await;
         }
@@ -383,7 +376,7 @@ impl Task {
         if !self.resync_objects().await {
             return;
         }
-        match dump(&self.settings).await {
+        match dump::routes(&self.settings).await {
             Ok(reading) => {
                 self.resync_pause = RESYNC_FIRST;
                 // For want of an earlier answer.
@@ -397,7 +390,7 @@ impl Task {
 
     /// Before the whole table is read, which takes more than a second where it is large: sessions wait for the answer.
     async fn look_for_inherited(&mut self) {
-        match inherited(&self.settings).await {
+        match dump::inherited(&self.settings).await {
             Ok(families) => self.know_inherited(families),
             Err(error) => tracing::warn!(%error, "cannot look for routes of earlier runs"),
         }
@@ -412,7 +405,7 @@ impl Task {
 
     /// Reads the objects; false when they could not be read, and nothing may be concluded.
     async fn resync_objects(&mut self) -> bool {
-        match dump_objects().await {
+        match dump::objects().await {
             Ok(objects) => self.delta.resync_objects(&objects),
             // Before Linux 5.3 there were none.
             Err(DumpError::Kernel(error)) if [libc::EOPNOTSUPP, libc::EINVAL].contains(&error.errno) => {
@@ -453,13 +446,6 @@ impl Task {
             tracing::debug!(operations, ?elapsed, "fib at rest");
         }
     }
-}
-
-/// A snapshot that was not seen before.
-fn news<T>(snapshots: &mut watch::Receiver<Arc<T>>, seen: &mut Option<Arc<T>>) -> Option<Arc<T>> {
-    let now = snapshots.borrow_and_update().clone();
-    let is_known = seen.as_ref().is_some_and(|seen| Arc::ptr_eq(seen, &now));
-    (!is_known).then(|| seen.insert(now).clone())
 }
 
 /// Ready at once when the time has come; the timer wheel would round it up to the next millisecond.
@@ -510,80 +496,6 @@ fn object_event(message: &Message<'_>) -> Option<(Nexthop, Fate)> {
         _ => return None,
     };
     Some((nexthop::parse(message.payload)?, fate))
-}
-
-fn dump_request(settings: &Settings, family: AddressFamily) -> RouteMessage {
-    let mut request = RouteMessage::default();
-    request.header.address_family = family;
-    request.attributes.push(RouteAttribute::Table(settings.ownership.table));
-    request
-}
-
-/// Families in which our table has a route of ours.
-async fn inherited(settings: &Settings) -> Result<Families, DumpError> {
-    let mut inherited = Families::NONE;
-    for family in Family::ALL {
-        let mut request = dump_request(
-            settings,
-            match family {
-                Family::Ipv4Unicast => AddressFamily::Inet,
-                Family::Ipv6Unicast => AddressFamily::Inet6,
-            },
-        );
-        // Since Linux 4.20 the kernel skips all others, however many they are.
-        request.header.protocol = settings.ownership.protocol.into();
-        let socket = Socket::open(&[], RECEIVE_BUFFER)?;
-        let is_ours = |message| match message {
-            RouteNetlinkMessage::NewRoute(route) => {
-                settings.ownership.observe(&route).is_some_and(|observation| observation.owner == Owner::Ours)
-            }
-            _ => false,
-        };
-        match socket.dump_has(RouteNetlinkMessage::GetRoute(request), is_ours).await {
-            Ok(true) => inherited.insert(family),
-            Ok(false) => {}
-            // The kernel makes a table when the first route enters it.
-            Err(DumpError::Kernel(error)) if error.errno == libc::ENOENT => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(inherited)
-}
-
-/// All routes of our table that could be ours or in our way, both families.
-async fn dump(settings: &Settings) -> Result<Reading, DumpError> {
-    let mut reading = Reading::default();
-    for family in [AddressFamily::Inet, AddressFamily::Inet6] {
-        // A new socket each time: nothing of a dump that failed can be taken for the next one's.
-        let mut socket = Socket::open(&[], RECEIVE_BUFFER)?;
-        let result = socket
-            .dump(RouteNetlinkMessage::GetRoute(dump_request(settings, family)), |message| {
-                if let RouteNetlinkMessage::NewRoute(route) = message
-                    && let Some(observation) = settings.ownership.observe(&route)
-                {
-                    reading.add(&settings.ownership, observation);
-                }
-            })
-            .await;
-        match result {
-            // The kernel makes a table when the first route enters it.
-            Err(DumpError::Kernel(error)) if error.errno == libc::ENOENT => {}
-            result => result?,
-        }
-    }
-    Ok(reading)
-}
-
-/// All nexthop objects.
-async fn dump_objects() -> Result<Vec<Nexthop>, DumpError> {
-    let mut objects = Vec::new();
-    let mut socket = Socket::open(&[], RECEIVE_BUFFER)?;
-    socket
-        .dump_raw(nexthop::READ, &nexthop::dump_request(), |message| {
-            objects.extend(nexthop::parse(message.payload))
-        })
-        .await?;
-    Ok(objects)
 }
 
 fn log(notices: Vec<Notice>) {

@@ -83,6 +83,10 @@ fn answer(request: Request) {
         Request::Interfaces(reply) => {
             send(reply, Ok(api::Interfaces { interfaces: vec![interface()], sysctls: Vec::new() }));
         }
+        Request::Bfd(reply) => {
+            let discards = api::BfdDiscards::default();
+            send(reply, Ok(api::Bfd { sessions: Vec::new(), discards }));
+        }
         Request::Memory(reply) => send(reply, Ok(memory())),
         Request::Config(reply) => {
             let toml = "[bgp]\nlocal-as = 65001\n".to_owned();
@@ -280,6 +284,7 @@ fn neighbor() -> api::Neighbor {
             messages_sent: 29,
             prefixes,
             prefixes_by_family: BTreeMap::from([(Family::Ipv4Unicast, prefixes)]),
+            bfd_state: None,
             last_error: Some(HOSTNAME.to_owned()),
         },
         interface: Some("eth0".to_owned()),
@@ -292,6 +297,7 @@ fn neighbor() -> api::Neighbor {
         configured_hold_time_s: 9,
         configured_keepalive_ms: 3000,
         negotiated: None,
+        bfd: None,
         timers: Vec::new(),
         families: vec![Family::Ipv4Unicast],
         capabilities: api::Capabilities::default(),

@@ -89,6 +89,15 @@ impl Link {
         self.agent.as_mut().unwrap().start_again(&self.node).unwrap();
     }
 
+    /// Has the agent end as for a restart.
+    pub(super) fn stop_agent(&mut self) {
+        assert!(self.agent.as_mut().unwrap().terminate().unwrap().success());
+    }
+
+    pub(super) fn kill_agent(&mut self) {
+        self.agent.as_mut().unwrap().kill().unwrap();
+    }
+
     pub(super) fn agent_mut(&mut self) -> &mut Agent {
         self.agent.as_mut().unwrap()
     }
@@ -99,6 +108,10 @@ impl Link {
 
     pub(super) fn frr(&self) -> &Frr {
         self.frr.as_ref().unwrap()
+    }
+
+    pub(super) fn frr_mut(&mut self) -> (&mut Frr, &Netns) {
+        (self.frr.as_mut().unwrap(), &self.tor)
     }
 
     pub(super) fn bird(&mut self) -> (&mut Bird, &Netns) {

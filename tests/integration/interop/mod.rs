@@ -1,6 +1,7 @@
 //! The agent beside real peers, one link at a time: what FRR and BIRD do with it, and it with them, in the ways that
 //! the rack does not show.
 
+mod bfd;
 mod bird;
 mod drain;
 mod fixture;

@@ -155,6 +155,7 @@ pub(super) struct Fib {
     pub(super) local: watch::Sender<Arc<LocalRoutes>>,
     pub(super) interfaces: watch::Receiver<Arc<Interfaces>>,
     pub(super) dead: watch::Sender<Arc<BTreeSet<Gateway>>>,
+    pub(super) failed: watch::Sender<Arc<BTreeSet<Gateway>>>,
     pub(super) requests: mpsc::Sender<Request>,
     pub(super) inherited: oneshot::Receiver<Families>,
     pub(super) task: JoinHandle<()>,
@@ -176,6 +177,7 @@ impl Fib {
         let (local, local_receiver) = watch::channel(Arc::new(local));
         let (batches, batch_receiver) = mpsc::channel(2);
         let (dead, dead_receiver) = watch::channel(Arc::default());
+        let (failed, failed_receiver) = watch::channel(Arc::default());
         let (requests, request_receiver) = mpsc::channel(2);
         let (found, inherited) = oneshot::channel();
         let inputs = Inputs {
@@ -183,12 +185,13 @@ impl Fib {
             local: local_receiver,
             interfaces: interfaces.clone(),
             dead: dead_receiver,
+            failed: failed_receiver,
             requests: request_receiver,
             inherited: Some(found),
         };
         let task = tokio::task::spawn_local(async move { fib::run(settings, inputs).await.unwrap() });
         let monitor = tokio::task::spawn_local(monitor.run());
-        Self { batches, local, interfaces, dead, requests, inherited, task, monitor }
+        Self { batches, local, interfaces, dead, failed, requests, inherited, task, monitor }
     }
 
     pub(super) async fn want(&self, changes: impl IntoIterator<Item = FibChange>) {
@@ -208,6 +211,10 @@ impl Fib {
     }
 
     /// Sessions that are lost.
+    pub(super) fn failed(&self, list: &[(&str, &str)]) {
+        self.failed.send_replace(Arc::new(gateways(list).into_iter().collect()));
+    }
+
     pub(super) fn dead(&self, list: &[(&str, &str)]) {
         self.dead.send_replace(Arc::new(gateways(list).into_iter().collect()));
     }
@@ -259,8 +266,8 @@ impl Fib {
 
     /// Ends both tasks as a stop does.
     pub(super) async fn stop(self) {
-        let Self { batches, local, interfaces, dead, requests, task, monitor, inherited: _ } = self;
-        drop((batches, local, dead, requests));
+        let Self { batches, local, interfaces, dead, failed, requests, task, monitor, inherited: _ } = self;
+        drop((batches, local, dead, failed, requests));
         task.await.unwrap();
         drop(interfaces);
         monitor.await.unwrap();

@@ -1,4 +1,4 @@
-//! FRR as a router of the rack: zebra and bgpd in a namespace, with files and sockets of their own.
+//! FRR as a router of the rack: zebra, bgpd and perhaps bfdd in a namespace, with files and sockets of their own.
 
 use std::ffi::OsStr;
 use std::fmt::Write as _;
@@ -57,6 +57,7 @@ pub struct Frr {
     directory: PathBuf,
     zebra: Option<Process>,
     bgpd: Option<Process>,
+    bfdd: Option<Process>,
 }
 
 impl Frr {
@@ -92,7 +93,7 @@ impl Frr {
             fs::write(&path, text).doing(|| format!("write {}", path.display()))?;
         }
         Self::give_directory(directory)?;
-        let mut frr = Self { directory: directory.to_owned(), zebra: None, bgpd: None };
+        let mut frr = Self { directory: directory.to_owned(), zebra: None, bgpd: None, bfdd: None };
         frr.start_daemons(netns)?;
         // It goes on without the line, and nobody would know what a test is about.
         match frr.log().lines().find(|line| line.contains("on config line")) {
@@ -146,6 +147,27 @@ impl Frr {
         Ok(())
     }
 
+    /// Starts bfdd beside the others, which find it through zebra. Again after [`Frr::kill_bfdd`].
+    ///
+    /// # Errors
+    /// It does not start.
+    pub fn start_bfdd(&mut self, netns: &Netns, config: &str) -> Result<()> {
+        self.kill_bfdd()?;
+        let path = self.directory.join("bfdd.conf");
+        fs::write(&path, config).doing(|| format!("write {}", path.display()))?;
+        Self::give_directory(&self.directory)?;
+        self.bfdd = Some(self.start_daemon(netns, "bfdd", "bfdd.vty")?);
+        Ok(())
+    }
+
+    /// Kills bfdd: its sessions fall silent.
+    ///
+    /// # Errors
+    /// The system refuses.
+    pub fn kill_bfdd(&mut self) -> Result<()> {
+        self.bfdd.take().map_or(Ok(()), Process::kill)
+    }
+
     /// Adds lines to the file of bgpd at the beginning of its `router bgp`, where FRR writes what concerns all
     /// neighbors; they count from its next start.
     ///
@@ -193,9 +215,17 @@ impl Frr {
     /// # Errors
     /// As [`Frr::vtysh`].
     pub fn configure(&self, lines: &str) -> Result<()> {
+        self.configure_daemon("bgpd", lines)
+    }
+
+    /// The same for one of the daemons.
+    ///
+    /// # Errors
+    /// As [`Frr::vtysh`].
+    pub fn configure_daemon(&self, daemon: &str, lines: &str) -> Result<()> {
         let mut vtysh = Command::new("vtysh");
         vtysh.arg("--vty_socket").arg(&self.directory).arg("--config_dir").arg(&self.directory);
-        vtysh.args(["-d", "bgpd", "-c", "configure terminal"]);
+        vtysh.args(["-d", daemon, "-c", "configure terminal"]);
         vtysh.args(lines.lines().flat_map(|line| ["-c", line]));
         output_of(vtysh).map(drop)
     }
@@ -264,6 +294,9 @@ impl Frr {
         command.args([OsStr::new("-i"), directory.join(format!("{name}.pid")).as_os_str()]);
         command.args([OsStr::new("-z"), directory.join("zserv.api").as_os_str()]);
         command.args([OsStr::new("--vty_socket"), directory.as_os_str()]);
+        if name == "bfdd" {
+            command.arg("--bfdctl").arg(directory.join("bfdd.sock"));
+        }
         // Without a TCP terminal; every daemon of every namespace would want its port.
         command.args(["-A", "127.0.0.1", "-P", "0"]);
         command.arg("--log").arg(format!("file:{}", directory.join(format!("{name}.log")).display()));

@@ -64,6 +64,7 @@ pub(super) struct Task {
     /// Why the session is stopped without a word, where it is.
     silence: Silence,
     administrative: Administrative,
+    permission: Permission,
     stopping: bool,
 }
 
@@ -72,6 +73,13 @@ pub(super) struct Task {
 enum Administrative {
     Enabled,
     Disabled,
+}
+
+/// Whether the agent lets us have the session that it wants: not with a neighbor that packets do not get to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Permission {
+    Granted,
+    Withheld,
 }
 
 /// Why we end a session silently.
@@ -137,6 +145,7 @@ impl Task {
             told_error: None,
             silence: Silence::Shutdown,
             administrative: Administrative::Enabled,
+            permission: Permission::Granted,
             stopping: false,
         }
     }
@@ -207,6 +216,14 @@ impl Task {
             PeerCommand::Clear(notification) => {
                 self.session.handle(Event::Stop(Stop::Restart(notification)), now())
             }
+            PeerCommand::Hold(notification) => {
+                self.permission = Permission::Withheld;
+                self.session.handle(Event::Stop(Stop::Notify(notification)), now());
+            }
+            PeerCommand::Release => {
+                self.permission = Permission::Granted;
+                self.start();
+            }
             PeerCommand::Refresh(reply) => {
                 // Whoever asked may have gone away; the answer is for nobody else.
                 let _ = reply.send(self.refresh());
@@ -250,11 +267,16 @@ impl Task {
         self.start();
     }
 
-    /// Where there is a neighbor to have a session with, and one is wanted.
+    /// Where there is a neighbor to have a session with, and one is wanted and permitted.
     fn start(&mut self) {
-        match self.administrative {
-            Administrative::Enabled if self.target.is_some() => self.session.handle(Event::Start, now()),
-            Administrative::Enabled | Administrative::Disabled => {}
+        match (self.administrative, self.permission) {
+            (Administrative::Enabled, Permission::Granted) if self.target.is_some() => {
+                self.session.handle(Event::Start, now());
+            }
+            (
+                Administrative::Enabled | Administrative::Disabled,
+                Permission::Granted | Permission::Withheld,
+            ) => {}
         }
     }
 

@@ -452,6 +452,24 @@ async fn another_target_ends_the_session_and_dials_there() {
 }
 
 #[tokio::test]
+async fn a_neighbor_that_is_held_gets_no_session_before_it_is_released() {
+    let mut stage = Stage::new(64).await;
+    let mut script = stage.established().await;
+    let down = Notification::cease(CeaseSubcode::BfdDown);
+    stage.peer.send(PeerCommand::Hold(down.clone())).await;
+    assert_eq!(script.end().await, Some(down));
+    // Not where it is found again either.
+    let elsewhere = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    stage.retarget(&elsewhere).await;
+    assert_eq!(stage.status().await.state, State::Idle);
+    stage.peer.send(PeerCommand::Release).await;
+    let mut other = Script::new(soon(elsewhere.accept()).await.unwrap().0);
+    other.establish().await;
+    stage.up().await;
+    assert_eq!(stage.status().await.established, 2);
+}
+
+#[tokio::test]
 async fn the_same_target_with_another_address_of_ours_changes_nothing() {
     let mut stage = Stage::new(64).await;
     let _script = stage.established().await;

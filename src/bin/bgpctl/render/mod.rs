@@ -7,6 +7,7 @@ use selvedge::control::api;
 
 use crate::output::printable;
 
+mod bfd;
 mod drain;
 mod fib;
 mod interfaces;
@@ -15,6 +16,7 @@ mod neighbor;
 mod rib;
 mod summary;
 
+pub(crate) use bfd::bfd;
 pub(crate) use drain::{drain, drain_step};
 pub(crate) use fib::{fib, fib_counters};
 pub(crate) use interfaces::interfaces;

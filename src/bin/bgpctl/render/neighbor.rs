@@ -5,7 +5,7 @@ use std::fmt::Display;
 use bgp::PeerKind;
 use selvedge::control::api::{Capability, Direction, Flaps, Neighbor, Neighbors, PrefixCounts, SessionState};
 
-use super::{Position, left, listed, or_dash, peer, right, span, table};
+use super::{Position, bfd, left, listed, or_dash, peer, right, span, table};
 use crate::output::printable;
 
 pub(crate) fn neighbors(neighbors: &Neighbors) -> String {
@@ -99,6 +99,7 @@ fn timers(neighbor: &Neighbor) -> String {
     line("Times configured", configured)
         + &line("Times negotiated", negotiated)
         + &line("Timers", listed(running))
+        + &line("BFD", bfd::of_neighbor(neighbor.bfd.as_ref()))
 }
 
 /// Milliseconds as seconds: `3`, `2.5`, `0.125`.
@@ -192,7 +193,8 @@ mod tests {
 
     use bgp::{Family, RouterId};
     use selvedge::control::api::{
-        Capabilities, FailureReport, MessageCounts, Messages, NegotiatedTimers, NotificationReport, Timer,
+        Capabilities, FailureReport, MessageCounts, Messages, NegotiatedTimers, NeighborBfd,
+        NotificationReport, Timer,
     };
 
     use super::super::summary::tests::established;
@@ -215,6 +217,11 @@ mod tests {
             configured_hold_time_s: 9,
             configured_keepalive_ms: 3000,
             negotiated: Some(NegotiatedTimers { hold_time_s: 9, keepalive_ms: Some(2500) }),
+            bfd: Some(NeighborBfd {
+                interval_ms: 50,
+                multiplier: 3,
+                session: Some(super::super::bfd::tests::up()),
+            }),
             timers: vec![Timer { name: "hold".to_owned(), remaining_ms: 8125 }],
             families: Family::ALL.to_vec(),
             capabilities: Capabilities {
@@ -261,6 +268,7 @@ tor1(eth0)
   Times configured    hold 9 s, keepalive 3 s
   Times negotiated    hold 9 s, keepalive 2.5 s
   Timers              hold in 8.125 s
+  BFD                 Up for 00:01:23, detection in 150 ms (configured: 3 x 50 ms)
   Prefixes      received  accepted  sent
   IPv4 unicast         4         3     2
   total                4         3     2

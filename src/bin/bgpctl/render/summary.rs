@@ -1,6 +1,6 @@
 //! `show summary`: the columns that FRR's users know, without those that mean nothing here.
 
-use selvedge::control::api::{NeighborSummary, SessionState, Summary};
+use selvedge::control::api::{BfdState, NeighborSummary, SessionState, Summary};
 
 use super::{Position, left, peer, right, span, table};
 use crate::output::printable;
@@ -35,13 +35,20 @@ pub(crate) fn summary(summary: &Summary) -> String {
     let table = table(columns, neighbors.iter().map(row).collect(), Position::First);
     let established = neighbors.iter().filter(|neighbor| neighbor.state == SessionState::Established).count();
     let errors: String = neighbors.iter().filter_map(error).collect();
-    format!("{head}{table}\nNeighbors: {}, established: {established}\n{errors}", neighbors.len())
+    let unwatched: String = neighbors.iter().filter_map(unwatched).collect();
+    format!("{head}{table}\nNeighbors: {}, established: {established}\n{errors}{unwatched}", neighbors.len())
 }
 
 /// Why a neighbor is not up, where anything is known.
 fn error(neighbor: &NeighborSummary) -> Option<String> {
     let error = neighbor.last_error.as_deref().filter(|_| neighbor.state != SessionState::Established)?;
     Some(format!("{}: {}\n", printable(&neighbor.name), printable(error)))
+}
+
+/// A neighbor that BFD was to watch, and does not.
+fn unwatched(neighbor: &NeighborSummary) -> Option<String> {
+    let state = neighbor.bfd_state.filter(|state| *state != BfdState::Up)?;
+    Some(format!("{}: BFD is {state}\n", printable(&neighbor.name)))
 }
 
 fn row(neighbor: &NeighborSummary) -> [String; 7] {
@@ -86,6 +93,7 @@ pub(super) mod tests {
             messages_sent: 29,
             prefixes,
             prefixes_by_family: BTreeMap::from([(Family::Ipv4Unicast, prefixes)]),
+            bfd_state: Some(BfdState::Up),
             last_error: None,
         }
     }
@@ -103,6 +111,7 @@ pub(super) mod tests {
             messages_sent: 0,
             prefixes: PrefixCounts::default(),
             prefixes_by_family: BTreeMap::new(),
+            bfd_state: Some(BfdState::Down),
             last_error: Some("connection refused".to_owned()),
         };
         let answer = Summary {
@@ -126,6 +135,7 @@ eth1            -        0        0     never        Active       0
 
 Neighbors: 2, established: 1
 eth1: connection refused
+eth1: BFD is Down
 ";
         assert_eq!(summary(&answer), expected);
         let none = Summary { neighbors: Vec::new(), router_id: None, ..answer };

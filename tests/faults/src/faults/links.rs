@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use lab::rack::lay_uplink;
 use lab::{Host, Netns, Result};
 
-use crate::fault::{Fault, Length, Loss, Number};
+use crate::fault::{Fate, Fault, Length, Loss, Number};
 use crate::site::{BOTH, Session, Site, tool};
 
 /// From link-up, duplicate address detection takes the kernel one to two seconds, and FRR waits up to one for its next
@@ -38,6 +38,19 @@ pub(super) const FAULTS: &[Fault] = &[
         loss: Loss::Row(TOLD),
         heals_within: LINK_BACK,
         make: |site| down_and_up(site, End::Node),
+        ..Fault::USUAL
+    },
+    // FRR 8.4.4 keeps the path as stale when the session ends, loses its route with the link, hears the same path again,
+    // and does not install it anew: it goes on to attract traffic for which its kernel has no route.
+    Fault {
+        number: Number(4),
+        name: "an uplink goes down and comes up while the agent is being restarted, as with the node itself",
+        expected: "the ToR forwards to the node again when the session is back",
+        length: Length::Long,
+        fate: Fate::Replaced,
+        loss: Loss::Any,
+        heals_within: LINK_BACK,
+        make: down_and_up_unseen,
         ..Fault::USUAL
     },
     Fault {
@@ -149,6 +162,18 @@ fn down_and_up(site: &mut Site, end: End) -> Result<()> {
     let told = site.await_far_over(&["tor2"], down)?;
     site.note(format!("the far node, told by the ToR, leaves it after {} ms", told.as_millis()));
     change(site, Netns::set_up)?;
+    back(site)
+}
+
+fn down_and_up_unseen(site: &mut Site) -> Result<()> {
+    site.agent_mut()?.0.terminate()?;
+    site.tor()?.netns.set_down("c1")?;
+    sleep(Duration::from_secs(1));
+    site.tor()?.netns.set_up("c1")?;
+    site.tor()?.netns.await_link_local("c1", LINK_BACK)?;
+    let (agent, netns) = site.agent_mut()?;
+    agent.start_again(netns)?;
+    site.await_session("tor1", Session::Up, Instant::now(), LINK_BACK)?;
     back(site)
 }
 

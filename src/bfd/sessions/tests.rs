@@ -1,0 +1,304 @@
+//! Which packet is whose, and what is a failure.
+
+use std::num::NonZeroU8;
+
+use super::*;
+
+const MS: Duration = Duration::from_millis(1);
+const UPLINK: InterfaceIndex = InterfaceIndex(7);
+const POD: InterfaceIndex = InterfaceIndex(8);
+
+fn tor() -> Gateway {
+    Gateway { address: "fe80::1".parse().unwrap(), interface: Some(UPLINK) }
+}
+
+fn peer() -> Peer {
+    Peer {
+        name: "ens3".to_owned(),
+        local: None,
+        interface: Some(UPLINK),
+        parameters: Parameters { interval: MS * 50, multiplier: NonZeroU8::new(3).unwrap() },
+        restart: Restart::None,
+    }
+}
+
+/// The machine with one neighbor, and that neighbor's next packet.
+struct World {
+    sessions: Sessions,
+    now: Instant,
+    packet: ControlPacket,
+}
+
+impl World {
+    fn new() -> Self {
+        #[expect(clippy::disallowed_methods, reason = "virtual time has to begin somewhere")]
+        let now = Instant::now();
+        let mut sessions = Sessions::new(1);
+        sessions.handle_peers(&Peers::from([(tor(), peer())]), now);
+        let packet = ControlPacket {
+            diagnostic: Diagnostic::NONE,
+            state: State::Down,
+            poll: false,
+            answers_poll: false,
+            control_plane_independent: false,
+            demand: false,
+            multiplier: NonZeroU8::new(3).unwrap(),
+            my_discriminator: Discriminator::new(99).unwrap(),
+            your_discriminator: None,
+            desired_min_tx: MS * 50,
+            required_min_rx: MS * 50,
+        };
+        Self { sessions, now, packet }
+    }
+
+    fn up() -> Self {
+        let mut world = Self::new();
+        world.hear(State::Down).unwrap();
+        world.packet.your_discriminator = Some(world.status().discriminator);
+        world.hear(State::Init).unwrap();
+        assert_eq!(world.status().state, State::Up);
+        assert_eq!(world.standing(), Standing { health: Health::Alive, failures: 0 });
+        while world.sessions.poll_transmit().is_some() {}
+        world
+    }
+
+    fn hear(&mut self, state: State) -> Result<(), Discard> {
+        let octets = ControlPacket { state, ..self.packet }.encode();
+        self.hear_octets(&octets, "fe80::1", UPLINK, HOP_LIMIT)
+    }
+
+    fn hear_octets(
+        &mut self,
+        octets: &[u8],
+        source: &str,
+        interface: InterfaceIndex,
+        hop_limit: u8,
+    ) -> Result<(), Discard> {
+        let received = Received { source: source.parse().unwrap(), interface, hop_limit, octets };
+        self.sessions.handle_received(received, self.now)
+    }
+
+    fn pass(&mut self, time: Duration) {
+        let end = self.now + time;
+        while let Some(at) = self.sessions.poll_timeout().filter(|at| *at <= end) {
+            self.now = at.max(self.now);
+            self.sessions.handle_timeout(self.now);
+        }
+        self.now = end;
+    }
+
+    fn set_peers(&mut self, peers: &[(Gateway, Peer)]) {
+        self.sessions.handle_peers(&peers.iter().cloned().collect(), self.now);
+    }
+
+    fn status(&self) -> SessionStatus {
+        self.sessions.status().sessions.remove(0)
+    }
+
+    fn standing(&self) -> Standing {
+        self.sessions.standings()[&tor()]
+    }
+
+    fn said(&mut self) -> Vec<ControlPacket> {
+        std::iter::from_fn(|| self.sessions.poll_transmit())
+            .map(|transmit| packet::decode(&transmit.octets).unwrap())
+            .collect()
+    }
+}
+
+#[test]
+fn only_the_neighbor_on_its_link_is_heard() {
+    let mut world = World::new();
+    let down = world.packet.encode();
+    assert_eq!(world.hear_octets(&down, "fe80::1", UPLINK, 254), Err(Discard::HopLimit(254)));
+    assert_eq!(world.hear_octets(&down, "fe80::2", UPLINK, 255), Err(Discard::NoSession));
+    assert_eq!(world.hear_octets(&down, "fe80::1", POD, 255), Err(Discard::NoSession));
+    let discards = world.sessions.status().discards;
+    assert_eq!((discards.hop_limit, discards.no_session), (1, 2));
+    assert_eq!(world.status().state, State::Down);
+    assert_eq!(world.hear_octets(&down, "fe80::1", UPLINK, 255), Ok(()));
+    assert_eq!(world.status().state, State::Init);
+}
+
+#[test]
+fn a_discriminator_has_to_be_right_and_is_not_enough() {
+    let mut world = World::up();
+    let number = world.packet.your_discriminator;
+    world.packet.your_discriminator = Discriminator::new(12345);
+    assert_eq!(world.hear(State::Down), Err(Discard::NoSession));
+    world.packet.your_discriminator = number;
+    let down = ControlPacket { state: State::Down, ..world.packet }.encode();
+    assert_eq!(world.hear_octets(&down, "fe80::1", POD, 255), Err(Discard::NoSession));
+    assert_eq!(world.hear_octets(&down, "fe80::3", UPLINK, 255), Err(Discard::NoSession));
+    assert_eq!(world.status().state, State::Up);
+    // A neighbor that has begun anew does not know it yet, and is believed.
+    world.packet.your_discriminator = None;
+    assert_eq!(world.hear(State::Down), Ok(()));
+    world.pass(BENEFIT_OF_DOUBT);
+    assert_eq!(world.standing(), Standing { health: Health::Failed, failures: 1 });
+}
+
+#[test]
+fn what_is_malformed_is_counted_and_changes_nothing() {
+    let mut world = World::up();
+    let mut octets = world.packet.encode();
+    octets[2] = 0;
+    assert!(matches!(world.hear_octets(&octets, "fe80::1", UPLINK, 255), Err(Discard::Malformed(_))));
+    let mut authenticated = [world.packet.encode().as_slice(), &[1, 2]].concat();
+    (authenticated[1], authenticated[3]) = (authenticated[1] | 0x04, 26);
+    assert!(world.hear_octets(&authenticated, "fe80::1", UPLINK, 255).is_err());
+    let discards = world.sessions.status().discards;
+    assert_eq!((discards.malformed, discards.authenticated), (1, 1));
+    assert_eq!(world.status().state, State::Up);
+}
+
+#[test]
+fn silence_is_a_failure_until_it_is_up_again() {
+    let mut world = World::up();
+    world.pass(MS * 151);
+    assert_eq!(world.standing(), Standing { health: Health::Failed, failures: 1 });
+    world.packet.your_discriminator = None;
+    world.hear(State::Down).unwrap();
+    assert_eq!(world.standing().health, Health::Failed, "not yet");
+    world.packet.your_discriminator = Some(world.status().discriminator);
+    world.hear(State::Init).unwrap();
+    assert_eq!(world.standing(), Standing { health: Health::Alive, failures: 1 });
+    assert_eq!(world.status().times_up, 2);
+}
+
+#[test]
+fn a_neighbor_that_never_was_up_has_not_failed() {
+    let mut world = World::new();
+    world.pass(Duration::from_secs(300));
+    world.hear(State::Down).unwrap();
+    world.pass(Duration::from_secs(10));
+    assert_eq!(world.standing(), Standing { health: Health::Unknown, failures: 0 });
+}
+
+/// RFC 5882 sections 3.2 and 4.2.
+#[test]
+fn what_the_neighbors_administrator_does_is_no_failure() {
+    let mut world = World::up();
+    world.hear(State::AdminDown).unwrap();
+    assert_eq!(world.status().state, State::Down);
+    assert_eq!(world.standing(), Standing { health: Health::Unknown, failures: 0 });
+    // And lifts one that was.
+    let mut world = World::up();
+    world.pass(MS * 151);
+    world.packet.your_discriminator = None;
+    world.hear(State::AdminDown).unwrap();
+    assert_eq!(world.standing(), Standing { health: Health::Unknown, failures: 1 });
+}
+
+#[test]
+fn a_failed_neighbor_that_stays_silent_is_given_up_and_one_that_speaks_is_not() {
+    let mut world = World::up();
+    world.pass(MS * 151);
+    world.pass(GIVEN_UP_AFTER - MS * 2);
+    assert_eq!(world.standing().health, Health::Failed);
+    world.pass(MS * 4);
+    assert_eq!(world.standing(), Standing { health: Health::Unknown, failures: 1 });
+
+    let mut world = World::up();
+    world.pass(MS * 151);
+    for _ in 0..100 {
+        // It hears nothing of us: a link that is broken one way.
+        world.packet.your_discriminator = None;
+        world.hear(State::Down).unwrap();
+        world.pass(Duration::from_secs(1));
+    }
+    assert_eq!(world.standing().health, Health::Failed);
+}
+
+/// RFC 5882 section 4.3.
+#[test]
+fn during_a_graceful_restart_the_c_bit_decides() {
+    for (independent, expected) in [
+        (false, Standing { health: Health::Unknown, failures: 0 }),
+        (true, Standing { health: Health::Failed, failures: 1 }),
+    ] {
+        let mut world = World::up();
+        world.packet.control_plane_independent = independent;
+        world.hear(State::Up).unwrap();
+        world.set_peers(&[(tor(), Peer { restart: Restart::Graceful, ..peer() })]);
+        world.pass(MS * 151);
+        assert_eq!(world.standing(), expected, "C is {independent}");
+    }
+}
+
+/// The word of its restart may come by another way, and a little later.
+#[test]
+fn a_neighbor_that_says_down_may_be_about_to_restart() {
+    let mut world = World::up();
+    world.hear(State::Down).unwrap();
+    world.pass(BENEFIT_OF_DOUBT / 2);
+    assert_eq!(world.standing(), Standing { health: Health::Alive, failures: 0 });
+    world.set_peers(&[(tor(), Peer { restart: Restart::Graceful, ..peer() })]);
+    assert_eq!(world.standing(), Standing { health: Health::Unknown, failures: 0 });
+    world.pass(BENEFIT_OF_DOUBT);
+    assert_eq!(world.standing(), Standing { health: Health::Unknown, failures: 0 });
+
+    let mut world = World::up();
+    world.hear(State::Down).unwrap();
+    world.pass(BENEFIT_OF_DOUBT);
+    assert_eq!(world.standing(), Standing { health: Health::Failed, failures: 1 });
+
+    // One that does not depend on its control plane has no such excuse.
+    let mut world = World::up();
+    world.packet.control_plane_independent = true;
+    world.hear(State::Down).unwrap();
+    assert_eq!(world.standing(), Standing { health: Health::Failed, failures: 1 });
+
+    // Back before it was decided: no next hop is lost for it, and still the session has to end.
+    let mut world = World::up();
+    world.hear(State::Down).unwrap();
+    world.hear(State::Down).unwrap();
+    world.hear(State::Up).unwrap();
+    assert_eq!(world.standing(), Standing { health: Health::Alive, failures: 1 });
+}
+
+#[test]
+fn another_interval_is_no_end_and_another_link_is() {
+    let mut world = World::up();
+    let number = world.status().discriminator;
+    let parameters = Parameters { interval: MS * 100, ..peer().parameters };
+    world.set_peers(&[(tor(), Peer { parameters, ..peer() })]);
+    assert_eq!((world.status().state, world.status().discriminator), (State::Up, number));
+    assert!(world.said().iter().any(|packet| packet.poll && packet.desired_min_tx == MS * 100));
+    world.set_peers(&[(tor(), Peer { local: "fe80::aa".parse().ok(), parameters, ..peer() })]);
+    assert_eq!(world.status().state, State::Down);
+    assert_ne!(world.status().discriminator, number);
+}
+
+#[test]
+fn who_is_no_longer_watched_is_told_and_then_forgotten() {
+    let mut world = World::up();
+    let number = world.status().discriminator;
+    world.set_peers(&[]);
+    assert!(world.sessions.standings().is_empty());
+    let said = world.said();
+    assert_eq!(said.iter().map(|packet| packet.state).collect::<Vec<_>>(), [State::AdminDown]);
+    assert!(world.sessions.has(number));
+    world.pass(FAREWELL);
+    assert!(world.said().len() >= 2);
+    assert!(!world.sessions.has(number));
+    assert_eq!(world.sessions.poll_timeout(), None);
+}
+
+/// Two sessions with one neighbor would contradict each other.
+#[test]
+fn who_is_watched_again_hears_of_the_new_session_alone() {
+    let mut world = World::up();
+    world.set_peers(&[]);
+    world.said();
+    world.set_peers(&[(tor(), peer())]);
+    world.pass(FAREWELL * 2);
+    assert!(world.said().iter().all(|packet| packet.state == State::Down));
+}
+
+#[test]
+fn a_stop_is_told_to_everybody() {
+    let mut world = World::up();
+    world.sessions.handle_stop(world.now);
+    assert_eq!(world.said().iter().map(|packet| packet.state).collect::<Vec<_>>(), [State::AdminDown]);
+}
