@@ -67,6 +67,10 @@ impl Stranger {
             netns.add_address(interface, IpAddr::V4(v4), LINK_LENGTH_V4)?;
             netns.set_up(interface)?;
         }
+        // Until the kernel has seen the carrier, what is sent to the node would come from ::1.
+        for (netns, interface, ..) in ends {
+            netns.await_link_local(interface, PATIENCE)?;
+        }
         let config = build::node_configs()?.into_iter().next().unwrap_or_default();
         let control = site.agent()?.socket();
         let stranger = Self { netns, config, control, sessions: Cell::new(0), _scratch: scratch };
