@@ -53,6 +53,12 @@ pub(super) fn in_namespace_with<F: Future<Output = ()>>(
         ip("address add fd00::1/128 dev lo");
         uplink("ens3");
         uplink("ens4");
+        // An address that the kernel still considers is no source.
+        let deadline = Instant::now() + PATIENCE;
+        while !ip("-6 address show dev lo tentative").is_empty() {
+            assert!(Instant::now() < deadline, "fd00::1 stays tentative");
+            std::thread::sleep(Duration::from_millis(1));
+        }
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         LocalSet::new().block_on(&runtime, test());
     });
