@@ -40,6 +40,8 @@ impl Agent {
                 None => self.add(name, settings, &interfaces),
             }
         }
+        let links = wanted.keys().filter_map(|name| neighbors::interface_of(name, &interfaces));
+        self.kept_links.follow(links);
         // Before they are told where their peers are: no session begins unmarked.
         self.follow_drains().await;
         self.expect_neighbors().await;
@@ -99,7 +101,7 @@ impl Agent {
         }
         let id = PeerId(self.next_peer);
         self.next_peer += 1;
-        let inherited = self.inherited_for_a_new_neighbor();
+        let inherited = self.inherited_for_a_new_neighbor(name, interfaces);
         let peer_settings = PeerSettings {
             name: name.to_string(),
             id,
@@ -120,10 +122,14 @@ impl Agent {
     }
 
     /// A neighbor that is made long after the start, by a reload or since its interface came, is not told of a
-    /// restart: R bit and its consequences (RFC 4724 section 4) are over with the restart time.
-    fn inherited_for_a_new_neighbor(&self) -> Families {
+    /// restart: R bit and its consequences (RFC 4724 section 4) are over with the restart time. One whose link was lost
+    /// meanwhile is told that nothing was kept: its kernel has lost the way here, and FRR 8.4 would not write it again
+    /// for routes that it has all along.
+    fn inherited_for_a_new_neighbor(&self, name: &NeighborName, interfaces: &Interfaces) -> Families {
+        let link = neighbors::interface_of(name, interfaces);
+        let is_unbroken = link.is_none_or(|link| self.kept_links.is_unbroken(link));
         match self.config.bgp.graceful_restart {
-            Some(restart_time) if self.started.elapsed() < restart_time => self.inherited,
+            Some(restart_time) if self.started.elapsed() < restart_time && is_unbroken => self.inherited,
             Some(_) | None => Families::NONE,
         }
     }

@@ -6,6 +6,8 @@ use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 use tracing::warn;
 
 use super::neighbors::NeighborName;
@@ -57,17 +59,18 @@ impl KeptDrains {
     }
 }
 
-fn read(path: &Path) -> io::Result<Kept> {
+/// What was written; the default where nothing was.
+pub(super) fn read<T: DeserializeOwned + Default>(path: &Path) -> io::Result<T> {
     match fs::read(path) {
         Ok(text) => Ok(serde_json::from_slice(&text)?),
-        Err(error) if error.kind() == ErrorKind::NotFound => Ok(Kept::default()),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(T::default()),
         Err(error) => Err(error),
     }
 }
 
-/// Whole or not at all.
-fn write(path: &Path, kept: &Kept) -> io::Result<()> {
-    if *kept == Kept::default() {
+/// Whole or not at all; the default is no file.
+pub(super) fn write<T: Serialize + Default + PartialEq>(path: &Path, kept: &T) -> io::Result<()> {
+    if *kept == T::default() {
         return match fs::remove_file(path) {
             Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
             Ok(()) | Err(_) => Ok(()),

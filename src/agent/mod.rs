@@ -10,6 +10,7 @@ mod damping;
 mod drain;
 mod follow;
 mod kept;
+mod links;
 mod listen;
 mod liveness;
 mod neighbors;
@@ -243,6 +244,7 @@ struct Agent {
     admission: watch::Sender<listen::Admission>,
     drains: Drains<NeighborName>,
     kept_drains: kept::KeptDrains,
+    kept_links: links::KeptLinks,
     drain_commands: mpsc::Sender<drain::Command>,
     /// Whoever looks at the neighbors for the drains; one at most.
     observing: JoinSet<drain::Observations>,

@@ -277,4 +277,4 @@ pub(super) fn deconfigured() -> Notification {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

@@ -73,6 +73,7 @@ mod tests {
             name: "lo".to_owned(),
             admin_up: true,
             carrier: true,
+            carrier_changes: 1,
             loopback: true,
             mac: None,
             mtu: 65536,

@@ -14,6 +14,7 @@ use tokio::task::JoinSet;
 use tracing::{info, warn};
 
 use super::kept::KeptDrains;
+use super::links::KeptLinks;
 use super::neighbors::Routers;
 use super::{Agent, AgentError, Bfd, Inputs, Tasks, ended, listen, origin};
 use crate::bfd;
@@ -113,6 +114,7 @@ pub(super) async fn start(
 
     let (drain_commands, drains) = mpsc::channel(QUEUE);
     let (kept_drains, restored) = KeptDrains::read(&config.control.socket);
+    let kept_links = KeptLinks::read(&config.control.socket);
     let agent = Agent {
         path,
         config: Arc::new(config),
@@ -139,6 +141,7 @@ pub(super) async fn start(
         admission,
         drains: restored,
         kept_drains,
+        kept_links,
         drain_commands,
         observing: JoinSet::new(),
     };

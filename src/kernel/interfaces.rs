@@ -40,6 +40,8 @@ pub struct Interface {
     pub admin_up: bool,
     /// IFF_LOWER_UP: the other end is there.
     pub carrier: bool,
+    /// IFLA_CARRIER_CHANGES: how often the other end has come and gone since the link was made.
+    pub carrier_changes: u32,
     /// IFF_LOOPBACK
     pub loopback: bool,
     /// The Ethernet address, for the source link-layer address option of RFC 4861.

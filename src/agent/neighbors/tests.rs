@@ -10,12 +10,13 @@ fn config(neighbors: &str) -> Config {
 }
 
 /// A link that is up and has its link-local address.
-fn link(index: u32, name: &str, addresses: &[&str]) -> Interface {
+pub(in crate::agent) fn link(index: u32, name: &str, addresses: &[&str]) -> Interface {
     Interface {
         index: InterfaceIndex(index),
         name: name.to_owned(),
         admin_up: true,
         carrier: true,
+        carrier_changes: 1,
         loopback: false,
         mac: Some([2, 0, 0, 0, 0, 1]),
         mtu: 1500,

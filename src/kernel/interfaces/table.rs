@@ -27,6 +27,7 @@ struct Link {
     flags: LinkFlags,
     mac: Option<[u8; 6]>,
     mtu: u32,
+    carrier_changes: u32,
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -80,6 +81,7 @@ impl Table {
             match attribute {
                 LinkAttribute::IfName(name) => link.name.clone_from(name),
                 LinkAttribute::Mtu(mtu) => link.mtu = *mtu,
+                LinkAttribute::CarrierChanges(changes) => link.carrier_changes = *changes,
                 LinkAttribute::Address(address) => link.mac = address.as_slice().try_into().ok(),
                 _ => {}
             }
@@ -94,6 +96,7 @@ impl Table {
             name: link.name.clone(),
             admin_up: link.flags.contains(LinkFlags::Up),
             carrier: link.flags.contains(LinkFlags::LowerUp),
+            carrier_changes: link.carrier_changes,
             loopback: link.flags.contains(LinkFlags::Loopback),
             mac: link.mac,
             mtu: link.mtu,

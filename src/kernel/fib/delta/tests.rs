@@ -69,6 +69,7 @@ fn links(carrier: [bool; 2]) -> Arc<Interfaces> {
         name: format!("ens{index}"),
         admin_up: true,
         carrier,
+        carrier_changes: 0,
         loopback: false,
         mac: None,
         mtu: 1500,

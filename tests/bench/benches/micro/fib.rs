@@ -55,6 +55,7 @@ fn reconciler(objects: NexthopObjects) -> Reconciler {
         name: format!("ens{index}"),
         admin_up: true,
         carrier: true,
+        carrier_changes: 0,
         loopback: false,
         mac: None,
         mtu: 1500,

@@ -40,8 +40,8 @@ pub(super) const FAULTS: &[Fault] = &[
         make: |site| down_and_up(site, End::Node),
         ..Fault::USUAL
     },
-    // FRR 8.4.4 keeps the path as stale when the session ends, loses its route with the link, hears the same path again,
-    // and does not install it anew: it goes on to attract traffic for which its kernel has no route.
+    // FRR 8.4.4 keeps the path as stale when the session ends, loses its route with the link, and does not install it
+    // anew when it hears the same path again, unless the successor says that nothing was kept.
     Fault {
         number: Number(4),
         name: "an uplink goes down and comes up while the agent is being restarted, as with the node itself",

@@ -99,8 +99,7 @@ fn rounds(site: &mut Site) -> Result<()> {
     Ok(())
 }
 
-/// What a round breaks; nothing twice at one place. No link breaks while the agent is away: FRR 8.4.4 comes out of that
-/// with routes that it does not install, see [`super::links`].
+/// What a round breaks; nothing twice at one place.
 fn draw(die: &mut fastrand::Rng) -> Vec<Trouble> {
     let link = |die: &mut fastrand::Rng, tor| {
         let kinds = [
@@ -124,9 +123,6 @@ fn draw(die: &mut fastrand::Rng) -> Vec<Trouble> {
             die.choice([Trouble::Flushed, Trouble::ObjectsDeleted, Trouble::RouteDeleted]),
         ];
         round = places.into_iter().flatten().filter(|_| die.u8(..) < 100).collect();
-        if round.iter().any(|trouble| matches!(trouble, Trouble::Link(..))) {
-            round.retain(|trouble| !matches!(trouble, Trouble::Killed | Trouble::Terminated));
-        }
     }
     die.shuffle(&mut round);
     round
