@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use lab::Result;
 
 use super::links::{End, LINK_BACK, back, down_and_up, leave, listen_to_tor};
-use crate::fault::{Fault, Loss, Number, Setting};
+use crate::fault::{Fault, Length, Loss, Number, Setting};
 use crate::site::{Site, tool};
 
 /// What may be lost of a link that is seen to go down, where the ToR tells the others at once.
@@ -22,6 +22,8 @@ const SILENT: Duration = Duration::from_millis(200);
 /// to 220 ms by the phase of the packets, and some for a loaded machine.
 const SILENT_FRR: Duration = Duration::from_millis(250);
 
+// All of them are long, though none takes long: what they promise in milliseconds is to be seen on a machine that has
+// nothing else to do, which the one that runs all tests is not.
 pub(super) const FAULTS: &[Fault] = &[
     Fault {
         number: Number(29),
@@ -29,6 +31,7 @@ pub(super) const FAULTS: &[Fault] = &[
         expected: "BFD finds out at both ends, and the ToR, FRR, tells the far node 60 ms later",
         setting: Setting::Bfd,
         loss: Loss::Row(SILENT_FRR),
+        length: Length::Long,
         heals_within: LINK_BACK,
         make: silent_loss,
         ..Fault::USUAL
@@ -39,6 +42,7 @@ pub(super) const FAULTS: &[Fault] = &[
         expected: "BFD finds out at both ends, and the ToR tells the far node at once",
         setting: Setting::SelvedgeTorsBfd,
         loss: Loss::Row(SILENT),
+        length: Length::Long,
         heals_within: LINK_BACK,
         make: silent_loss,
         ..Fault::USUAL
@@ -49,6 +53,7 @@ pub(super) const FAULTS: &[Fault] = &[
         expected: "both the node and the far node leave it at once",
         setting: Setting::BirdTors,
         loss: Loss::Row(SEEN),
+        length: Length::Long,
         heals_within: LINK_BACK,
         make: |site| down_and_up(site, End::Tor),
         ..Fault::USUAL
@@ -59,6 +64,7 @@ pub(super) const FAULTS: &[Fault] = &[
         expected: "both the node and the far node leave it at once",
         setting: Setting::BirdTors,
         loss: Loss::Row(SEEN),
+        length: Length::Long,
         heals_within: LINK_BACK,
         make: |site| down_and_up(site, End::Node),
         ..Fault::USUAL
@@ -69,6 +75,7 @@ pub(super) const FAULTS: &[Fault] = &[
         expected: "both the node and the far node leave it at once",
         setting: Setting::SelvedgeTors,
         loss: Loss::Row(SEEN),
+        length: Length::Long,
         heals_within: LINK_BACK,
         make: |site| down_and_up(site, End::Tor),
         ..Fault::USUAL
@@ -79,6 +86,7 @@ pub(super) const FAULTS: &[Fault] = &[
         expected: "both the node and the far node leave it at once",
         setting: Setting::SelvedgeTors,
         loss: Loss::Row(SEEN),
+        length: Length::Long,
         heals_within: LINK_BACK,
         make: |site| down_and_up(site, End::Node),
         ..Fault::USUAL
