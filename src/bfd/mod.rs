@@ -19,7 +19,7 @@ mod task;
 mod thread;
 
 pub use packet::{Diagnostic, Discriminator, State};
-pub use session::{Intervals, Parameters};
+pub use session::{Administration, Intervals, Parameters};
 pub use sessions::{
     ControlPlane, Counters, Discards, Health, Peer, Peers, Restart, SessionStatus, Standing, Standings,
     Status,

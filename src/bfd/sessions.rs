@@ -15,7 +15,7 @@ use bgp::InterfaceIndex;
 use bgp::rib::Gateway;
 
 use super::packet::{self, ControlPacket, DecodeError, Diagnostic, Discriminator, LENGTH, State};
-use super::session::{Change, Intervals, Parameters, Session};
+use super::session::{Administration, Change, Intervals, Parameters, Session};
 
 /// RFC 5881 section 5: what has passed a router on the way has less.
 pub const HOP_LIMIT: u8 = 255;
@@ -25,7 +25,8 @@ pub const GIVEN_UP_AFTER: Duration = Duration::from_secs(60);
 /// A neighbor whose BFD ends with its control plane may be about to restart when it says Down: FRR's bfdd does when bgpd
 /// goes, a millisecond or ten after the end of TCP. For this long the BGP session may say so first.
 const BENEFIT_OF_DOUBT: Duration = Duration::from_millis(30);
-/// How long a session that nobody wants any more says so: RFC 5880 section 6.8.16 asks for a Detection Time.
+/// How long a session that nobody wants any more says so: RFC 5880 section 6.8.16 asks for a Detection Time, and RFC 5882
+/// section 8 for it where BFD is taken out of the configuration.
 const FAREWELL: Duration = Duration::from_secs(3);
 
 /// The neighbors to watch, by their next hop. Immutable: a change makes a new one.
@@ -42,6 +43,8 @@ pub struct Peer {
     pub interface: Option<InterfaceIndex>,
     /// What we want of the session.
     pub parameters: Parameters,
+    /// Whether we want one.
+    pub administration: Administration,
     /// Whether its BGP session is lost and its routes are kept nevertheless (RFC 4724).
     pub restart: Restart,
 }
@@ -250,12 +253,13 @@ impl Sessions {
             })
             .collect();
         for (gateway, Entry { mut session, peer, .. }) in gone {
-            session.hold_down(now);
+            session.administer(Administration::Disabled, now);
             self.leaving.push(Leaving { session, gateway, local: peer.local, until: now + FAREWELL });
         }
         for (gateway, peer) in peers {
             if let Some(entry) = self.entries.get_mut(gateway) {
                 entry.session.configure(peer.parameters, now);
+                entry.session.administer(peer.administration, now);
                 entry.peer.clone_from(peer);
                 entry.judge(now);
             } else {
@@ -371,7 +375,13 @@ impl Sessions {
             }
         };
         Entry {
-            session: Session::new(discriminator, peer.parameters, self.random.u64(..), now),
+            session: Session::new(
+                discriminator,
+                peer.parameters,
+                peer.administration,
+                self.random.u64(..),
+                now,
+            ),
             peer: peer.clone(),
             health: Health::Unknown,
             failures: 0,
@@ -442,7 +452,7 @@ impl Sessions {
 }
 
 impl Entry {
-    /// RFC 5882 section 3.2: what leaves Up for Down is a failure, unless the neighbor's administrator wants it.
+    /// RFC 5882 section 4.2: what leaves Up for Down is a failure, unless an administrator of either end wants it.
     fn changed(&mut self, change: Change, now: Instant) {
         self.since = now;
         match (change.from, change.to) {
@@ -454,7 +464,9 @@ impl Entry {
                 }
                 self.health = Health::Alive;
             }
-            (State::Up, State::Down | State::Init | State::AdminDown) => match change.remote {
+            // RFC 5882 section 3.2: also after a failure, ours has spoken.
+            (_, State::AdminDown) => self.excuse(),
+            (State::Up, State::Down | State::Init) => match change.remote {
                 Some((State::AdminDown, _)) => self.excuse(),
                 Some((State::Down | State::Init | State::Up, _)) => {
                     let doubt = match self.control_plane {
@@ -466,7 +478,7 @@ impl Entry {
                 // It may be anything, and packets are lost meanwhile.
                 None => self.suspect_until = Some(now),
             },
-            (State::AdminDown | State::Down | State::Init, State::AdminDown | State::Down | State::Init) => {}
+            (State::AdminDown | State::Down | State::Init, State::Down | State::Init) => {}
         }
         self.judge(now);
     }

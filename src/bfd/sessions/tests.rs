@@ -18,6 +18,7 @@ fn peer() -> Peer {
         local: None,
         interface: Some(UPLINK),
         parameters: Parameters { interval: MS * 50, multiplier: NonZeroU8::new(3).unwrap() },
+        administration: Administration::Enabled,
         restart: Restart::None,
     }
 }
@@ -294,6 +295,49 @@ fn who_is_watched_again_hears_of_the_new_session_alone() {
     world.set_peers(&[(tor(), peer())]);
     world.pass(FAREWELL * 2);
     assert!(world.said().iter().all(|packet| packet.state == State::Down));
+}
+
+/// RFC 5880 section 6.8.16 and RFC 5882 section 3.2.
+#[test]
+fn a_neighbor_that_we_hold_down_has_not_failed_and_comes_back() {
+    let held = Peer { administration: Administration::Disabled, ..peer() };
+    for was_failed in [false, true] {
+        let mut world = World::up();
+        if was_failed {
+            world.pass(MS * 151);
+            assert_eq!(world.standing().health, Health::Failed);
+        }
+        let failures = u64::from(was_failed);
+        world.said();
+        world.set_peers(&[(tor(), held.clone())]);
+        assert_eq!(world.standing(), Standing { health: Health::Unknown, failures });
+        assert_eq!(
+            (world.status().state, world.status().diagnostic),
+            (State::AdminDown, Diagnostic::ADMINISTRATIVELY_DOWN)
+        );
+        world.hear(State::Up).unwrap();
+        world.pass(Duration::from_secs(100));
+        assert_eq!(world.standing(), Standing { health: Health::Unknown, failures });
+        let said = world.said();
+        assert!(
+            said.len() >= 100 && said.iter().all(|packet| packet.state == State::AdminDown),
+            "{}",
+            said.len()
+        );
+
+        world.set_peers(&[(tor(), peer())]);
+        world.packet.your_discriminator = None;
+        world.hear(State::Down).unwrap();
+        world.packet.your_discriminator = Some(world.status().discriminator);
+        world.hear(State::Init).unwrap();
+        assert_eq!(world.standing(), Standing { health: Health::Alive, failures });
+    }
+    let mut world = World::new();
+    world.set_peers(&[]);
+    world.pass(FAREWELL);
+    world.said();
+    world.set_peers(&[(tor(), held)]);
+    assert!(world.said().iter().all(|packet| packet.state == State::AdminDown), "from the beginning");
 }
 
 #[test]
