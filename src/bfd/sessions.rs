@@ -22,8 +22,9 @@ pub const HOP_LIMIT: u8 = 255;
 /// A neighbor that has failed, and of which not a packet was heard for this long, is believed to do without BFD: it
 /// came back with another configuration, and to wait for it would keep it off for ever.
 pub const GIVEN_UP_AFTER: Duration = Duration::from_secs(60);
-/// A neighbor whose BFD ends with its control plane may be about to restart when it says Down: FRR's bfdd does when bgpd
-/// goes, a millisecond or ten after the end of TCP. For this long the BGP session may say so first.
+/// A neighbor that has announced graceful restart, and whose BFD ends with its control plane, may be about to restart when
+/// it says Down: FRR's bfdd does when bgpd goes, a millisecond or ten after the end of TCP. For this long the BGP session
+/// may say so first.
 const BENEFIT_OF_DOUBT: Duration = Duration::from_millis(30);
 /// How long a session that nobody wants any more says so: RFC 5880 section 6.8.16 asks for a Detection Time, and RFC 5882
 /// section 8 for it where BFD is taken out of the configuration.
@@ -52,9 +53,11 @@ pub struct Peer {
 /// What a neighbor's BGP session says of its control plane.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Restart {
-    /// It is there, or is not expected.
+    /// None is expected: it never announced one, or has no session.
     #[default]
     None,
+    /// It is there, and its end might be the beginning of one.
+    Agreed,
     /// It is believed to restart, and to forward meanwhile.
     Graceful,
 }
@@ -468,12 +471,10 @@ impl Entry {
             (_, State::AdminDown) => self.excuse(),
             (State::Up, State::Down | State::Init) => match change.remote {
                 Some((State::AdminDown, _)) => self.excuse(),
+                // It hears nothing of us: of that its restart is no reason.
+                Some((_, Diagnostic::DETECTION_TIME_EXPIRED)) => self.suspect_until = Some(now),
                 Some((State::Down | State::Init | State::Up, _)) => {
-                    let doubt = match self.control_plane {
-                        ControlPlane::Shared => BENEFIT_OF_DOUBT,
-                        ControlPlane::Independent => Duration::ZERO,
-                    };
-                    self.suspect_until = Some(now + doubt);
+                    self.suspect_until = Some(now + BENEFIT_OF_DOUBT);
                 }
                 // It may be anything, and packets are lost meanwhile.
                 None => self.suspect_until = Some(now),
@@ -489,12 +490,12 @@ impl Entry {
         let Some(until) = self.suspect_until else { return };
         match (self.peer.restart, self.control_plane) {
             (Restart::Graceful, ControlPlane::Shared) => self.excuse(),
-            (Restart::Graceful, ControlPlane::Independent) | (Restart::None, _) if until <= now => {
+            (Restart::Agreed, ControlPlane::Shared) if now < until => {}
+            (Restart::None | Restart::Agreed, _) | (Restart::Graceful, ControlPlane::Independent) => {
                 self.suspect_until = None;
                 self.health = Health::Failed;
                 self.failures += 1;
             }
-            (Restart::Graceful, ControlPlane::Independent) | (Restart::None, _) => {}
         }
     }
 

@@ -53,7 +53,12 @@ impl World {
     }
 
     fn up() -> Self {
+        Self::up_with(&peer())
+    }
+
+    fn up_with(peer: &Peer) -> Self {
         let mut world = Self::new();
+        world.set_peers(&[(tor(), peer.clone())]);
         world.hear(State::Down).unwrap();
         world.packet.your_discriminator = Some(world.status().discriminator);
         world.hear(State::Init).unwrap();
@@ -135,7 +140,6 @@ fn a_discriminator_has_to_be_right_and_is_not_enough() {
     // A neighbor that has begun anew does not know it yet, and is believed.
     world.packet.your_discriminator = None;
     assert_eq!(world.hear(State::Down), Ok(()));
-    world.pass(BENEFIT_OF_DOUBT);
     assert_eq!(world.standing(), Standing { health: Health::Failed, failures: 1 });
 }
 
@@ -230,7 +234,8 @@ fn during_a_graceful_restart_the_c_bit_decides() {
 /// The word of its restart may come by another way, and a little later.
 #[test]
 fn a_neighbor_that_says_down_may_be_about_to_restart() {
-    let mut world = World::up();
+    let agreed = Peer { restart: Restart::Agreed, ..peer() };
+    let mut world = World::up_with(&agreed);
     world.hear(State::Down).unwrap();
     world.pass(BENEFIT_OF_DOUBT / 2);
     assert_eq!(world.standing(), Standing { health: Health::Alive, failures: 0 });
@@ -239,23 +244,46 @@ fn a_neighbor_that_says_down_may_be_about_to_restart() {
     world.pass(BENEFIT_OF_DOUBT);
     assert_eq!(world.standing(), Standing { health: Health::Unknown, failures: 0 });
 
-    let mut world = World::up();
+    let mut world = World::up_with(&agreed);
     world.hear(State::Down).unwrap();
     world.pass(BENEFIT_OF_DOUBT);
     assert_eq!(world.standing(), Standing { health: Health::Failed, failures: 1 });
 
-    // One that does not depend on its control plane has no such excuse.
-    let mut world = World::up();
-    world.packet.control_plane_independent = true;
+    // The session has ended otherwise: there is nothing to wait for.
+    let mut world = World::up_with(&agreed);
     world.hear(State::Down).unwrap();
+    world.set_peers(&[(tor(), peer())]);
     assert_eq!(world.standing(), Standing { health: Health::Failed, failures: 1 });
 
     // Back before it was decided: no next hop is lost for it, and still the session has to end.
-    let mut world = World::up();
+    let mut world = World::up_with(&agreed);
     world.hear(State::Down).unwrap();
     world.hear(State::Down).unwrap();
     world.hear(State::Up).unwrap();
     assert_eq!(world.standing(), Standing { health: Health::Alive, failures: 1 });
+}
+
+/// Packets are lost while it is waited for what cannot come.
+#[test]
+fn nothing_else_delays_a_failure() {
+    let down = |world: &mut World| world.hear(State::Down).unwrap();
+    let silence: fn(&mut World) = |world| world.pass(MS * 150);
+    let table: [(&str, Restart, bool, Diagnostic, fn(&mut World)); 6] = [
+        ("no graceful restart", Restart::None, false, Diagnostic::NONE, down),
+        ("no graceful restart, silence", Restart::None, false, Diagnostic::NONE, silence),
+        ("silence", Restart::Agreed, false, Diagnostic::NONE, silence),
+        ("it hears nothing", Restart::Agreed, false, Diagnostic::DETECTION_TIME_EXPIRED, down),
+        ("its control plane is another", Restart::Agreed, true, Diagnostic::NONE, down),
+        ("its control plane is another, and restarts", Restart::Graceful, true, Diagnostic::NONE, down),
+    ];
+    for (what, restart, independent, diagnostic, happens) in table {
+        let mut world = World::up_with(&Peer { restart, ..peer() });
+        world.packet.control_plane_independent = independent;
+        world.hear(State::Up).unwrap();
+        world.packet.diagnostic = diagnostic;
+        happens(&mut world);
+        assert_eq!(world.standing(), Standing { health: Health::Failed, failures: 1 }, "{what}");
+    }
 }
 
 #[test]

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use bgp::InterfaceIndex;
 use bgp::rib::Gateway;
 use lab::{Netns, Requirement, Route, eventually, output_of};
-use selvedge::bfd::{self, Inputs, Parameters, Peer, Peers, Restart, Standings};
+use selvedge::bfd::{self, Administration, Inputs, Parameters, Peer, Peers, Restart, Standings};
 use serde_json::Value;
 use tokio::sync::{mpsc, watch};
 
@@ -360,6 +360,7 @@ impl TorBfd {
                 interval: Duration::from_millis(50),
                 multiplier: NonZeroU8::new(3).unwrap(),
             },
+            administration: Administration::Enabled,
             restart: Restart::None,
         };
         let (peers, watched) = watch::channel(Arc::new(Peers::from([(gateway, peer)])));
