@@ -209,6 +209,41 @@ fn what_the_tors_administrator_does_is_no_failure() {
     await_bfd(&link, "BFD up again", |session| is(session, "/state", "up"));
 }
 
+/// The ToR hears of the end from BGP, for which AdminDown would be a failure, and then of BFD's; and its link may go.
+#[test]
+fn a_drained_neighbor_is_held_down_after_its_session_and_comes_back() {
+    let Some(link) = up("bfddrain") else { return };
+    for round in 1..=3 {
+        link.await_at_frr(&BLOCKS);
+        link.agent().bgpctl(&["drain", "--neighbor", "tor1", "--wait", "1s"]).unwrap();
+        let session = await_bfd(&link, "held down", |session| is(session, "/state", "admin-down"));
+        assert!(is(&session, "/diagnostic", "administratively down"), "{session}");
+        assert!(is(&session, "/health", "unknown"), "{session}");
+        await_bfdd(&link, "bfdd is told", |peer| {
+            is(peer, "/status", "down") && is(peer, "/remote-diagnostic", "administratively down")
+        });
+        let log = link.frr().log();
+        let ends = |reason: &str| log.matches(&format!("in vrf default Down {reason}")).count();
+        let seen = (ends("BGP Notification received"), ends("BFD down received"));
+        assert_eq!(seen, (round, 0), "{log}");
+
+        link.tor.set_down("c1").unwrap();
+        link.await_neighbor("tor1", "no way there", |neighbor| {
+            neighbor.get("discovered_router").is_none_or(Value::is_null)
+        });
+        link.tor.set_up("c1").unwrap();
+        link.tor_link_local();
+        link.agent().bgpctl(&["undrain", "--neighbor", "tor1"]).unwrap();
+        await_bfd(&link, "BFD up again", |session| is(session, "/state", "up"));
+        link.await_established("tor1");
+        link.await_route("4.4.4.4/32");
+    }
+    let session = bfd(&link).unwrap();
+    assert_eq!(number(&session, "/failures"), Some(0), "{session}");
+    let flaps = link.neighbor("tor1");
+    assert_eq!(number(&flaps, "/flaps/count"), Some(0), "{flaps}");
+}
+
 #[test]
 fn a_session_waits_for_the_bfd_that_it_had_and_comes_back_with_it() {
     let Some(mut link) = up("bfdkilled") else { return };
