@@ -2,6 +2,9 @@
 
 use std::num::NonZeroU8;
 
+use proptest::prelude::*;
+
+use super::super::packet::tests::any_packet;
 use super::*;
 
 const MS: Duration = Duration::from_millis(1);
@@ -373,4 +376,86 @@ fn a_stop_is_told_to_everybody() {
     let mut world = World::up();
     world.sessions.handle_stop(world.now);
     assert_eq!(world.said().iter().map(|packet| packet.state).collect::<Vec<_>>(), [State::AdminDown]);
+}
+
+/// RFC 5881 section 5, and RFC 5880 section 6.8.6 in its order: TTL, octets, session.
+#[test]
+fn a_packet_is_discarded_for_the_first_rule_that_it_breaks() {
+    let mut world = World::new();
+    let good = world.packet.encode();
+    let with = |at: usize, value: u8| {
+        let mut octets = good;
+        octets[at] = value;
+        octets.to_vec()
+    };
+    let unknown = ControlPacket { your_discriminator: Discriminator::new(12345), ..world.packet };
+    let table: [(&str, Vec<u8>, u8, Discard); 8] = [
+        ("TTL 254", good.to_vec(), 254, Discard::HopLimit(254)),
+        ("TTL 0", good.to_vec(), 0, Discard::HopLimit(0)),
+        ("TTL 1, and nonsense", vec![0xff], 1, Discard::HopLimit(1)),
+        ("version", with(0, 0x40), 255, Discard::Malformed(DecodeError::Version(2))),
+        ("length", with(3, 23), 255, Discard::Malformed(DecodeError::Length(23))),
+        ("multiplier", with(2, 0), 255, Discard::Malformed(DecodeError::Multiplier)),
+        ("M", with(1, 0x41), 255, Discard::Malformed(DecodeError::Multipoint)),
+        ("no session", unknown.encode().to_vec(), 255, Discard::NoSession),
+    ];
+    for (what, octets, hop_limit, expected) in table {
+        assert_eq!(world.hear_octets(&octets, "fe80::1", UPLINK, hop_limit), Err(expected), "{what}");
+        assert_eq!((world.status().state, world.status().remote), (State::Down, None), "{what}");
+    }
+    assert_eq!(
+        world.sessions.status().discards,
+        Discards { hop_limit: 3, malformed: 4, authenticated: 0, no_session: 1 }
+    );
+    assert_eq!(world.hear_octets(&good, "fe80::1", UPLINK, 255), Ok(()));
+}
+
+/// Datagrams, most of them from the neighbor, and some of those valid.
+fn any_received() -> impl Strategy<Value = (Vec<u8>, &'static str, InterfaceIndex, u8)> {
+    let octets = prop_oneof![
+        any_packet().prop_map(|packet| packet.encode().to_vec()),
+        (any_packet(), 0..LENGTH, any::<u8>()).prop_map(|(packet, at, value)| {
+            let mut octets = packet.encode();
+            octets[at] = value;
+            octets.to_vec()
+        }),
+        proptest::collection::vec(any::<u8>(), 0..80),
+    ];
+    let source = prop_oneof![9 => Just("fe80::1"), 1 => Just("fe80::2")];
+    let interface = prop_oneof![9 => Just(UPLINK), 1 => Just(POD)];
+    let hop_limit = prop_oneof![9 => Just(255), 1 => any::<u8>()];
+    (octets, source, interface, hop_limit)
+}
+
+proptest! {
+    /// Each datagram is somebody's or is counted, and what the neighbor's health is follows from states alone.
+    #[test]
+    fn whatever_arrives_is_taken_or_counted(
+        arrivals in proptest::collection::vec((any_received(), any::<bool>(), 0_u64..400), 0..60),
+        restart in prop_oneof![Just(Restart::None), Just(Restart::Agreed), Just(Restart::Graceful)],
+    ) {
+        let mut world = World::up_with(&Peer { restart, ..peer() });
+        let at_first = world.status().counters.received;
+        let count = u64::try_from(arrivals.len()).unwrap();
+        let mut failures = 0;
+        for ((mut octets, source, interface, hop_limit), is_named, pause) in arrivals {
+            if let (true, Some(yours)) = (is_named, octets.get_mut(8..12)) {
+                yours.copy_from_slice(&world.status().discriminator.0.get().to_be_bytes());
+            }
+            let _ = world.hear_octets(&octets, source, interface, hop_limit);
+            world.pass(MS * u32::try_from(pause).unwrap());
+            let standing = world.standing();
+            prop_assert!(standing.failures >= failures && standing.failures <= failures + 2);
+            failures = standing.failures;
+            match world.status().state {
+                State::Up => prop_assert_eq!(standing.health, Health::Alive),
+                State::AdminDown => prop_assert!(false, "nobody asked for it"),
+                State::Down | State::Init => {}
+            }
+            world.said();
+        }
+        let Discards { hop_limit, malformed, authenticated, no_session } = world.sessions.status().discards;
+        let taken = world.status().counters.received - at_first;
+        prop_assert_eq!(taken + hop_limit + malformed + authenticated + no_session, count);
+    }
 }
