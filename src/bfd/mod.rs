@@ -11,6 +11,8 @@
 //! all together, and `thread` is where it runs: of its own, so that nothing that keeps the rest of the agent busy
 //! holds up a packet.
 
+#[cfg(test)]
+mod allocations;
 pub mod packet;
 pub mod session;
 pub mod sessions;

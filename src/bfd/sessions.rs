@@ -349,6 +349,13 @@ impl Sessions {
         self.entries.iter().map(|(gateway, entry)| (*gateway, entry.standing())).collect()
     }
 
+    /// Whether others know all of that. Without a copy, since it is asked at each turn: see `thread`.
+    #[must_use]
+    pub fn are_told(&self, told: &Standings) -> bool {
+        let now = self.entries.iter().map(|(gateway, entry)| (gateway, entry.standing()));
+        now.eq(told.iter().map(|(gateway, standing)| (gateway, *standing)))
+    }
+
     /// For people.
     #[must_use]
     pub fn status(&self) -> Status {

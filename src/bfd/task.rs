@@ -182,10 +182,10 @@ impl Task {
 
     /// First of all the FIB: packets are lost meanwhile.
     fn tell(&mut self) {
-        let standings = self.sessions.standings();
-        if **self.inputs.standings.borrow() == standings {
+        if self.sessions.are_told(&self.inputs.standings.borrow()) {
             return;
         }
+        let standings = self.sessions.standings();
         let failed: BTreeSet<Gateway> = standings
             .iter()
             .filter(|(_, standing)| standing.health == Health::Failed)

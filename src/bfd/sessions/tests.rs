@@ -105,7 +105,9 @@ impl World {
     }
 
     fn standing(&self) -> Standing {
-        self.sessions.standings()[&tor()]
+        let standings = self.sessions.standings();
+        assert!(self.sessions.are_told(&standings) && !self.sessions.are_told(&Standings::new()));
+        standings[&tor()]
     }
 
     fn said(&mut self) -> Vec<ControlPacket> {
@@ -428,6 +430,8 @@ fn any_received() -> impl Strategy<Value = (Vec<u8>, &'static str, InterfaceInde
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
     /// Each datagram is somebody's or is counted, and what the neighbor's health is follows from states alone.
     #[test]
     fn whatever_arrives_is_taken_or_counted(
@@ -458,4 +462,26 @@ proptest! {
         let taken = world.status().counters.received - at_first;
         prop_assert_eq!(taken + hop_limit + malformed + authenticated + no_session, count);
     }
+}
+
+/// What `thread` says of itself: nobody who holds the allocator's lock holds up a packet.
+#[test]
+fn a_session_that_goes_on_takes_no_memory() {
+    let mut world = World::up();
+    let up = ControlPacket { state: State::Up, ..world.packet }.encode();
+    let told = world.sessions.standings();
+    let turn = |world: &mut World| {
+        world.hear_octets(&up, "fe80::1", UPLINK, HOP_LIMIT).unwrap();
+        world.pass(MS * 40);
+        assert!(world.sessions.are_told(&told));
+        std::iter::from_fn(|| world.sessions.poll_transmit()).count()
+    };
+    // The room for what is sent.
+    for _ in 0..10 {
+        turn(&mut world);
+    }
+    let before = super::super::allocations::taken();
+    let sent: usize = (0..1000).map(|_| turn(&mut world)).sum();
+    assert_eq!(super::super::allocations::taken(), before);
+    assert!(sent > 500, "{sent}");
 }
