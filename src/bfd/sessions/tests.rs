@@ -271,9 +271,10 @@ fn a_neighbor_that_says_down_may_be_about_to_restart() {
 /// Packets are lost while it is waited for what cannot come.
 #[test]
 fn nothing_else_delays_a_failure() {
-    let down = |world: &mut World| world.hear(State::Down).unwrap();
-    let silence: fn(&mut World) = |world| world.pass(MS * 150);
-    let table: [(&str, Restart, bool, Diagnostic, fn(&mut World)); 6] = [
+    type Happening = fn(&mut World);
+    let down: Happening = |world| world.hear(State::Down).unwrap();
+    let silence: Happening = |world| world.pass(MS * 150);
+    let table = [
         ("no graceful restart", Restart::None, false, Diagnostic::NONE, down),
         ("no graceful restart, silence", Restart::None, false, Diagnostic::NONE, silence),
         ("silence", Restart::Agreed, false, Diagnostic::NONE, silence),
