@@ -27,6 +27,19 @@ pub fn load(path: &Path) -> Result<Config, ConfigError> {
     check(&text, &file, read_password)
 }
 
+/// As [`load`], for a daemon that has a configuration: another program may just be writing this one. Whoever writes
+/// by lines ends the last one, too, so a file that does not end with a newline is taken for one that is not whole. At
+/// the start it is not, since that is when a host depends on it.
+///
+/// # Errors
+/// As [`load`], and [`ConfigError::CutOff`].
+pub fn load_again(path: &Path) -> Result<Config, ConfigError> {
+    let file = path.display().to_string();
+    let text = read_text(path, &file)?;
+    let config = check(&text, &file, read_password)?;
+    if text.ends_with('\n') { Ok(config) } else { Err(ConfigError::CutOff { file }) }
+}
+
 /// Checks the text of a configuration file without looking at any other file: passwords stay `None`.
 ///
 /// # Errors

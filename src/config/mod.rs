@@ -31,7 +31,7 @@ use wildmatch::WildMatch;
 use crate::bfd;
 
 pub use duration::{DurationError, parse as parse_duration};
-pub use load::{MAX_FILE_SIZE, load, parse};
+pub use load::{MAX_FILE_SIZE, load, load_again, parse};
 pub use problem::{ConfigError, Paint, Place, Problem};
 
 /// A whole, valid configuration.

@@ -98,7 +98,25 @@ pub enum Request {
         reply: Reply<api::Done>,
     },
     /// Read the configuration file again.
-    Reload(Reply<api::Done>),
+    Reload {
+        /// What is to become of it.
+        order: ReloadOrder,
+        /// Whoever asked.
+        reply: Reply<api::Done>,
+    },
+    /// The configuration on trial is good.
+    Confirm(Reply<api::Done>),
+}
+
+/// What is to become of a file that was read again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ReloadOrder {
+    /// It is in use from now on.
+    AtOnce,
+    /// It is in use, for this long unless that is confirmed.
+    OnTrial(Duration),
+    /// Only said what it would change.
+    InWords,
 }
 
 /// An order to drain.

@@ -8,7 +8,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::Failure;
-use crate::args::{Args, Command, NeighborAction, NeighborTable, Show, Target};
+use crate::args::{Args, Command, NeighborAction, NeighborTable, Reload, Show, Target};
 use crate::client::{Client, encode};
 use crate::drain;
 use crate::output::{Format, Output};
@@ -31,7 +31,11 @@ pub(crate) async fn run<W: Write>(args: &Args, output: &mut Output<W>) -> Result
                 neighbor.as_ref().map(|name| format!("?neighbor={}", encode(name))).unwrap_or_default();
             act(&client, &format!("/v1/undrain{query}"), output).await
         }
-        Command::Reload => act(&client, "/v1/reload", output).await,
+        Command::Reload(Reload { dry_run, confirm }) => {
+            let confirm = confirm.map(|time| format!("&confirm_ms={}", time.as_millis())).unwrap_or_default();
+            act(&client, &format!("/v1/reload?dry_run={dry_run}{confirm}"), output).await
+        }
+        Command::Confirm => act(&client, "/v1/confirm", output).await,
     }
 }
 

@@ -35,7 +35,7 @@ pub use neighbor::{
 pub use rib::{
     AdvertisedRoute, Destination, Path, PathAttributes, PathOrigin, PathSource, PathStatus, ReceivedRoute,
 };
-pub use summary::{NeighborSummary, PrefixCounts, RibTotals, SessionState, Summary};
+pub use summary::{NeighborSummary, PrefixCounts, RibTotals, SessionState, Summary, Trial};
 
 /// Entries of one page at most: about 1 MB of JSON with one or two paths each, and well below a second
 /// of work for whoever collects them.
@@ -56,6 +56,11 @@ pub trait Entry {
     /// The cursor that points behind this entry.
     fn prefix(&self) -> Prefix;
 }
+
+/// The least `confirm_ms` of a reload: nobody is quicker than a second.
+pub const CONFIRM_MIN_MS: u64 = 1000;
+/// The largest: a day.
+pub const CONFIRM_MAX_MS: u64 = 24 * 60 * 60 * 1000;
 
 /// What an action did.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -17,7 +17,7 @@ use tokio::sync::oneshot;
 
 use super::client::{Admission, ClientInfo};
 use crate::control::api::{self, Entry, Error, ErrorCode, Page};
-use crate::control::{DrainOrder, PageQuery, Reply, Request, Selector, TableQuery};
+use crate::control::{DrainOrder, PageQuery, ReloadOrder, Reply, Request, Selector, TableQuery};
 use crate::drain::Then;
 
 /// No request needs a body; what a client sends anyway is read and forgotten up to this.
@@ -62,6 +62,7 @@ pub(super) fn router(requests: mpsc::Sender<Request>, deadline: Duration) -> Rou
         .route("/v1/drain", get(drains).post(drain))
         .route("/v1/undrain", post(undrain))
         .route("/v1/reload", post(reload))
+        .route("/v1/confirm", post(confirm))
         .method_not_allowed_fallback(method_not_allowed)
         .fallback(not_found)
         .layer(middleware::from_fn(guard))
@@ -183,8 +184,13 @@ async fn undrain(State(agent): State<Agent>, params: Params<UndrainParams>) -> A
     agent.ask(|reply| Request::Undrain { neighbor, reply }).await.map(Json)
 }
 
-async fn reload(State(agent): State<Agent>) -> Answer<api::Done> {
-    agent.ask(Request::Reload).await.map(Json)
+async fn reload(State(agent): State<Agent>, params: Params<ReloadParams>) -> Answer<api::Done> {
+    let order = read(params)?.order()?;
+    agent.ask(|reply| Request::Reload { order, reply }).await.map(Json)
+}
+
+async fn confirm(State(agent): State<Agent>) -> Answer<api::Done> {
+    agent.ask(Request::Confirm).await.map(Json)
 }
 
 async fn not_found(request: HttpRequest) -> Error {
@@ -243,6 +249,36 @@ struct DrainParams {
     wait_ms: Option<String>,
     stop: Option<String>,
     message: Option<String>,
+}
+
+/// Parameters of a reload.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ReloadParams {
+    dry_run: Option<String>,
+    confirm_ms: Option<String>,
+}
+
+impl ReloadParams {
+    fn order(self) -> Result<ReloadOrder, Error> {
+        let in_words = self.dry_run.map_or(Ok(false), |dry_run| parameter("dry_run", &dry_run))?;
+        match self.confirm_ms {
+            Some(_) if in_words => Err(bad_request("dry_run and confirm_ms exclude each other")),
+            Some(time) => {
+                let time_ms: u64 = parameter("confirm_ms", &time)?;
+                let limits = api::CONFIRM_MIN_MS..=api::CONFIRM_MAX_MS;
+                if !limits.contains(&time_ms) {
+                    let (least, most) = limits.into_inner();
+                    return Err(bad_request(format!(
+                        "confirm_ms: {time_ms} is not within {least} to {most}"
+                    )));
+                }
+                Ok(ReloadOrder::OnTrial(Duration::from_millis(time_ms)))
+            }
+            None if in_words => Ok(ReloadOrder::InWords),
+            None => Ok(ReloadOrder::AtOnce),
+        }
+    }
 }
 
 /// Parameters of the order to take a drain back.

@@ -11,7 +11,7 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 use super::*;
-use crate::control::{PageQuery, Selector, TableQuery, api};
+use crate::control::{PageQuery, ReloadOrder, Selector, TableQuery, api};
 
 /// Ends a test that hangs; nothing here takes a tenth of it.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -405,7 +405,7 @@ async fn a_full_queue_is_busy_at_once() {
     let server = Server::bind(&directory.socket()).unwrap();
     let (sender, _receiver) = mpsc::channel(1);
     let (reply, _answer) = oneshot::channel();
-    sender.try_send(Request::Reload(reply)).unwrap();
+    sender.try_send(Request::Reload { order: ReloadOrder::AtOnce, reply }).unwrap();
     tokio::spawn(server.serve(sender, std::future::pending()));
     let mut stream = UnixStream::connect(directory.socket()).await.unwrap();
     stream.write_all(get("/v1/config").as_bytes()).await.unwrap();

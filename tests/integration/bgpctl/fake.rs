@@ -7,7 +7,9 @@ use std::thread::JoinHandle;
 use bgp::rib::Originator;
 use bgp::{Asn, Family, PeerKind, Prefix, RouterId};
 use selvedge::control::api::{self, Error, ErrorCode, Page};
-use selvedge::control::{PageQuery, REQUEST_QUEUE, Reply, Request, Selector, Server, TableQuery};
+use selvedge::control::{
+    PageQuery, REQUEST_QUEUE, ReloadOrder, Reply, Request, Selector, Server, TableQuery,
+};
 use tokio::sync::{mpsc, oneshot};
 
 /// Routes in every table: two full pages and a half.
@@ -104,7 +106,12 @@ fn answer(request: Request) {
         Request::Undrain { neighbor, reply } => {
             send(reply, known(neighbor.as_deref().unwrap_or("eth0")).map(|()| done("undrained")));
         }
-        Request::Reload(reply) => send(
+        Request::Reload { order: ReloadOrder::OnTrial(time), reply } => {
+            send(reply, Ok(done(&format!("on trial for {time:?}"))));
+        }
+        Request::Reload { order: ReloadOrder::InWords, reply } => send(reply, Ok(done("nothing was done"))),
+        Request::Confirm(reply) => send(reply, Ok(done("confirmed"))),
+        Request::Reload { order: ReloadOrder::AtOnce, reply } => send(
             reply,
             Err(Error::new(
                 ErrorCode::Refused,
@@ -266,6 +273,7 @@ fn summary() -> api::Summary {
         uptime_s: 83,
         rib: api::RibTotals { destinations: ROUTES as u64, paths: 2 * ROUTES as u64 },
         fib_routes: ROUTES as u64,
+        trial: None,
         neighbors: vec![neighbor().summary],
     }
 }
