@@ -4,7 +4,7 @@
 //! [`Damping`] is a machine without a clock. In: its session came up, it went down, the time. Out: until when it had
 //! better not be tried again. One failure, or two, cost nothing: a ToR that reboots is to be back at once. Then the time
 //! doubles with each session that lasted less than a minute, from 100 ms up to what the configuration allows, and one that
-//! lasts longer begins anew.
+//! lasts longer begins anew. Whose operator has ended it counts: ours never does, the neighbor's not at once.
 //! RFC 4271 section 8.1.1 (DampPeerOscillations) leaves the times to us; section 10: jitter.
 //!
 //! The session's own retry timer goes by attempts to connect, this one by sessions that were there. Whether there is
@@ -17,10 +17,15 @@ mod tests;
 
 use std::time::{Duration, Instant};
 
+use bgp::session::Cause;
+
 /// A session that lasted this long was a good one.
 const GOOD_AFTER: Duration = Duration::from_secs(60);
 /// Short sessions, one after the other, that are nothing to hold against anybody.
 const FREE: u32 = 2;
+/// Short sessions, one after the other, that the neighbor's operator may end: who tries out a configuration does so a few
+/// times, and no more often than a program that goes round in circles.
+const FREE_TO_OPERATOR: u32 = 8;
 /// After the first one that is.
 const FIRST_HOLD: Duration = Duration::from_millis(100);
 /// What is known of one neighbor's steadiness.
@@ -29,9 +34,11 @@ pub(super) struct Damping {
     /// Whatever happens: a link that works again does not wait for longer.
     longest: Duration,
     state: State,
-    /// Short sessions in a row.
+    /// Short sessions in a row that are held against it.
     short: u32,
-    /// Short sessions in all.
+    /// Short sessions, since one that lasted, whose end its operator wanted.
+    ended_by_operator: u32,
+    /// Short sessions in all, but for those that we have ended ourselves.
     flaps: u64,
     jitter: fastrand::Rng,
 }
@@ -52,7 +59,14 @@ impl Damping {
     /// Of a neighbor that has not had a session yet, and is never held back for longer than `longest`. The same seed
     /// gives the same jitter.
     pub(super) fn new(longest: Duration, seed: u64) -> Self {
-        Self { longest, state: State::Down, short: 0, flaps: 0, jitter: fastrand::Rng::with_seed(seed) }
+        Self {
+            longest,
+            state: State::Down,
+            short: 0,
+            ended_by_operator: 0,
+            flaps: 0,
+            jitter: fastrand::Rng::with_seed(seed),
+        }
     }
 
     /// From the next time on.
@@ -65,13 +79,24 @@ impl Damping {
         self.state = State::Up { since: now };
     }
 
-    /// It was, and is no longer. Nothing where it was not.
-    pub(super) fn down(&mut self, now: Instant) {
+    /// It was, and is no longer. Nothing where it was not. What we end ourselves says nothing of the neighbor; what its
+    /// operator ends says little, up to a number.
+    pub(super) fn down(&mut self, cause: Cause, now: Instant) {
         let State::Up { since } = self.state else { return };
         self.state = State::Down;
         if now.saturating_duration_since(since) >= GOOD_AFTER {
             self.short = 0;
+            self.ended_by_operator = 0;
             return;
+        }
+        match cause {
+            Cause::Ours => return,
+            Cause::Theirs if self.ended_by_operator < FREE_TO_OPERATOR => {
+                self.flaps += 1;
+                self.ended_by_operator += 1;
+                return;
+            }
+            Cause::Theirs | Cause::Failure => {}
         }
         self.flaps += 1;
         self.short = self.short.saturating_add(1);
@@ -95,6 +120,7 @@ impl Damping {
     /// Somebody wants it to be tried now: what was is forgotten, but for the count.
     pub(super) fn forgive(&mut self) {
         self.short = 0;
+        self.ended_by_operator = 0;
         match self.state {
             State::Held { .. } => self.state = State::Down,
             State::Up { .. } | State::Down => {}
@@ -118,7 +144,7 @@ impl Damping {
         }
     }
 
-    /// Sessions that lasted less than a minute.
+    /// Sessions that lasted less than a minute, but for those that we have ended ourselves.
     pub(super) fn flaps(&self) -> u64 {
         self.flaps
     }

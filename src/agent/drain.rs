@@ -165,6 +165,7 @@ impl Agent {
             }
             neighbor.used = wanted;
         }
+        self.watch_as_used();
     }
 }
 

@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use bgp::net::{Peer, PeerChange, PeerCommand, PeerEvent, PeerSettings, Target};
 use bgp::rib::{Gateway, PeerConfig};
-use bgp::session::Stop;
+use bgp::session::{Cause, Stop};
 use bgp::{Families, PeerId};
 use tracing::{debug, info, warn};
 
@@ -193,18 +193,28 @@ impl Agent {
         let found = self.neighbors.iter_mut().find(|(_, neighbor)| neighbor.peer.id == event.peer);
         let Some((name, Neighbor { damping, .. })) = found else { return };
         let now = Instant::now();
-        match event.change {
-            PeerChange::Up => damping.up(now),
-            PeerChange::Down { .. } => {
-                damping.down(now);
-                if let Some(until) = damping.held_until() {
-                    let (flaps, time) = (damping.flaps(), until.duration_since(now));
-                    warn!(neighbor = %name, flaps, ?time, "the sessions do not last: held back while there is another");
-                }
+        let cause = match event.change {
+            PeerChange::Up { .. } => return damping.up(now),
+            PeerChange::Down { cause, .. } => cause,
+            PeerChange::Left => {
+                let link = neighbors::interface_of(name, &self.interfaces.borrow()).map(|link| link.admin_up);
+                // Our operator has set the link down, or packets do not get through it.
+                if link == Some(false) { Cause::Ours } else { Cause::Failure }
             }
             // What follows a restart says whether the session lasted.
-            PeerChange::Restarting | PeerChange::Unreachable { .. } | PeerChange::Failed => {}
+            PeerChange::Restarting | PeerChange::Unreachable { .. } | PeerChange::Failed => return,
+        };
+        damping.down(cause, now);
+        if let Some(until) = damping.held_until() {
+            let (flaps, time) = (damping.flaps(), until.duration_since(now));
+            warn!(neighbor = %name, flaps, ?time, "the sessions do not last: held back while there is another");
         }
+    }
+
+    /// Damping may hold back a neighbor from now on, and no longer the last one that is left.
+    pub(super) async fn hold_back(&mut self) {
+        let interfaces = self.interfaces.borrow().clone();
+        self.retarget(&interfaces).await;
     }
 
     /// An operator who clears a neighbor wants its session now. One that is held back is known by its name alone.
@@ -222,11 +232,12 @@ impl Agent {
     }
 
     /// Whether a neighbor is to be left alone for now. One that is the last is not: a session that does not last is
-    /// better than none.
+    /// better than none. One that is being drained, or comes back, is none to rely on.
     fn is_held_back(&self, name: &NeighborName) -> bool {
         let is_held = |neighbor: &Neighbor| neighbor.damping.held_until().is_some();
+        let is_relied_on = |other: &Neighbor| other.damping.is_up() && other.used == Wanted::default();
         let mut others = self.neighbors.iter().filter(|(other, _)| *other != name);
-        self.neighbors.get(name).is_some_and(is_held) && others.any(|(_, other)| other.damping.is_up())
+        self.neighbors.get(name).is_some_and(is_held) && others.any(|(_, other)| is_relied_on(other))
     }
 
     /// Tells each neighbor's task where its peer is now.

@@ -14,7 +14,8 @@ use tracing::{debug, info};
 
 use super::neighbors::{self, NeighborName};
 use super::{Agent, Neighbor};
-use crate::bfd::{self, Health, Standing};
+use crate::bfd::{self, Administration, Health, Standing};
+use crate::drain::Wanted;
 use crate::kernel::interfaces::Interfaces;
 
 /// What BFD has to know of a neighbor, and what was made of its answers.
@@ -102,21 +103,29 @@ impl Agent {
     /// BFD judges a neighbor by what its session says of its control plane (RFC 5882 section 4.3).
     pub(super) fn note_restart(&mut self, event: PeerEvent) {
         let restart = match event.change {
+            PeerChange::Up { keeps } if !keeps.is_empty() => bfd::Restart::Agreed,
             PeerChange::Restarting => bfd::Restart::Graceful,
-            PeerChange::Up | PeerChange::Down { .. } | PeerChange::Failed => bfd::Restart::None,
+            PeerChange::Up { .. } | PeerChange::Down { .. } | PeerChange::Left | PeerChange::Failed => {
+                bfd::Restart::None
+            }
             PeerChange::Unreachable { .. } => return,
         };
         if let Some(neighbor) = self.neighbors.values_mut().find(|neighbor| neighbor.peer.id == event.peer) {
             neighbor.liveness.restart = restart;
         }
-        let interfaces = self.interfaces.borrow().clone();
-        self.tell_whom_to_watch(&interfaces);
+        self.watch_as_used();
     }
 
     /// Tells BFD whom to watch: the neighbors that are configured so, where they are known to be.
     pub(super) async fn watch_neighbors(&mut self, interfaces: &Interfaces) {
         self.tell_whom_to_watch(interfaces);
         self.follow_standings().await;
+    }
+
+    /// Where only the use of a neighbor has changed, and not its place.
+    pub(super) fn watch_as_used(&self) {
+        let interfaces = self.interfaces.borrow().clone();
+        self.tell_whom_to_watch(&interfaces);
     }
 
     fn tell_whom_to_watch(&self, interfaces: &Interfaces) {
@@ -166,9 +175,19 @@ fn peer(name: &NeighborName, neighbor: &Neighbor, interfaces: &Interfaces) -> Op
         local,
         interface: gateway.interface.or_else(on_link),
         parameters,
+        administration: administration(neighbor),
         restart: neighbor.liveness.restart,
     };
     Some((gateway, peer))
+}
+
+/// A neighbor that is drained has no session to be watched for, and its link may be unplugged. It is told after the
+/// end of the BGP session: a ToR may take it for a failure, by which it would lose more than by our words.
+fn administration(neighbor: &Neighbor) -> Administration {
+    match &neighbor.used {
+        Wanted::NoSession(_) if !neighbor.damping.is_up() => Administration::Disabled,
+        Wanted::NoSession(_) | Wanted::Session(_) => Administration::Enabled,
+    }
 }
 
 #[cfg(test)]

@@ -345,7 +345,7 @@ impl Agent {
         let target = neighbor.and_then(|neighbor| neighbor.target.as_ref());
         let interface = target.and_then(|target| target.interface.as_ref()).map(|interface| interface.index);
         match event.change {
-            PeerChange::Up => {
+            PeerChange::Up { .. } => {
                 if let Some(target) = target {
                     let gateway = Gateway { address: target.remote.ip(), interface };
                     self.change_lost_gateways(|lost| lost.remove(&gateway));
@@ -357,16 +357,16 @@ impl Agent {
                 self.neighbors.retain(|_, neighbor| neighbor.peer.id != event.peer);
                 self.reconcile().await;
             }
-            PeerChange::Down { remote } => {
+            PeerChange::Down { remote, cause: _ } => {
                 if interface.is_some() {
                     let gateway = Gateway { address: remote, interface };
                     self.change_lost_gateways(|lost| lost.insert(gateway));
                 }
                 self.forget_router(interface, remote);
-                // Damping may hold this neighbor back from now on, and no longer the last one that is left.
-                let interfaces = self.interfaces.borrow().clone();
-                self.retarget(&interfaces).await;
+                self.hold_back().await;
             }
+            // Who ended it has told the FIB.
+            PeerChange::Left => self.hold_back().await,
             PeerChange::Unreachable { remote } => self.forget_router(interface, remote),
         }
     }

@@ -11,6 +11,8 @@
 //! all together, and `thread` is where it runs: of its own, so that nothing that keeps the rest of the agent busy
 //! holds up a packet.
 
+#[cfg(test)]
+mod allocations;
 pub mod packet;
 pub mod session;
 pub mod sessions;
@@ -19,7 +21,7 @@ mod task;
 mod thread;
 
 pub use packet::{Diagnostic, Discriminator, State};
-pub use session::{Intervals, Parameters};
+pub use session::{Administration, Intervals, Parameters};
 pub use sessions::{
     ControlPlane, Counters, Discards, Health, Peer, Peers, Restart, SessionStatus, Standing, Standings,
     Status,

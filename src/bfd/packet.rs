@@ -266,7 +266,7 @@ impl ControlPacket {
             self.your_discriminator.map_or(0, |discriminator| discriminator.0.get()),
             as_microseconds(self.desired_min_tx),
             as_microseconds(self.required_min_rx),
-            // RFC 5880 section 6.8.9: we loop no echo packets.
+            // RFC 5880 section 6.8.7: we loop no echo packets.
             0,
         ];
         let mut octets = [0; LENGTH];
@@ -286,7 +286,7 @@ fn as_microseconds(interval: Duration) -> u32 {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use proptest::prelude::*;
 
     use super::*;
@@ -376,7 +376,45 @@ mod tests {
         assert_eq!(decode(&long.encode()).unwrap().desired_min_tx, Duration::from_micros(u32::MAX.into()));
     }
 
+    /// Any packet that there can be, valid or not by what only a session can tell.
+    pub(in crate::bfd) fn any_packet() -> impl Strategy<Value = ControlPacket> {
+        let state =
+            prop_oneof![Just(State::AdminDown), Just(State::Down), Just(State::Init), Just(State::Up)];
+        let interval = || {
+            prop_oneof![Just(0), 1_u32..2_000_000, any::<u32>()]
+                .prop_map(|us| Duration::from_micros(us.into()))
+        };
+        let head = (0_u8..32, state, any::<[bool; 4]>(), 1_u8..);
+        let rest = (1_u32.., any::<u32>(), interval(), interval());
+        (head, rest).prop_map(|((diagnostic, state, [poll, answers_poll, c, demand], multiplier), rest)| {
+            let (mine, yours, desired_min_tx, required_min_rx) = rest;
+            let yours = match state {
+                State::AdminDown | State::Down => yours,
+                State::Init | State::Up => yours.max(1),
+            };
+            ControlPacket {
+                diagnostic: Diagnostic(diagnostic),
+                state,
+                poll,
+                answers_poll,
+                control_plane_independent: c,
+                demand,
+                multiplier: NonZeroU8::new(multiplier).unwrap(),
+                my_discriminator: Discriminator::new(mine).unwrap(),
+                your_discriminator: Discriminator::new(yours),
+                desired_min_tx,
+                required_min_rx,
+            }
+        })
+    }
+
     proptest! {
+        #[test]
+        fn a_packet_is_read_as_it_was_written(packet in any_packet(), rest in proptest::collection::vec(any::<u8>(), 0..40)) {
+            prop_assert_eq!(decode(&packet.encode()), Ok(packet));
+            prop_assert_eq!(decode(&[packet.encode().as_slice(), &rest].concat()), Ok(packet));
+        }
+
         /// Any octets are read without a panic, and what is accepted is encoded and read back the same.
         #[test]
         fn any_octets_end(octets in proptest::collection::vec(any::<u8>(), 0..80)) {

@@ -17,6 +17,16 @@ use super::packet::{ControlPacket, Diagnostic, Discriminator, State};
 /// RFC 5880 section 6.8.3: what is sent at least apart while the session is not Up.
 pub const SLOW: Duration = Duration::from_secs(1);
 
+/// Whether a session is to come up at all (RFC 5880 section 6.8.16).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Administration {
+    /// As the path allows.
+    #[default]
+    Enabled,
+    /// Held down, which is no failure to the other end.
+    Disabled,
+}
+
 /// What we want of a session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Parameters {
@@ -30,17 +40,38 @@ pub struct Parameters {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Remote {
     packet: ControlPacket,
-    /// When it is taken for gone if it stays silent: bfd.RemoteDiscr is 0 from then on.
-    expires: Instant,
+    heard: Instant,
 }
 
-/// Whether the other end is being asked to confirm our timers (RFC 5880 section 6.5).
+/// Whether the other end is being asked to confirm what we announce (RFC 5880 section 6.5).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Poll {
     Idle,
-    Asking,
-    /// They have changed since it was asked: a Final that comes now may answer what went before.
-    AskingStale,
+    /// P is set in all that is sent, until F comes.
+    Asking {
+        about: Question,
+    },
+    /// F has come, and another one may be on its way, for a packet that was sent meanwhile. RFC 5880 section 6.8.3, the
+    /// third choice: nothing else is asked before a packet without F.
+    Settling {
+        next: Next,
+    },
+}
+
+/// What a Final that comes now is an answer to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Question {
+    Present,
+    /// What was announced when the asking began has changed since: perhaps to that.
+    Past,
+}
+
+/// What follows a poll that has ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Next {
+    Nothing,
+    /// What was announced has changed since.
+    Another,
 }
 
 /// A change of state.
@@ -89,15 +120,25 @@ pub struct Session {
 }
 
 impl Session {
-    /// Down, and about to send its first packet.
+    /// Down or held down, and about to send its first packet.
     #[must_use]
-    pub fn new(discriminator: Discriminator, parameters: Parameters, seed: u64, now: Instant) -> Self {
+    pub fn new(
+        discriminator: Discriminator,
+        parameters: Parameters,
+        administration: Administration,
+        seed: u64,
+        now: Instant,
+    ) -> Self {
         let slow = parameters.interval.max(SLOW);
+        let (state, diagnostic) = match administration {
+            Administration::Enabled => (State::Down, Diagnostic::NONE),
+            Administration::Disabled => (State::AdminDown, Diagnostic::ADMINISTRATIVELY_DOWN),
+        };
         let mut session = Self {
             parameters,
             discriminator,
-            state: State::Down,
-            diagnostic: Diagnostic::NONE,
+            state,
+            diagnostic,
             remote: None,
             desired_min_tx: slow,
             transmit_in_force: slow,
@@ -154,26 +195,38 @@ impl Session {
         }
         self.parameters = parameters;
         self.set_timers(now);
+        if self.expires().is_some_and(|at| at <= now) {
+            self.expire(now);
+        }
         self.say_news(now);
     }
 
-    /// Ends the session for good, in a way that is no failure to the other end (RFC 5880 section 6.8.16).
-    pub fn hold_down(&mut self, now: Instant) {
-        self.diagnostic = Diagnostic::ADMINISTRATIVELY_DOWN;
-        self.enter(State::AdminDown, None);
+    /// RFC 5880 section 6.8.16. Held down, it goes on saying so: the other end keeps the session, and learns of its
+    /// return at once.
+    pub fn administer(&mut self, administration: Administration, now: Instant) {
+        let (state, diagnostic) = match (administration, self.state) {
+            (Administration::Disabled, State::Down | State::Init | State::Up) => {
+                (State::AdminDown, Diagnostic::ADMINISTRATIVELY_DOWN)
+            }
+            (Administration::Enabled, State::AdminDown) => (State::Down, Diagnostic::NONE),
+            (Administration::Disabled, State::AdminDown)
+            | (Administration::Enabled, State::Down | State::Init | State::Up) => return,
+        };
+        self.diagnostic = diagnostic;
+        self.enter(state, None);
         self.set_timers(now);
         self.say_news(now);
     }
 
     /// A packet of the other end that was found to be for this session: the part of RFC 5880 section 6.8.6 that
-    /// follows the choice of the session.
+    /// follows the choice of the session, in its order.
     pub fn handle_packet(&mut self, packet: &ControlPacket, now: Instant) {
+        self.remote = Some(Remote { packet: *packet, heard: now });
+        self.follow_poll(packet.answers_poll);
+        self.reschedule(now);
+        // What is held down takes note of the other end, and neither follows its state nor answers.
         if self.state == State::AdminDown {
-            return;
-        }
-        self.remote = Some(Remote { packet: *packet, expires: now });
-        if packet.answers_poll {
-            self.poll_answered();
+            return self.say_news(now);
         }
         let (to, diagnostic) = next_state(self.state, packet.state);
         if to != self.state {
@@ -181,9 +234,6 @@ impl Session {
             self.enter(to, Some((packet.state, packet.diagnostic)));
             self.set_timers(now);
         }
-        let expires = now + self.detection_time(packet);
-        self.remote = Some(Remote { packet: *packet, expires });
-        self.reschedule(now);
         if packet.poll {
             // RFC 5880 section 6.8.7: without regard to the transmission timer. P is clear in it.
             let answer = ControlPacket { poll: false, answers_poll: true, ..self.packet() };
@@ -194,7 +244,7 @@ impl Session {
 
     /// The time has come that [`Self::poll_timeout`] gave.
     pub fn handle_timeout(&mut self, now: Instant) {
-        if self.remote.is_some_and(|remote| remote.expires <= now) {
+        if self.expires().is_some_and(|at| at <= now) {
             self.expire(now);
         }
         if self.transmit_at.is_some_and(|at| at <= now) {
@@ -208,8 +258,7 @@ impl Session {
     /// When [`Self::handle_timeout`] has something to do.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Instant> {
-        let expires = self.remote.map(|remote| remote.expires);
-        [expires, self.transmit_at].into_iter().flatten().min()
+        [self.expires(), self.transmit_at].into_iter().flatten().min()
     }
 
     /// The next packet to send.
@@ -222,10 +271,18 @@ impl Session {
         self.changes.pop_front()
     }
 
+    /// When the other end is taken for gone if it stays silent. RFC 5880 section 6.8.3: other intervals count at once,
+    /// from its last packet on.
+    fn expires(&self) -> Option<Instant> {
+        self.remote.map(|remote| remote.heard + self.detection_time(&remote.packet))
+    }
+
     /// RFC 5880 section 6.8.4: the Detection Time has passed in silence.
     fn expire(&mut self, now: Instant) {
-        // RFC 5880 section 6.8.1: bfd.RemoteDiscr, whatever the state.
+        // RFC 5880 section 6.8.1: bfd.RemoteDiscr, whatever the state; section 6.8.18: bfd.RemoteMinRxInterval, so that an
+        // end that wanted no packets is looked for again. There is nobody left to answer a poll.
         self.remote = None;
+        self.poll = Poll::Idle;
         match self.state {
             State::Init | State::Up => {
                 self.diagnostic = Diagnostic::DETECTION_TIME_EXPIRED;
@@ -244,46 +301,66 @@ impl Session {
         }
     }
 
-    /// RFC 5880 section 6.8.3: timers follow the parameters and the state. While Up the other end is asked to confirm
-    /// a change, and until it has done so we neither send more slowly nor expect more. Before, it has nothing to lose.
+    /// RFC 5880 section 6.8.3: timers follow the parameters and the state, and the other end is asked to confirm what
+    /// changes. While Up we neither send more slowly nor expect more until it has done so; before, it has nothing to lose.
     fn set_timers(&mut self, now: Instant) {
-        let desired = match self.state {
+        self.desired_min_tx = match self.state {
             State::Up => self.parameters.interval,
             State::AdminDown | State::Down | State::Init => self.parameters.interval.max(SLOW),
         };
-        let required = self.parameters.interval;
-        let announced = self.told.map(|told| (told.desired_min_tx, told.required_min_rx));
-        self.desired_min_tx = desired;
-        if self.state == State::Up {
-            self.transmit_in_force = self.transmit_in_force.min(desired);
-            self.receive_in_force = self.receive_in_force.max(required);
-            if announced.is_some_and(|announced| announced != (desired, required)) {
-                self.poll = match self.poll {
-                    Poll::Idle => Poll::Asking,
-                    Poll::Asking | Poll::AskingStale => Poll::AskingStale,
-                };
-            }
-        } else {
-            self.poll = Poll::Idle;
-            self.timers_confirmed();
+        let timers = (self.desired_min_tx, self.parameters.interval);
+        let is_news = |told: &ControlPacket| {
+            // RFC 5880 section 6.6: of an end that we are silent to, so that no later packet repeats it.
+            let is_missed = self.is_on_demand() && told.multiplier != self.parameters.multiplier;
+            (told.desired_min_tx, told.required_min_rx) != timers || is_missed
+        };
+        if self.told.as_ref().is_some_and(is_news) {
+            self.ask();
         }
-        if let Some(remote) = self.remote {
-            // The last packet is as old as it is, but what it promised is judged by what we now expect.
-            let expires = remote.expires.max(now + self.detection_time(&remote.packet));
-            self.remote = Some(Remote { expires, ..remote });
+        match (self.state, self.poll) {
+            (State::Up, Poll::Asking { .. } | Poll::Settling { next: Next::Another }) => {
+                self.transmit_in_force = self.transmit_in_force.min(self.desired_min_tx);
+                self.receive_in_force = self.receive_in_force.max(self.parameters.interval);
+            }
+            (State::Up, Poll::Idle | Poll::Settling { next: Next::Nothing })
+            | (State::AdminDown | State::Down | State::Init, _) => self.timers_confirmed(),
         }
         self.reschedule(now);
     }
 
-    fn poll_answered(&mut self) {
-        match self.poll {
-            Poll::Idle => {}
-            Poll::Asking => {
-                self.poll = Poll::Idle;
+    /// Begins a poll, now or when the one before is over. Where nobody is known at the other end there is none:
+    /// whoever comes hears of no change.
+    fn ask(&mut self) {
+        if self.remote.is_none() {
+            return;
+        }
+        self.poll = match self.poll {
+            Poll::Idle => Poll::Asking { about: Question::Present },
+            Poll::Asking { .. } => Poll::Asking { about: Question::Past },
+            Poll::Settling { .. } => Poll::Settling { next: Next::Another },
+        };
+    }
+
+    /// A packet came in, with F or without.
+    fn follow_poll(&mut self, is_final: bool) {
+        self.poll = match (self.poll, is_final) {
+            (Poll::Asking { about: Question::Present }, true) => {
                 self.timers_confirmed();
+                Poll::Settling { next: Next::Nothing }
             }
-            // RFC 5880 section 6.5: one after the other.
-            Poll::AskingStale => self.poll = Poll::Asking,
+            (Poll::Asking { about: Question::Past }, true) => Poll::Settling { next: Next::Another },
+            (Poll::Settling { next: Next::Nothing }, false) => Poll::Idle,
+            (Poll::Settling { next: Next::Another }, false) => Poll::Asking { about: Question::Present },
+            (poll @ Poll::Asking { .. }, false)
+            | (poll @ Poll::Settling { .. }, true)
+            | (poll @ Poll::Idle, _) => poll,
+        };
+    }
+
+    fn is_asking(&self) -> bool {
+        match self.poll {
+            Poll::Asking { .. } => true,
+            Poll::Idle | Poll::Settling { .. } => false,
         }
     }
 
@@ -300,12 +377,16 @@ impl Session {
     /// RFC 5880 section 6.8.7: the greater of what we want and what the other end can take, unless it wants nothing.
     fn transmit_interval(&self) -> Option<Duration> {
         let Some(packet) = self.remote() else { return Some(self.transmit_in_force) };
-        let both_up = self.state == State::Up && packet.state == State::Up;
-        let is_unwanted = packet.demand && both_up && self.poll == Poll::Idle;
-        if packet.required_min_rx.is_zero() || is_unwanted {
+        if packet.required_min_rx.is_zero() || (self.is_on_demand() && !self.is_asking()) {
             return None;
         }
         Some(self.transmit_in_force.max(packet.required_min_rx))
+    }
+
+    /// RFC 5880 section 6.8.6: demand mode is active at the other end.
+    fn is_on_demand(&self) -> bool {
+        self.remote()
+            .is_some_and(|packet| packet.demand && self.state == State::Up && packet.state == State::Up)
     }
 
     /// The next periodic packet, counted from the last one.
@@ -321,7 +402,8 @@ impl Session {
         // Drawn once for each packet: a draw for each reason to look would find the shortest of many.
         let is_kept = self.transmit_at.is_some_and(|at| {
             let pause = at.saturating_duration_since(transmitted);
-            pause <= interval && pause >= interval.mul_f64(1.0 - LARGEST_CUT)
+            let longest = interval.mul_f64(1.0 - smallest_cut(self.parameters.multiplier));
+            (interval.mul_f64(1.0 - LARGEST_CUT)..=longest).contains(&pause)
         });
         if !is_kept {
             let pause = jittered(interval, self.parameters.multiplier, &mut self.jitter);
@@ -352,7 +434,7 @@ impl Session {
         ControlPacket {
             diagnostic: self.diagnostic,
             state: self.state,
-            poll: self.poll != Poll::Idle,
+            poll: self.is_asking(),
             answers_poll: false,
             // This process is the control plane.
             control_plane_independent: false,
@@ -386,8 +468,12 @@ const LARGEST_CUT: f64 = 0.25;
 /// With a multiplier of 1 every packet counts, and has to be there before the interval ends.
 const SMALLEST_CUT_OF_ONE: f64 = 0.10;
 
+fn smallest_cut(multiplier: NonZeroU8) -> f64 {
+    if multiplier == NonZeroU8::MIN { SMALLEST_CUT_OF_ONE } else { 0.0 }
+}
+
 fn jittered(interval: Duration, multiplier: NonZeroU8, random: &mut fastrand::Rng) -> Duration {
-    let smallest = if multiplier == NonZeroU8::MIN { SMALLEST_CUT_OF_ONE } else { 0.0 };
+    let smallest = smallest_cut(multiplier);
     interval.mul_f64(1.0 - smallest - random.f64() * (LARGEST_CUT - smallest))
 }
 

@@ -15,17 +15,19 @@ use bgp::InterfaceIndex;
 use bgp::rib::Gateway;
 
 use super::packet::{self, ControlPacket, DecodeError, Diagnostic, Discriminator, LENGTH, State};
-use super::session::{Change, Intervals, Parameters, Session};
+use super::session::{Administration, Change, Intervals, Parameters, Session};
 
 /// RFC 5881 section 5: what has passed a router on the way has less.
 pub const HOP_LIMIT: u8 = 255;
 /// A neighbor that has failed, and of which not a packet was heard for this long, is believed to do without BFD: it
 /// came back with another configuration, and to wait for it would keep it off for ever.
 pub const GIVEN_UP_AFTER: Duration = Duration::from_secs(60);
-/// A neighbor whose BFD ends with its control plane may be about to restart when it says Down: FRR's bfdd does when bgpd
-/// goes, a millisecond or ten after the end of TCP. For this long the BGP session may say so first.
+/// A neighbor that has announced graceful restart, and whose BFD ends with its control plane, may be about to restart when
+/// it says Down: FRR's bfdd does when bgpd goes, a millisecond or ten after the end of TCP. For this long the BGP session
+/// may say so first.
 const BENEFIT_OF_DOUBT: Duration = Duration::from_millis(30);
-/// How long a session that nobody wants any more says so: RFC 5880 section 6.8.16 asks for a Detection Time.
+/// How long a session that nobody wants any more says so: RFC 5880 section 6.8.16 asks for a Detection Time, and RFC 5882
+/// section 8 for it where BFD is taken out of the configuration.
 const FAREWELL: Duration = Duration::from_secs(3);
 
 /// The neighbors to watch, by their next hop. Immutable: a change makes a new one.
@@ -42,6 +44,8 @@ pub struct Peer {
     pub interface: Option<InterfaceIndex>,
     /// What we want of the session.
     pub parameters: Parameters,
+    /// Whether we want one.
+    pub administration: Administration,
     /// Whether its BGP session is lost and its routes are kept nevertheless (RFC 4724).
     pub restart: Restart,
 }
@@ -49,9 +53,11 @@ pub struct Peer {
 /// What a neighbor's BGP session says of its control plane.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Restart {
-    /// It is there, or is not expected.
+    /// None is expected: it never announced one, or has no session.
     #[default]
     None,
+    /// It is there, and its end might be the beginning of one.
+    Agreed,
     /// It is believed to restart, and to forward meanwhile.
     Graceful,
 }
@@ -250,12 +256,13 @@ impl Sessions {
             })
             .collect();
         for (gateway, Entry { mut session, peer, .. }) in gone {
-            session.hold_down(now);
+            session.administer(Administration::Disabled, now);
             self.leaving.push(Leaving { session, gateway, local: peer.local, until: now + FAREWELL });
         }
         for (gateway, peer) in peers {
             if let Some(entry) = self.entries.get_mut(gateway) {
                 entry.session.configure(peer.parameters, now);
+                entry.session.administer(peer.administration, now);
                 entry.peer.clone_from(peer);
                 entry.judge(now);
             } else {
@@ -342,6 +349,13 @@ impl Sessions {
         self.entries.iter().map(|(gateway, entry)| (*gateway, entry.standing())).collect()
     }
 
+    /// Whether others know all of that. Without a copy, since it is asked at each turn: see `thread`.
+    #[must_use]
+    pub fn are_told(&self, told: &Standings) -> bool {
+        let now = self.entries.iter().map(|(gateway, entry)| (gateway, entry.standing()));
+        now.eq(told.iter().map(|(gateway, standing)| (gateway, *standing)))
+    }
+
     /// For people.
     #[must_use]
     pub fn status(&self) -> Status {
@@ -371,7 +385,13 @@ impl Sessions {
             }
         };
         Entry {
-            session: Session::new(discriminator, peer.parameters, self.random.u64(..), now),
+            session: Session::new(
+                discriminator,
+                peer.parameters,
+                peer.administration,
+                self.random.u64(..),
+                now,
+            ),
             peer: peer.clone(),
             health: Health::Unknown,
             failures: 0,
@@ -442,7 +462,7 @@ impl Sessions {
 }
 
 impl Entry {
-    /// RFC 5882 section 3.2: what leaves Up for Down is a failure, unless the neighbor's administrator wants it.
+    /// RFC 5882 section 4.2: what leaves Up for Down is a failure, unless an administrator of either end wants it.
     fn changed(&mut self, change: Change, now: Instant) {
         self.since = now;
         match (change.from, change.to) {
@@ -454,19 +474,19 @@ impl Entry {
                 }
                 self.health = Health::Alive;
             }
-            (State::Up, State::Down | State::Init | State::AdminDown) => match change.remote {
+            // RFC 5882 section 3.2: also after a failure, ours has spoken.
+            (_, State::AdminDown) => self.excuse(),
+            (State::Up, State::Down | State::Init) => match change.remote {
                 Some((State::AdminDown, _)) => self.excuse(),
+                // It hears nothing of us: of that its restart is no reason.
+                Some((_, Diagnostic::DETECTION_TIME_EXPIRED)) => self.suspect_until = Some(now),
                 Some((State::Down | State::Init | State::Up, _)) => {
-                    let doubt = match self.control_plane {
-                        ControlPlane::Shared => BENEFIT_OF_DOUBT,
-                        ControlPlane::Independent => Duration::ZERO,
-                    };
-                    self.suspect_until = Some(now + doubt);
+                    self.suspect_until = Some(now + BENEFIT_OF_DOUBT);
                 }
                 // It may be anything, and packets are lost meanwhile.
                 None => self.suspect_until = Some(now),
             },
-            (State::AdminDown | State::Down | State::Init, State::AdminDown | State::Down | State::Init) => {}
+            (State::AdminDown | State::Down | State::Init, State::Down | State::Init) => {}
         }
         self.judge(now);
     }
@@ -477,12 +497,12 @@ impl Entry {
         let Some(until) = self.suspect_until else { return };
         match (self.peer.restart, self.control_plane) {
             (Restart::Graceful, ControlPlane::Shared) => self.excuse(),
-            (Restart::Graceful, ControlPlane::Independent) | (Restart::None, _) if until <= now => {
+            (Restart::Agreed, ControlPlane::Shared) if now < until => {}
+            (Restart::None | Restart::Agreed, _) | (Restart::Graceful, ControlPlane::Independent) => {
                 self.suspect_until = None;
                 self.health = Health::Failed;
                 self.failures += 1;
             }
-            (Restart::Graceful, ControlPlane::Independent) | (Restart::None, _) => {}
         }
     }
 

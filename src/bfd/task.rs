@@ -46,6 +46,8 @@ pub(super) struct Task {
     inputs: Inputs,
     sessions: Sessions,
     senders: BTreeMap<Discriminator, Sender>,
+    /// Source ports of the sessions there were when the last one began.
+    ports: BTreeSet<u16>,
     receivers: Receivers,
     flood: Flood,
 }
@@ -75,6 +77,7 @@ impl Task {
             inputs,
             sessions: Sessions::new(fastrand::u64(..)),
             senders: BTreeMap::new(),
+            ports: BTreeSet::new(),
             receivers: Receivers::Closed { open_at: None },
             flood: Flood { since: Instant::now(), datagrams: 0 },
         }
@@ -179,10 +182,10 @@ impl Task {
 
     /// First of all the FIB: packets are lost meanwhile.
     fn tell(&mut self) {
-        let standings = self.sessions.standings();
-        if **self.inputs.standings.borrow() == standings {
+        if self.sessions.are_told(&self.inputs.standings.borrow()) {
             return;
         }
+        let standings = self.sessions.standings();
         let failed: BTreeSet<Gateway> = standings
             .iter()
             .filter(|(_, standing)| standing.health == Health::Failed)
@@ -210,16 +213,11 @@ impl Task {
     }
 
     fn send(&mut self, transmit: &Transmit) -> io::Result<()> {
-        let sender = match self.senders.remove(&transmit.session) {
-            Some(sender) => sender,
-            None => Sender::open(&transmit.gateway, transmit.local)?,
-        };
-        let outcome = sender.send(&transmit.octets);
-        // RFC 5881 section 4: a session keeps its port, unless it has to begin anew because its link or address did.
-        if !outcome.as_ref().is_err_and(is_without_link) {
-            self.senders.insert(transmit.session, sender);
+        let Transmit { session, gateway, local, octets } = transmit;
+        if !self.senders.contains_key(session) {
+            self.ports = self.senders.values().filter_map(Sender::port).collect();
         }
-        outcome
+        self.senders.entry(*session).or_default().send(gateway, *local, &self.ports, octets)
     }
 }
 
@@ -253,11 +251,6 @@ impl Flood {
         let end = self.since + WINDOW;
         (self.datagrams >= DATAGRAMS && end > Instant::now()).then_some(end)
     }
-}
-
-/// Whether what a socket is bound to is gone.
-fn is_without_link(error: &io::Error) -> bool {
-    matches!(error.raw_os_error(), Some(libc::ENODEV | libc::ENXIO | libc::EADDRNOTAVAIL | libc::EINVAL))
 }
 
 /// The next datagram; never one without a socket to read.

@@ -1,6 +1,10 @@
 //! BFD's own thread. Three packets in 150 ms have to come and go whatever the rest of the agent does: its tasks share
 //! a few workers with a RIB that takes in a million routes, and its threads the cores with each other.
 //!
+//! While nothing changes it takes no memory and gives none back: the allocator has one arena (`crate::memory`), and whoever
+//! holds its lock may have been sent to sleep by a thread with as little priority as its own, for as long as there are others.
+//! The rest of the agent must not decide by that when a packet leaves.
+//!
 //! In: what the BFD task is to be told. Out: how it ended. The thread ends with the future that waits for it.
 
 use std::{io, panic, thread};

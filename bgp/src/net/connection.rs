@@ -107,8 +107,10 @@ impl Connection {
         matches!(socket2::SockRef::from(&self.stream).peek(&mut octet), Ok(length) if length > 0)
     }
 
-    /// Begins the end; no more [`Io`] but `Ended` comes out.
+    /// Begins the end; no more [`Io`] but `Ended` comes out. The last words are said at once where the socket has room:
+    /// what others do because of the end comes after them.
     pub(super) fn close(&mut self, now: Instant) {
+        self.write_what_fits();
         self.closing.get_or_insert(Closing { deadline: now + LINGER, fin_sent: false });
     }
 
@@ -134,6 +136,18 @@ impl Connection {
                 Err(_) => Io::Ended,
             }),
             Reading::Paused => Poll::Pending,
+        }
+    }
+
+    fn write_what_fits(&mut self) {
+        while let Some(front) = self.output.front_mut() {
+            // What fails here fails again where it is waited for.
+            let Ok(written) = self.stream.try_write(front) else { return };
+            front.advance(written);
+            if front.is_empty() {
+                self.output.pop_front();
+            }
+            self.output_length -= written;
         }
     }
 
@@ -241,6 +255,20 @@ mod tests {
         assert!(connection.has_input());
         connection.close(tokio::time::Instant::now().into_std());
         assert!(!connection.has_input());
+    }
+
+    #[tokio::test]
+    async fn the_last_words_are_with_the_kernel_when_the_end_begins() {
+        let (mut connection, peer) = pair().await;
+        // The socket is known to be writable.
+        connection.stream.writable().await.unwrap();
+        connection.transmit(Bytes::from_static(b"good"));
+        connection.transmit(Bytes::from_static(b"bye"));
+        connection.close(tokio::time::Instant::now().into_std());
+        assert_eq!(connection.unsent(), 0);
+        peer.readable().await.unwrap();
+        let mut heard = [0; 8];
+        assert_eq!(peer.try_read(&mut heard).unwrap(), 7);
     }
 
     #[tokio::test]

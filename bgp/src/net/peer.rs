@@ -15,12 +15,12 @@ use tracing::{Instrument, error, info_span, warn};
 use self::task::Task;
 use super::rib::RibHandle;
 use super::transport::Target;
-use crate::PeerId;
 use crate::memory::Usage;
 use crate::message::{AttributeFault, Notification};
 use crate::policy::Maintenance;
 use crate::rib::PeerConfig;
-use crate::session::{MessageCounts, Negotiated, SessionConfig, SessionError, State, Stop};
+use crate::session::{Cause, MessageCounts, Negotiated, SessionConfig, SessionError, State, Stop};
+use crate::{Families, PeerId};
 
 /// Commands that may wait; the agent sends few, and waits when there are more.
 const COMMAND_QUEUE: usize = 16;
@@ -56,15 +56,22 @@ pub struct PeerEvent {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PeerChange {
     /// It is Established.
-    Up,
+    Up {
+        /// Families in which [`PeerChange::Restarting`] may follow.
+        keeps: Families,
+    },
     /// It no longer is, and what the peer said is kept while the peer restarts (RFC 4724): packets still go there.
-    /// [`PeerChange::Up`] or [`PeerChange::Down`] follows.
+    /// [`PeerChange::Up`], [`PeerChange::Down`] or [`PeerChange::Left`] follows.
     Restarting,
     /// It no longer is, nor is anything kept of it.
     Down {
         /// Where the peer was; the agent may have learnt of another place since.
         remote: IpAddr,
+        /// Who is behind it.
+        cause: Cause,
     },
+    /// The same, because the agent has said that the peer is not to be reached any more, or not there.
+    Left,
     /// The peer could not be dialled where it was said to be.
     Unreachable {
         /// Where that is.

@@ -29,6 +29,7 @@
 //! Memory: a connection buffers less than one message of the longest length that we announced, 65535 octets
 //! at most, between two events; the queue of actions holds what one event brings.
 
+mod cause;
 mod collision;
 mod connection;
 mod error;
@@ -49,6 +50,7 @@ use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 
+pub use self::cause::Cause;
 pub use self::error::SessionError;
 pub use self::negotiate::Negotiated;
 pub use self::outbox::MessageCounts;

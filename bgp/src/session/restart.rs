@@ -36,13 +36,10 @@ impl Kept {
         if !error.is_a_restart() {
             return Self::Nothing;
         }
-        let families = negotiated.restarting_families().intersection(negotiated.codec.families);
-        let asked_for = negotiated.graceful_restart().map(|restart| restart.restart_time);
-        let time = asked_for.unwrap_or_default().min(longest);
-        if families.is_empty() || time.is_zero() {
-            return Self::Nothing;
+        match promised(negotiated, longest) {
+            Some((families, time)) => Self::Awaiting { families, until: now + time },
+            None => Self::Nothing,
         }
-        Self::Awaiting { families, until: now + time }
     }
 
     fn families(self) -> Families {
@@ -62,7 +59,21 @@ impl Kept {
     }
 }
 
+/// What is kept of a peer that restarts, and for how long; `None` where nothing is.
+fn promised(negotiated: &Negotiated, longest: Duration) -> Option<(Families, Duration)> {
+    let families = negotiated.restarting_families().intersection(negotiated.codec.families);
+    let time = negotiated.graceful_restart()?.restart_time.min(longest);
+    (!families.is_empty() && !time.is_zero()).then_some((families, time))
+}
+
 impl Session {
+    /// Families of the established session that are kept if TCP ends without a NOTIFICATION; none without a session.
+    #[must_use]
+    pub fn keeps(&self) -> Families {
+        let promised = self.negotiated().and_then(|negotiated| promised(negotiated, self.config.stale_time));
+        promised.map_or(Families::NONE, |(families, _)| families)
+    }
+
     /// An established session ends: gives the families whose routes are kept.
     pub(super) fn keep_after(
         &mut self,

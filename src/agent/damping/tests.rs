@@ -19,12 +19,16 @@ impl Flapping {
         Self { damping: Damping::new(LONGEST, seed), now: beginning() }
     }
 
-    /// One session. Gives how long the neighbor is held back after it.
+    /// One session that fails. Gives how long the neighbor is held back after it.
     fn session(&mut self, lasts: Duration) -> Duration {
+        self.session_until(lasts, Cause::Failure)
+    }
+
+    fn session_until(&mut self, lasts: Duration, cause: Cause) -> Duration {
         self.damping.up(self.now);
         assert!(self.damping.is_up() && self.damping.held_until().is_none());
         self.now += lasts;
-        self.damping.down(self.now);
+        self.damping.down(cause, self.now);
         assert!(!self.damping.is_up());
         let Some(until) = self.damping.held_until() else { return Duration::ZERO };
         let held = until.duration_since(self.now);
@@ -94,7 +98,7 @@ fn a_steady_flap_gets_through_once_in_ten_seconds_at_the_most() {
 fn the_loss_of_a_session_that_was_not_there_is_nothing() {
     let mut damping = Damping::new(LONGEST, 1);
     for _ in 0..10 {
-        damping.down(beginning());
+        damping.down(Cause::Failure, beginning());
     }
     assert_eq!((damping.flaps(), damping.held_until()), (0, None));
 }
@@ -106,7 +110,7 @@ fn a_session_that_comes_while_it_is_held_back_counts() {
         neighbor.session(Duration::from_secs(1));
     }
     neighbor.damping.up(neighbor.now);
-    neighbor.damping.down(neighbor.now);
+    neighbor.damping.down(Cause::Failure, neighbor.now);
     // As where it was let, since it was the only one left.
     neighbor.damping.up(neighbor.now);
     assert_eq!(neighbor.damping.held_until(), None);
@@ -129,10 +133,53 @@ fn one_that_is_forgiven_begins_anew() {
         neighbor.session(Duration::from_secs(1));
     }
     neighbor.damping.up(neighbor.now);
-    neighbor.damping.down(neighbor.now);
+    neighbor.damping.down(Cause::Failure, neighbor.now);
     assert!(neighbor.damping.held_until().is_some());
     neighbor.damping.forgive();
     assert_eq!(neighbor.damping.held_until(), None);
     assert_eq!(neighbor.session(Duration::from_secs(1)), Duration::ZERO);
     assert_eq!(neighbor.damping.flaps(), 10);
+}
+
+/// Each row: short sessions that end in this way, one after the other, and in what time each of these is held back.
+#[test]
+fn who_ends_a_session_counts() {
+    const TO_OPERATOR: usize = FREE_TO_OPERATOR as usize;
+    let table = [
+        (Cause::Failure, 1, [false, false, true]),
+        (Cause::Theirs, TO_OPERATOR, [false, false, false]),
+        (Cause::Theirs, TO_OPERATOR + 1, [false, false, true]),
+        (Cause::Ours, 1000, [false, false, false]),
+    ];
+    for (cause, nth, expected) in table {
+        let mut neighbor = Flapping::new(3);
+        for _ in 1..nth {
+            assert_eq!(neighbor.session_until(Duration::from_secs(1), cause), Duration::ZERO, "{cause:?}");
+        }
+        let held = expected.map(|_| !neighbor.session_until(Duration::from_secs(1), cause).is_zero());
+        assert_eq!(held, expected, "{cause:?}, {nth}");
+    }
+}
+
+#[test]
+fn a_peer_that_says_goodbye_without_end_is_bounded_and_one_that_did_so_once_is_forgotten() {
+    let mut neighbor = Flapping::new(4);
+    let held: Vec<Duration> =
+        (0..30).map(|_| neighbor.session_until(Duration::from_secs(1), Cause::Theirs)).collect();
+    assert!(held.last().is_some_and(|held| *held >= LONGEST.mul_f64(0.75)), "{held:?}");
+    assert_eq!(neighbor.damping.flaps(), 30);
+    neighbor.session_until(GOOD_AFTER, Cause::Theirs);
+    let again = (0..FREE_TO_OPERATOR).map(|_| neighbor.session_until(Duration::ZERO, Cause::Theirs));
+    assert_eq!(again.sum::<Duration>(), Duration::ZERO);
+}
+
+#[test]
+fn what_we_end_ourselves_neither_counts_nor_excuses() {
+    let mut neighbor = Flapping::new(5);
+    for _ in 0..FREE {
+        neighbor.session(Duration::from_secs(1));
+        assert_eq!(neighbor.session_until(Duration::from_secs(1), Cause::Ours), Duration::ZERO);
+    }
+    assert_eq!(neighbor.damping.flaps(), u64::from(FREE));
+    assert!(!neighbor.session(Duration::from_secs(1)).is_zero(), "the third failure in a row");
 }

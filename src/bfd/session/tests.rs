@@ -1,6 +1,7 @@
-//! One session against a scripted other end, then two of them over a cable that loses packets, in virtual time.
+//! One session against a scripted other end, in virtual time.
 
-use proptest::prelude::*;
+mod anything;
+mod cable;
 
 use super::*;
 
@@ -31,6 +32,11 @@ fn from_remote(state: State) -> ControlPacket {
     }
 }
 
+/// The end of a poll, said by an end that is Up.
+fn answer() -> ControlPacket {
+    ControlPacket { answers_poll: true, ..from_remote(State::Up) }
+}
+
 fn drained(session: &mut Session) -> Vec<ControlPacket> {
     std::iter::from_fn(|| session.poll_transmit()).collect()
 }
@@ -46,7 +52,8 @@ impl Bench {
     fn new(parameters: Parameters) -> Self {
         #[expect(clippy::disallowed_methods, reason = "virtual time has to begin somewhere")]
         let now = Instant::now();
-        let mut bench = Self { session: Session::new(number(1), parameters, 7, now), now, sent: Vec::new() };
+        let session = Session::new(number(1), parameters, Administration::Enabled, 7, now);
+        let mut bench = Self { session, now, sent: Vec::new() };
         bench.collect();
         bench
     }
@@ -57,8 +64,30 @@ impl Bench {
         bench.hear(from_remote(State::Down));
         bench.hear(from_remote(State::Init));
         assert_eq!(bench.session.state(), State::Up);
-        bench.hear(ControlPacket { answers_poll: true, ..from_remote(State::Up) });
+        bench.hear(answer());
+        bench.hear(from_remote(State::Up));
         bench.sent.clear();
+        bench
+    }
+
+    /// In a state, with the other end known and nothing asked.
+    fn in_state(state: State, parameters: Parameters) -> Self {
+        let mut bench = match state {
+            State::Up => return Self::up(parameters),
+            State::Down | State::Init => Self::new(parameters),
+            State::AdminDown => {
+                let mut bench = Self::new(parameters);
+                bench.session = Session::new(number(1), parameters, Administration::Disabled, 7, bench.now);
+                bench.sent.clear();
+                bench
+            }
+        };
+        let heard = match state {
+            State::Down => from_remote(State::AdminDown),
+            State::AdminDown | State::Init | State::Up => from_remote(State::Down),
+        };
+        bench.hear(heard);
+        assert_eq!(bench.session.state(), state);
         bench
     }
 
@@ -249,196 +278,172 @@ fn an_end_that_wants_no_packets_gets_none_until_it_does() {
     }
 }
 
-/// RFC 5880 section 6.8.3.
+/// RFC 5880 section 6.8.3: what waits for the other end to confirm it, and what does not.
 #[test]
-fn slower_intervals_wait_for_the_other_end_to_confirm() {
+fn each_change_of_a_timer_is_confirmed_and_counts_when_it_may() {
+    // State; interval before and after; transmit interval and Detection Time before, during and after the poll, in ms.
+    let table = [
+        // Desired Min TX grows: sent as before. Required Min RX grows: expects less at once.
+        (State::Up, 50, 300, [(50, 150), (50, 900), (300, 900)]),
+        // Desired Min TX shrinks: sent faster at once. Required Min RX shrinks: expects what it did.
+        (State::Up, 300, 50, [(300, 900), (50, 900), (50, 150)]),
+        // Not Up there is nothing to lose, and the slow rate is kept.
+        (State::Init, 50, 300, [(1000, 150), (1000, 900), (1000, 900)]),
+        (State::Init, 3000, 50, [(3000, 9000), (1000, 150), (1000, 150)]),
+        (State::Down, 3000, 50, [(3000, 9000), (1000, 150), (1000, 150)]),
+        (State::AdminDown, 50, 2000, [(1000, 150), (2000, 6000), (2000, 6000)]),
+    ];
+    for (state, before, after, expected) in table {
+        let what = format!("{state}, {before} to {after} ms");
+        let mut bench = Bench::in_state(state, parameters(before, 3));
+        let heard = bench.session.remote().copied().unwrap();
+        let timers = |bench: &Bench| {
+            let Intervals { transmit, detection } = bench.session.intervals();
+            (transmit.unwrap().as_millis(), detection.unwrap().as_millis())
+        };
+        let [at_first, asking, confirmed] = expected;
+        assert_eq!(timers(&bench), at_first, "{what}");
+        bench.session.configure(parameters(after, 3), bench.now);
+        bench.collect();
+        let last = bench.last();
+        assert!(last.poll && !last.answers_poll, "{what}");
+        assert_eq!(last.required_min_rx, MS * after, "{what}: announced at once");
+        assert_eq!(timers(&bench), asking, "{what}");
+        bench.hear(ControlPacket { answers_poll: true, ..heard });
+        assert_eq!(timers(&bench), confirmed, "{what}");
+        assert_eq!(bench.session.state(), state, "{what}");
+        bench.hear(heard);
+        bench.pass(MS * 2000, Some((MS * 40, heard)));
+        assert!(!bench.last().poll, "{what}: the poll is over");
+    }
+}
+
+#[test]
+fn a_change_of_state_that_changes_the_rate_is_confirmed_too() {
     let mut bench = Bench::up(parameters(50, 3));
-    bench.session.configure(parameters(300, 3), bench.now);
-    bench.collect();
+    bench.hear(from_remote(State::Down));
+    assert_eq!((bench.last().state, bench.last().desired_min_tx), (State::Down, SLOW));
     assert!(bench.last().poll);
-    assert_eq!(bench.last().desired_min_tx, MS * 300);
-    assert_eq!(bench.session.intervals().transmit, Some(MS * 50), "sends as before");
-    assert_eq!(bench.session.intervals().detection, Some(MS * 900), "and expects less at once");
-    bench.hear(ControlPacket { answers_poll: true, ..from_remote(State::Up) });
-    assert_eq!(bench.session.intervals().transmit, Some(MS * 300));
-    assert_eq!(bench.session.state(), State::Up);
+    // Where nobody is at the other end, nobody is asked, and whoever comes next is not either.
+    let mut bench = Bench::up(parameters(50, 3));
+    bench.pass(MS * 150, None);
+    assert_eq!((bench.last().state, bench.last().desired_min_tx), (State::Down, SLOW));
+    assert!(!bench.last().poll);
+    bench.hear(from_remote(State::Down));
+    assert_eq!((bench.last().state, bench.last().poll), (State::Init, false));
 }
 
+/// RFC 5880 section 6.8.4: silence is measured by what was expected before the change was confirmed.
 #[test]
-fn faster_intervals_are_expected_when_the_other_end_has_confirmed() {
-    let mut bench = Bench::up(parameters(300, 3));
-    bench.session.configure(parameters(50, 3), bench.now);
-    bench.collect();
-    assert!(bench.last().poll);
-    assert_eq!(bench.session.intervals().transmit, Some(MS * 50), "sends faster at once");
-    assert_eq!(bench.session.intervals().detection, Some(MS * 900), "and expects what it did");
-    bench.hear(ControlPacket { answers_poll: true, ..from_remote(State::Up) });
-    assert_eq!(bench.session.intervals().detection, Some(MS * 150));
+fn a_poll_that_nobody_answers_does_not_hide_silence() {
+    for (interval, old, new) in [(300, 150, 900), (20, 150, 60)] {
+        let mut bench = Bench::up(parameters(50, 3));
+        bench.session.configure(parameters(interval, 3), bench.now);
+        let longest = MS * old.max(new);
+        bench.pass(longest - MS, None);
+        assert_eq!(bench.session.state(), State::Up, "{interval}");
+        bench.pass(MS, None);
+        assert_eq!(bench.session.state(), State::Down, "{interval}");
+    }
 }
 
-/// An answer may be to the question before.
+/// RFC 5880 section 6.8.3: an answer may be to the question before, so another one is asked when no such answer can be on
+/// its way any more.
 #[test]
 fn timers_that_change_while_they_are_being_confirmed_are_asked_about_again() {
     let mut bench = Bench::up(parameters(50, 3));
     bench.session.configure(parameters(300, 3), bench.now);
     bench.session.configure(parameters(200, 3), bench.now);
-    let answer = ControlPacket { answers_poll: true, ..from_remote(State::Up) };
-    bench.hear(answer);
-    assert_eq!(bench.session.intervals().transmit, Some(MS * 50));
-    bench.pass(MS * 50, None);
-    assert!(bench.last().poll);
-    bench.hear(answer);
-    assert_eq!(bench.session.intervals().transmit, Some(MS * 200));
+    for _ in 0..3 {
+        bench.hear(answer());
+        assert_eq!(bench.session.intervals().transmit, Some(MS * 50), "of the old question");
+    }
+    bench.pass(MS * 60, None);
+    assert!(!bench.last().poll, "they may still be on their way");
     bench.pass(MS * 200, Some((MS * 40, from_remote(State::Up))));
+    assert!(bench.last().poll);
+    bench.hear(answer());
+    assert_eq!(bench.session.intervals().transmit, Some(MS * 200));
+    bench.pass(MS * 400, Some((MS * 40, from_remote(State::Up))));
     assert!(!bench.last().poll);
 }
 
+/// A late answer to a question that was answered already is not one to the next.
 #[test]
-fn a_session_held_down_says_so_and_hears_nothing() {
+fn a_final_that_comes_twice_confirms_once() {
     let mut bench = Bench::up(parameters(50, 3));
-    bench.session.hold_down(bench.now);
+    bench.session.configure(parameters(100, 3), bench.now);
+    bench.hear(answer());
+    bench.session.configure(parameters(400, 3), bench.now);
+    bench.hear(answer());
+    assert_eq!(bench.session.intervals().transmit, Some(MS * 100));
+    bench.hear(from_remote(State::Up));
+    bench.hear(answer());
+    assert_eq!(bench.session.intervals().transmit, Some(MS * 400));
+}
+
+/// RFC 5880 section 6.6: an end that wants no packets learns of a change all the same, however many are lost.
+#[test]
+fn an_end_on_demand_is_asked_until_it_has_heard() {
+    let quiet = ControlPacket { demand: true, ..from_remote(State::Up) };
+    let mut bench = Bench::up(parameters(50, 3));
+    bench.hear(quiet);
+    bench.session.configure(parameters(50, 9), bench.now);
+    bench.pass(MS * 500, Some((MS * 40, quiet)));
+    assert!(bench.sent.len() > 5 && bench.sent.iter().all(|(_, packet)| packet.poll));
+    bench.hear(ControlPacket { answers_poll: true, ..quiet });
+    bench.sent.clear();
+    bench.pass(Duration::from_secs(5), Some((MS * 40, quiet)));
+    assert_eq!(bench.sent, []);
+}
+
+/// RFC 5880 section 6.8.16, there and back.
+#[test]
+fn a_session_held_down_says_so_until_it_may_come_back() {
+    let mut bench = Bench::up(parameters(50, 3));
+    bench.session.administer(Administration::Disabled, bench.now);
     bench.collect();
     let last = bench.last();
     assert_eq!((last.state, last.diagnostic), (State::AdminDown, Diagnostic::ADMINISTRATIVELY_DOWN));
+    assert_eq!(last.desired_min_tx, SLOW);
     assert_eq!(last.your_discriminator, Some(number(2)), "the other end has to find its session");
+    bench.sent.clear();
+    for state in [State::Down, State::Init, State::Up, State::AdminDown] {
+        bench.hear(ControlPacket { poll: true, ..from_remote(state) });
+        assert_eq!(bench.session.state(), State::AdminDown);
+    }
+    assert_eq!(bench.sent, [], "it does not answer");
+    let restarted =
+        ControlPacket { my_discriminator: number(3), desired_min_tx: SLOW, ..from_remote(State::Down) };
+    bench.pass(Duration::from_secs(10), Some((MS * 900, restarted)));
+    assert!((10..=14).contains(&bench.sent.len()), "slowly: {}", bench.sent.len());
+    assert!(bench.sent.iter().all(|(_, packet)| packet.state == State::AdminDown));
+    assert_eq!(bench.last().your_discriminator, Some(number(3)), "it knows who is there now");
+    bench.pass(Duration::from_secs(10), None);
+    assert_eq!(bench.last().your_discriminator, None, "or that nobody is");
+
+    bench.session.administer(Administration::Enabled, bench.now);
+    bench.collect();
+    assert_eq!((bench.last().state, bench.last().diagnostic), (State::Down, Diagnostic::NONE));
     bench.hear(from_remote(State::Down));
-    assert_eq!(bench.session.state(), State::AdminDown);
+    bench.hear(from_remote(State::Init));
+    assert_eq!(bench.session.state(), State::Up);
 }
 
-/// Two ends over a cable that takes 1 ms and loses some packets.
-struct Cable {
-    now: Instant,
-    ends: [Session; 2],
-    under_way: VecDeque<(Instant, usize, ControlPacket)>,
-    random: fastrand::Rng,
-    /// Of 100, each way.
-    loss: [u32; 2],
-    changes: Vec<(usize, Change)>,
-}
-
-impl Cable {
-    fn new(parameters: [Parameters; 2], seed: u64) -> Self {
-        #[expect(clippy::disallowed_methods, reason = "virtual time has to begin somewhere")]
-        let now = Instant::now();
-        let end = |index: usize| {
-            let discriminator = number(u32::try_from(index).unwrap() + 1);
-            Session::new(discriminator, parameters[index], seed ^ u64::from(discriminator.0.get()), now)
-        };
-        Self {
-            now,
-            ends: [end(0), end(1)],
-            under_way: VecDeque::new(),
-            random: fastrand::Rng::with_seed(seed),
-            loss: [0, 0],
-            changes: Vec::new(),
-        }
-    }
-
-    fn run(&mut self, time: Duration) {
-        let end = self.now + time;
-        loop {
-            for index in 0..2 {
-                while let Some(packet) = self.ends[index].poll_transmit() {
-                    if self.random.u32(0..100) >= self.loss[index] {
-                        // What is said is read back from octets, as on a cable.
-                        let packet = super::super::packet::decode(&packet.encode()).unwrap();
-                        self.under_way.push_back((self.now + MS, 1 - index, packet));
-                    }
-                }
-                while let Some(change) = self.ends[index].poll_change() {
-                    self.changes.push((index, change));
-                }
-            }
-            let arrival = self.under_way.front().map(|(at, ..)| *at);
-            let timers = self.ends.iter().filter_map(Session::poll_timeout);
-            let Some(at) = timers.chain(arrival).min().filter(|at| *at <= end) else { break };
-            assert!(at >= self.now, "time goes back");
-            self.now = at;
-            while let Some((_, to, packet)) = self.under_way.pop_front_if(|(at, ..)| *at <= self.now) {
-                self.ends[to].handle_packet(&packet, self.now);
-            }
-            for end in &mut self.ends {
-                end.handle_timeout(self.now);
-            }
-        }
-        self.now = end;
-    }
-
-    fn states(&self) -> [State; 2] {
-        [self.ends[0].state(), self.ends[1].state()]
-    }
-}
-
-proptest! {
-    /// Two ends of any parameters find each other, agree, stay up while nothing is lost, notice silence within the
-    /// time that they have agreed on, even when it is silent in one direction only, and find each other again.
-    #[test]
-    fn two_ends_do_what_they_are_for(
-        intervals in (10_u32..500, 10_u32..500),
-        multipliers in (1_u8..10, 1_u8..10),
-        one_way in any::<bool>(),
-        seed in any::<u64>(),
-    ) {
-        let parameters = [parameters(intervals.0, multipliers.0), parameters(intervals.1, multipliers.1)];
-        let mut cable = Cable::new(parameters, seed);
-        cable.run(Duration::from_secs(3));
-        prop_assert_eq!(cable.states(), [State::Up; 2]);
-        let slower = MS * intervals.0.max(intervals.1);
-        for (index, end) in cable.ends.iter().enumerate() {
-            prop_assert_eq!(end.intervals().transmit, Some(slower));
-            let detection = slower * u32::from(parameters[1 - index].multiplier.get());
-            prop_assert_eq!(end.intervals().detection, Some(detection));
-        }
-        cable.changes.clear();
-        cable.run(Duration::from_secs(60));
-        prop_assert_eq!(&cable.changes, &[], "nothing was lost");
-
-        cable.loss = if one_way { [100, 0] } else { [100, 100] };
-        let longest = cable.ends.iter().filter_map(|end| end.intervals().detection).max().unwrap();
-        cable.run(longest + MS * 2);
-        prop_assert!(cable.states().iter().all(|state| *state != State::Up), "{:?}", cable.states());
-
-        cable.loss = [0, 0];
-        // A slow packet of either end after the other has forgotten it.
-        cable.run(longest + Duration::from_secs(4));
-        prop_assert_eq!(cable.states(), [State::Up; 2]);
-    }
-
-    /// Whatever is lost and whatever is reconfigured, both ends are up soon after it is over, with what was
-    /// configured last.
-    #[test]
-    fn two_ends_recover_from_any_loss(
-        steps in proptest::collection::vec((0_u32..100, 0_u32..100, 10_u32..400, 0_usize..2), 1..12),
-        seed in any::<u64>(),
-    ) {
-        let mut cable = Cable::new([parameters(50, 3); 2], seed);
-        let mut configured = [50, 50];
-        for (there, back, interval, index) in steps {
-            cable.loss = [there, back];
-            configured[index] = interval;
-            let now = cable.now;
-            cable.ends[index].configure(parameters(interval, 3), now);
-            cable.run(Duration::from_millis(700));
-        }
-        cable.loss = [0, 0];
-        cable.run(Duration::from_secs(8));
-        prop_assert_eq!(cable.states(), [State::Up; 2]);
-        let slower = MS * configured[0].max(configured[1]);
-        for end in &cable.ends {
-            prop_assert_eq!(end.intervals().transmit, Some(slower));
-            prop_assert_eq!(end.intervals().detection, Some(slower * 3));
-        }
-    }
-}
-
-/// One packet in ten lost is nothing that three intervals of patience do not cover most of the time; with a multiplier
-/// of 10 it is nothing at all.
 #[test]
-fn a_larger_multiplier_rides_out_loss() {
-    let mut cable = Cable::new([parameters(50, 10); 2], 5880);
-    cable.run(Duration::from_secs(3));
-    cable.changes.clear();
-    cable.loss = [10, 10];
-    cable.run(Duration::from_secs(600));
-    assert_eq!(cable.changes, []);
+fn a_session_that_begins_held_down_says_nothing_else() {
+    let bench = Bench::in_state(State::AdminDown, parameters(50, 3));
+    assert!(bench.sent.iter().all(|(_, packet)| packet.state == State::AdminDown), "{:?}", bench.sent);
+}
+
+/// RFC 5880 section 6.8.18.
+#[test]
+fn an_end_that_wanted_no_packets_and_is_gone_is_looked_for_again() {
+    let mut bench = Bench::up(parameters(50, 3));
+    bench.hear(ControlPacket { required_min_rx: Duration::ZERO, ..from_remote(State::Up) });
+    bench.sent.clear();
+    bench.pass(MS * 149, None);
+    assert_eq!(bench.sent, []);
+    bench.pass(Duration::from_secs(10), None);
+    assert!(bench.sent.len() >= 10, "{}", bench.sent.len());
 }

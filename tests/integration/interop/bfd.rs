@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use bgp::InterfaceIndex;
 use bgp::rib::Gateway;
 use lab::{Netns, Requirement, Route, eventually, output_of};
-use selvedge::bfd::{self, Inputs, Parameters, Peer, Peers, Restart, Standings};
+use selvedge::bfd::{self, Administration, Inputs, Parameters, Peer, Peers, Restart, Standings};
 use serde_json::Value;
 use tokio::sync::{mpsc, watch};
 
@@ -209,6 +209,41 @@ fn what_the_tors_administrator_does_is_no_failure() {
     await_bfd(&link, "BFD up again", |session| is(session, "/state", "up"));
 }
 
+/// The ToR hears of the end from BGP, for which AdminDown would be a failure, and then of BFD's; and its link may go.
+#[test]
+fn a_drained_neighbor_is_held_down_after_its_session_and_comes_back() {
+    let Some(link) = up("bfddrain") else { return };
+    for round in 1..=3 {
+        link.await_at_frr(&BLOCKS);
+        link.agent().bgpctl(&["drain", "--neighbor", "tor1", "--wait", "1s"]).unwrap();
+        let session = await_bfd(&link, "held down", |session| is(session, "/state", "admin-down"));
+        assert!(is(&session, "/diagnostic", "administratively down"), "{session}");
+        assert!(is(&session, "/health", "unknown"), "{session}");
+        await_bfdd(&link, "bfdd is told", |peer| {
+            is(peer, "/status", "down") && is(peer, "/remote-diagnostic", "administratively down")
+        });
+        let log = link.frr().log();
+        let ends = |reason: &str| log.matches(&format!("in vrf default Down {reason}")).count();
+        let seen = (ends("BGP Notification received"), ends("BFD down received"));
+        assert_eq!(seen, (round, 0), "{log}");
+
+        link.tor.set_down("c1").unwrap();
+        link.await_neighbor("tor1", "no way there", |neighbor| {
+            neighbor.get("discovered_router").is_none_or(Value::is_null)
+        });
+        link.tor.set_up("c1").unwrap();
+        link.tor_link_local();
+        link.agent().bgpctl(&["undrain", "--neighbor", "tor1"]).unwrap();
+        await_bfd(&link, "BFD up again", |session| is(session, "/state", "up"));
+        link.await_established("tor1");
+        link.await_route("4.4.4.4/32");
+    }
+    let session = bfd(&link).unwrap();
+    assert_eq!(number(&session, "/failures"), Some(0), "{session}");
+    let flaps = link.neighbor("tor1");
+    assert_eq!(number(&flaps, "/flaps/count"), Some(0), "{flaps}");
+}
+
 #[test]
 fn a_session_waits_for_the_bfd_that_it_had_and_comes_back_with_it() {
     let Some(mut link) = up("bfdkilled") else { return };
@@ -360,6 +395,7 @@ impl TorBfd {
                 interval: Duration::from_millis(50),
                 multiplier: NonZeroU8::new(3).unwrap(),
             },
+            administration: Administration::Enabled,
             restart: Restart::None,
         };
         let (peers, watched) = watch::channel(Arc::new(Peers::from([(gateway, peer)])));
@@ -382,6 +418,9 @@ impl TorBfd {
     }
 }
 
+/// What a machine may need for the flood that has other things to do: how fast it is, is not what is tested.
+const FLOOD_PATIENCE: Duration = Duration::from_secs(240);
+
 /// The RIB, the FIB and the kernel are busy all the while, in a build without optimisation.
 #[test]
 fn a_flood_of_routes_does_not_cost_a_session() {
@@ -395,7 +434,9 @@ fn a_flood_of_routes_does_not_cost_a_session() {
     link.start_agent(&many);
     link.start_bird(&bird_conf(link.node_link_local(), "", &routes));
     await_bfd(&link, "BFD up", |session| is(session, "/state", "up"));
-    link.await_routes("the last of the routes", |routes| routes.len() > ROUTES as usize);
+    link.node
+        .await_routes("the last of the routes", FLOOD_PATIENCE, |routes| routes.len() > ROUTES as usize)
+        .unwrap_or_else(|_| panic!("it takes too long\n{}", link.agent().log()));
     let session = bfd(&link).unwrap();
     let (times_up, failures) = (number(&session, "/times_up"), number(&session, "/failures"));
     assert_eq!(

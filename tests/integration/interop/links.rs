@@ -3,9 +3,10 @@
 use std::time::{Duration, Instant};
 
 use lab::{Action, Frr, Netns, Port, Requirement, Scratch, cable, eventually};
+use serde_json::Value;
 
 use super::fixture::{
-    Link, PATIENCE, UNNUMBERED, connect, find, forward, times_established, unnumbered_conf,
+    Link, PATIENCE, UNNUMBERED, connect, find, forward, is_established, times_established, unnumbered_conf,
 };
 
 /// The hold time is 9 s, and what follows takes a second or two; the rest is for a loaded machine.
@@ -178,4 +179,24 @@ fn an_uplink_by_name_is_waited_for_and_said() {
     connect(&link.node, "tor1", &link.tor, "c1");
     link.await_established("tor1");
     link.await_route("4.4.4.4/32");
+}
+
+/// A session that a lost link ends has not lasted; one that our own operator ends says nothing of the link.
+#[test]
+fn sessions_that_a_link_takes_with_it_are_counted() {
+    let Some(link) = Link::up("linkflaps", &unnumbered_conf(), UNNUMBERED) else { return };
+    let flaps = |link: &Link| link.neighbor("tor1").pointer("/flaps/count").and_then(Value::as_u64).unwrap();
+    assert_eq!(flaps(&link), 0);
+    for (end, name, expected) in [(&link.tor, "c1", 1), (&link.tor, "c1", 2), (&link.node, "tor1", 2)] {
+        end.set_down(name).unwrap();
+        link.await_neighbor("tor1", "no session", |neighbor| !is_established(neighbor));
+        end.set_up(name).unwrap();
+        link.await_established("tor1");
+        assert_eq!(flaps(&link), expected, "{}", link.agent().log());
+    }
+    link.frr().vtysh("clear bgp *").unwrap();
+    link.await_neighbor("tor1", "the next session", |neighbor| {
+        is_established(neighbor) && times_established(neighbor) == 5
+    });
+    assert_eq!(flaps(&link), 3, "its operator's doing is shown as well");
 }

@@ -25,7 +25,7 @@ use crate::net::connection::{Connection, Io, Reading};
 use crate::net::rib::{Epoch, PeerBatch, RibHandle, ToRib};
 use crate::net::transport::{self, Target};
 use crate::rib::{PeerSession, ToPeer};
-use crate::session::{Action, ConnectionId, Event, Negotiated, Session, SessionError, Stop};
+use crate::session::{Action, Cause, ConnectionId, Event, Negotiated, Session, SessionError, Stop};
 use crate::{Family, NextHop, PeerId};
 
 /// Unsent octets above which no more routes are asked for.
@@ -426,7 +426,7 @@ impl Task {
                     self.local_address = None;
                     self.backlog.push_back(ToRib::Down { peer: self.id, kept });
                     if kept.is_empty() {
-                        self.tell_of_target(|remote| PeerChange::Down { remote });
+                        self.tell_of_end(reason.cause());
                     } else {
                         info!("the neighbor may be restarting: its routes are kept meanwhile");
                         self.tell(PeerChange::Restarting);
@@ -436,7 +436,11 @@ impl Task {
                     info!("what was kept of the neighbor over its restart is dropped");
                     self.backlog.push_back(ToRib::Forget { peer: self.id });
                     if self.session.negotiated().is_none() {
-                        self.tell_of_target(|remote| PeerChange::Down { remote });
+                        // The peer did not come back, unless somebody here has lost patience.
+                        self.tell_of_end(match self.administrative {
+                            Administrative::Disabled => Cause::Ours,
+                            Administrative::Enabled => Cause::Failure,
+                        });
                     }
                 }
             }
@@ -495,7 +499,7 @@ impl Task {
             preserved: negotiated.preserved_families(),
         };
         self.backlog.push_back(ToRib::Up { peer: self.id, epoch: self.epoch, session: Box::new(session) });
-        self.tell(PeerChange::Up);
+        self.tell(PeerChange::Up { keeps: self.session.keeps() });
     }
 
     fn update(&mut self, update: Update) {

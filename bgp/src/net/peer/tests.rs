@@ -25,6 +25,8 @@ const PEER: PeerId = PeerId(7);
 const THEIRS: Asn = Asn(65004);
 /// Nothing here takes nearly as long on any machine.
 const SOON: Duration = Duration::from_secs(20);
+/// A session without graceful restart.
+const UP: PeerChange = PeerChange::Up { keeps: Families::NONE };
 
 async fn soon<T>(future: impl Future<Output = T>) -> T {
     tokio::time::timeout(SOON, future).await.unwrap()
@@ -299,12 +301,12 @@ async fn a_peer_that_restarts_refuses_dials_and_is_kept_until_its_link_goes() {
     };
     script.establish_with(Some(Capability::GracefulRestart(restart))).await;
     stage.up().await;
-    assert_eq!(stage.event().await, PeerChange::Up);
+    let ipv4 = Families::from_iter([Family::Ipv4Unicast]);
+    assert_eq!(stage.event().await, PeerChange::Up { keeps: ipv4 });
     let Stage { peer, mut rib, mut events, listener, batches: _batches } = stage;
     drop(listener);
     drop(script);
     assert_eq!(soon(events.recv()).await.unwrap().change, PeerChange::Restarting);
-    let ipv4 = Families::from_iter([Family::Ipv4Unicast]);
     let kept = loop {
         if let ToRib::Down { kept, .. } = soon(rib.recv()).await.unwrap() {
             break kept;
@@ -325,7 +327,7 @@ async fn a_peer_that_restarts_refuses_dials_and_is_kept_until_its_link_goes() {
     }
     peer.send(PeerCommand::Target(None)).await;
     assert!(matches!(soon(rib.recv()).await, Some(ToRib::Forget { peer: PEER })));
-    assert!(events.try_recv().is_err(), "nobody was told that it is unreachable");
+    assert_eq!(soon(events.recv()).await.unwrap().change, PeerChange::Left, "and not that it is unreachable");
 }
 
 #[tokio::test]
@@ -384,7 +386,7 @@ async fn reading_pauses_while_the_rib_takes_nothing_and_loses_nothing() {
         script.send(&long_update().repeat(UPDATES)).await;
         script
     });
-    assert_eq!(stage.event().await, PeerChange::Up);
+    assert_eq!(stage.event().await, UP);
     let mut taken = 0;
     loop {
         // The task itself goes on meanwhile, and answers.
@@ -440,14 +442,15 @@ async fn connections_beyond_the_session_are_told_so_and_the_session_stays() {
 async fn another_target_ends_the_session_and_dials_there() {
     let mut stage = Stage::new(64).await;
     let mut script = stage.established().await;
-    assert_eq!(stage.event().await, PeerChange::Up);
+    assert_eq!(stage.event().await, UP);
     let elsewhere = TcpListener::bind("127.0.0.1:0").await.unwrap();
     stage.retarget(&elsewhere).await;
     assert_eq!(script.end().await, None, "silently, for a peer with graceful restart");
     let mut other = Script::new(soon(elsewhere.accept()).await.unwrap().0);
     other.establish().await;
     // Nobody is told that the new router is dead because the old one is left.
-    assert_eq!(stage.event().await, PeerChange::Up);
+    assert_eq!(stage.event().await, PeerChange::Left);
+    assert_eq!(stage.event().await, UP);
     assert_eq!(stage.status().await.established, 2);
 }
 

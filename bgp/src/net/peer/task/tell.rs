@@ -7,13 +7,17 @@ use tracing::{info, warn};
 
 use super::{Silence, Task};
 use crate::net::peer::{PeerChange, PeerEvent};
-use crate::session::{DownReason, SessionError};
+use crate::session::{Cause, DownReason, SessionError};
 
 impl Task {
     /// Without waiting: the session has timers. What must not be lost and finds no room is told later.
     pub(super) fn tell(&mut self, change: PeerChange) {
         let is_of_the_session = match change {
-            PeerChange::Up | PeerChange::Restarting | PeerChange::Down { .. } | PeerChange::Failed => true,
+            PeerChange::Up { .. }
+            | PeerChange::Restarting
+            | PeerChange::Down { .. }
+            | PeerChange::Left
+            | PeerChange::Failed => true,
             PeerChange::Unreachable { .. } => false,
         };
         let told = self.events.try_send(PeerEvent { peer: self.id, change });
@@ -29,15 +33,23 @@ impl Task {
     /// One that restarts refuses for a while, and is still the one whose routes are kept.
     pub(super) fn tell_of_refusal(&mut self) {
         if !self.session.awaits_restart() {
-            self.tell_of_target(|remote| PeerChange::Unreachable { remote });
+            // Nobody is told of a target that is given up anyway.
+            if let Some(remote) = self.remote() {
+                self.tell(PeerChange::Unreachable { remote });
+            }
         }
     }
 
-    /// Nobody is told of a target that is given up anyway.
-    pub(super) fn tell_of_target(&mut self, change: impl FnOnce(IpAddr) -> PeerChange) {
-        if let Some(target) = &self.target {
-            self.tell(change(target.remote.ip()));
-        }
+    /// Nothing is left of a session.
+    pub(super) fn tell_of_end(&mut self, cause: Cause) {
+        self.tell(match self.remote() {
+            Some(remote) => PeerChange::Down { remote, cause },
+            None => PeerChange::Left,
+        });
+    }
+
+    fn remote(&self) -> Option<IpAddr> {
+        self.target.as_ref().map(|target| target.remote.ip())
     }
 
     /// A session that somebody here wanted to end is news; one that was lost is trouble, which heals by itself.
