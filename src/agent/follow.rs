@@ -106,7 +106,7 @@ impl Agent {
             name: name.to_string(),
             id,
             session: neighbors::session_config(name, settings, &self.config, self.router_id, inherited),
-            rib: PeerConfig { max_prefixes: settings.max_prefixes },
+            rib: PeerConfig::limited_to(settings.max_prefixes),
             events: self.session_events.clone(),
         };
         let peer = Peer::spawn(peer_settings, self.rib.clone());
@@ -143,7 +143,7 @@ impl Agent {
             neighbor.damping.configure(*damping);
             if neighbor.settings.max_prefixes != max_prefixes {
                 neighbor.settings.max_prefixes = max_prefixes;
-                neighbor.peer.send(PeerCommand::Configure(PeerConfig { max_prefixes })).await;
+                neighbor.peer.send(PeerCommand::Configure(PeerConfig::limited_to(max_prefixes))).await;
             }
         }
     }

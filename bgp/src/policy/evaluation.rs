@@ -8,7 +8,7 @@
 
 use std::sync::Arc;
 
-use super::language::{Action, Policy, Rule};
+use super::language::{Action, Carried, Policy, Rule};
 use crate::message::Attributes;
 use crate::{Asn, Prefix};
 
@@ -44,10 +44,10 @@ pub struct Hits {
 }
 
 impl Hits {
-    /// None yet.
+    /// Of a policy that comes into force.
     #[must_use]
-    pub fn none_of(policy: &Policy) -> Self {
-        Self { rules: vec![0; policy.rules.len()], default: 0 }
+    pub fn none_yet(policy: Option<&Policy>) -> Self {
+        Self { rules: vec![0; policy.map_or(0, |policy| policy.rules.len())], default: 0 }
     }
 
     pub(crate) fn count(&mut self, step: Step) {
@@ -105,6 +105,8 @@ impl VariantNumber {
 #[derive(Debug)]
 struct Variant {
     attributes: Arc<Attributes>,
+    /// Made with the first rule that looks at attributes.
+    carried: Option<Carried>,
     /// What is known of the rules: whether what they say of attributes holds. Grows as far as was looked.
     holds: Vec<Known>,
     /// Which variant each rule makes of this one, where that is known.
@@ -118,9 +120,15 @@ enum Known {
     Fails,
 }
 
+impl Variant {
+    fn new(attributes: Arc<Attributes>) -> Self {
+        Self { attributes, carried: None, holds: Vec::new(), made: Vec::new() }
+    }
+}
+
 impl Variants {
     pub(crate) fn new(attributes: Arc<Attributes>, prepended: Asn, preference: Preference) -> Self {
-        let first = Variant { attributes, holds: Vec::new(), made: Vec::new() };
+        let first = Variant::new(attributes);
         Self { list: vec![first], prepended, preference }
     }
 
@@ -162,7 +170,7 @@ impl Variants {
         if !rule.conditions.look_at_attributes() {
             return true;
         }
-        let Some(Variant { attributes, holds, .. }) = self.list.get_mut(at.0) else {
+        let Some(Variant { attributes, carried, holds, .. }) = self.list.get_mut(at.0) else {
             return false;
         };
         if holds.len() <= number {
@@ -172,7 +180,9 @@ impl Variants {
             return false;
         };
         if *known == Known::NotYet {
-            *known = if rule.conditions.allow_attributes(attributes) { Known::Holds } else { Known::Fails };
+            let carried = carried.get_or_insert_with(|| Carried::by(attributes));
+            let holds = rule.conditions.allow_attributes(attributes, carried);
+            *known = if holds { Known::Holds } else { Known::Fails };
         }
         *known == Known::Holds
     }
@@ -197,7 +207,7 @@ impl Variants {
             Some(same) => same,
             None => {
                 let attributes = Arc::new(changed);
-                self.list.push(Variant { attributes, holds: Vec::new(), made: Vec::new() });
+                self.list.push(Variant::new(attributes));
                 self.list.len() - 1
             }
         };
@@ -213,17 +223,11 @@ impl Policy {
     /// the way out.
     #[must_use]
     pub fn judge(&self, prefix: Prefix, attributes: &Arc<Attributes>, prepended: Asn) -> Ruling {
-        self.judge_with(prefix, attributes, prepended, Preference::Free)
+        self.rule_on(prefix, Variants::new(Arc::clone(attributes), prepended, Preference::Free))
     }
 
-    pub(crate) fn judge_with(
-        &self,
-        prefix: Prefix,
-        attributes: &Arc<Attributes>,
-        prepended: Asn,
-        preference: Preference,
-    ) -> Ruling {
-        let mut variants = Variants::new(Arc::clone(attributes), prepended, preference);
+    /// The same for attributes that nothing was made of yet.
+    pub(crate) fn rule_on(&self, prefix: Prefix, mut variants: Variants) -> Ruling {
         let (mut matched, mut decided_by) = (Vec::new(), Decider::Rule);
         let accepted = variants.judge(self, prefix, |step| match step {
             Step::Rule(number) => matched.push(number),

@@ -126,12 +126,12 @@ impl Conditions {
     }
 
     /// Whether those that are about attributes hold.
-    pub(super) fn allow_attributes(&self, attributes: &Attributes) -> bool {
+    pub(super) fn allow_attributes(&self, attributes: &Attributes, carried: &Carried) -> bool {
         let path = &attributes.as_path;
         let is_any_of =
             |asns: &[Asn], test: &dyn Fn(Asn) -> bool| asns.is_empty() || asns.iter().any(|&asn| test(asn));
-        shares(&self.communities, &attributes.communities)
-            && shares(&self.large_communities, &attributes.large_communities)
+        shares(&self.communities, &carried.communities)
+            && shares(&self.large_communities, &carried.large_communities)
             && self
                 .as_path_length
                 .as_ref()
@@ -147,9 +147,28 @@ impl Conditions {
     }
 }
 
+/// What a path carries, in order: a peer may send a thousand communities, and a policy may name as many.
+#[derive(Debug)]
+pub(super) struct Carried {
+    communities: Vec<Community>,
+    large_communities: Vec<LargeCommunity>,
+}
+
+impl Carried {
+    pub(super) fn by(attributes: &Attributes) -> Self {
+        let mut carried = Self {
+            communities: attributes.communities.to_vec(),
+            large_communities: attributes.large_communities.to_vec(),
+        };
+        carried.communities.sort_unstable();
+        carried.large_communities.sort_unstable();
+        carried
+    }
+}
+
 /// Whether one of the wanted is carried, or none is wanted.
-fn shares<T: PartialEq>(wanted: &[T], carried: &[T]) -> bool {
-    wanted.is_empty() || wanted.iter().any(|one| carried.contains(one))
+fn shares<T: Ord>(wanted: &[T], carried: &[T]) -> bool {
+    wanted.is_empty() || wanted.iter().any(|one| carried.binary_search(one).is_ok())
 }
 
 impl Changes {

@@ -19,8 +19,9 @@ mod prefix_list;
 mod tests;
 
 pub use evaluation::{Decider, Hits, Ruling};
-pub(crate) use evaluation::{Preference, Step, VariantNumber, Variants};
-pub use export::{Route, Target, Withheld, marked, permits, rewrite};
+pub(crate) use evaluation::{Preference, VariantNumber, Variants};
+pub use export::{Route, Target, Withheld, WithheldCounts, marked, permits, rewrite};
+pub(crate) use export::{sent, variants};
 pub(crate) use import::{Admission, Assessment};
 pub use import::{Guard, Judgement, MAX_PATH_LENGTH, Refusal, usable_gateway};
 pub use language::{Action, Changes, Conditions, Edit, Policy, Rule};
@@ -37,4 +38,14 @@ pub enum Role {
     /// Advertises learned routes too, as a ToR does. No configuration of the agent reaches this: it is for the
     /// lab and the tests.
     Transit,
+}
+
+/// Whether a host tells a neighbor of routes that it has learned.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Hash)]
+pub enum Transit {
+    /// It tells of its own alone.
+    #[default]
+    Never,
+    /// An operator wants this host to be transit. All other rules stay.
+    Allowed,
 }

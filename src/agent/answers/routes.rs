@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bgp::net::PeerStatus;
-use bgp::rib::{DestinationView, Freshness, Gateway, PathSource, PathStatus, PathView, Rib};
+use bgp::rib::{DestinationView, Freshness, Gateway, PathSource, PathStatus, PathView, ReceivedView, Rib};
 use bgp::{PeerId, Prefix};
 use tokio::sync::oneshot;
 
@@ -45,7 +45,7 @@ impl View {
     ) -> Result<api::Page<api::ReceivedRoute>, api::Error> {
         let peer = self.find(selector).await?.id;
         let page = self.ask(move |rib| rib.received(peer, query.after, query.limit)).await?;
-        let route = |(prefix, path): (Prefix, PathView)| api::ReceivedRoute {
+        let route = |ReceivedView { prefix, path, ruling: _ }: ReceivedView| api::ReceivedRoute {
             prefix,
             status: status(path.status),
             stale: path.freshness == Freshness::Stale,

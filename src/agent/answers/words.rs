@@ -35,6 +35,7 @@ pub(super) fn refusal(refusal: Refusal) -> &'static str {
         Refusal::NextHopOurs => "the next hop is this node",
         Refusal::NextHopThirdParty => "the next hop is not the neighbor",
         Refusal::NextHopWithoutInterface => "the next hop is link-local, but the session has no link",
+        Refusal::Policy => "import policy rejects it",
         Refusal::Limit => "over max-prefixes",
     }
 }

@@ -233,7 +233,8 @@ fn what_the_guard_has_made_the_last_choice_stays_that() {
         ..Rule::default()
     };
     let last = Arc::new(Attributes { local_pref: Some(0), ..(*attributes(&[65101], &[])).clone() });
-    let ruling = policy(vec![rule]).judge_with(prefix("10.0.0.0/8"), &last, NEIGHBOR, Preference::Fixed);
+    let ruling =
+        policy(vec![rule]).rule_on(prefix("10.0.0.0/8"), Variants::new(last, NEIGHBOR, Preference::Fixed));
     let changed = ruling.changed.unwrap();
     assert_eq!((changed.local_pref, changed.med), (Some(0), Some(1)));
 }
@@ -249,7 +250,7 @@ fn hits_are_counted_by_rule() {
         },
     ];
     let policy = policy(rules);
-    let mut hits = Hits::none_of(&policy);
+    let mut hits = Hits::none_yet(Some(&policy));
     let mut variants = Variants::new(attributes(&[65101], &[]), NEIGHBOR, Preference::Free);
     for text in ["10.0.0.0/8", "11.0.0.0/8", "12.0.0.0/8"] {
         variants.judge(&policy, prefix(text), |step| hits.count(step));
