@@ -100,7 +100,9 @@ pub(super) fn prefix_lists(root: &Section<'_>, problems: &mut Problems) -> Named
             problems.push(section.missing("`prefixes`", "write `prefixes = [\"10.0.0.0/8 le 24\"]`"));
         }
         let ranges = several(&section, "prefixes", problems, prefix_range);
-        if let (Some((name, span)), Some(ranges)) = (name, ranges) {
+        if let Some((name, span)) = name {
+            // A list with a mistake in it is there all the same for the rules that name it.
+            let ranges = ranges.unwrap_or_default();
             lists.insert(name, PrefixList::new(Some(name.to_owned()), ranges), span, problems);
         }
     }

@@ -48,6 +48,25 @@ pub enum Refusal {
     Limit,
 }
 
+impl Refusal {
+    /// All, in their order.
+    pub const ALL: [Self; 13] = [
+        Self::AsLoop,
+        Self::OriginatorLoop,
+        Self::OwnPrefix,
+        Self::Martian,
+        Self::PathTooLong,
+        Self::FirstAs,
+        Self::NextHopMissing,
+        Self::NextHopInvalid,
+        Self::NextHopOurs,
+        Self::NextHopThirdParty,
+        Self::NextHopWithoutInterface,
+        Self::Policy,
+        Self::Limit,
+    ];
+}
+
 /// What the guard says of a path.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Judgement {

@@ -81,7 +81,12 @@ impl Rib {
     }
 
     /// What the rules of a neighbor's import policy do to a path of it.
-    pub(super) fn ruling(&self, peer: PeerId, prefix: Prefix, path: &PathView) -> Option<Ruling> {
+    pub(super) fn ruling(
+        &self,
+        peer: PeerId,
+        prefix: Prefix,
+        path: &PathView,
+    ) -> Option<(Arc<Policy>, Ruling)> {
         match path.status {
             PathStatus::Best | PathStatus::Multipath | PathStatus::NotSelected(_) => {}
             PathStatus::Refused(Refusal::Policy) => {}
@@ -97,6 +102,6 @@ impl Rib {
             allowed_own_as: known.config.allowed_own_as,
         };
         let variants = guard.assess(&path.received).variants(&path.received, guard.session.asn);
-        Some(policy.rule_on(prefix, variants))
+        Some((Arc::clone(policy), policy.rule_on(prefix, variants)))
     }
 }

@@ -14,7 +14,7 @@ use super::loc_rib::Contender;
 use super::table::{Destination, Path, Verdict};
 use super::{Gateway, Gateways, Originator, Rib};
 use crate::message::Attributes;
-use crate::policy::{Refusal, Ruling};
+use crate::policy::{Policy, Refusal, Ruling};
 use crate::{Family, PeerId, Prefix};
 
 /// Prefixes that one page looks at.
@@ -98,9 +98,9 @@ pub struct ReceivedView {
     pub prefix: Prefix,
     /// What became of it.
     pub path: PathView,
-    /// What the rules of the neighbor's import policy did; `None` where there is no policy, or the guard did not let the
+    /// The neighbor's import policy and what its rules did; `None` where there is no policy, or the guard did not let the
     /// path come to it.
-    pub ruling: Option<Ruling>,
+    pub ruling: Option<(Arc<Policy>, Ruling)>,
 }
 
 /// One route that a neighbor was told.

@@ -94,6 +94,11 @@ pub(crate) enum Show {
         /// One prefix, or an address to look up
         target: Option<Target>,
     },
+    /// What routes go by: the built-in guard and policies, with how often each rule has held
+    Policy {
+        /// Interface, address or host name; all when left out
+        name: Option<String>,
+    },
     /// The daemon's routes in the kernel
     Fib {
         /// One prefix, or an address to look up
@@ -177,6 +182,8 @@ mod tests {
         assert!(matches!(parse("bgpctl sh bfd"), Command::Show(Show::Bfd)));
         assert!(matches!(parse("bgpctl sh mem"), Command::Show(Show::Memory)));
         assert!(matches!(parse("bgpctl rel"), Command::Reload));
+        assert!(matches!(parse("bgpctl sh pol"), Command::Show(Show::Policy { name: None })));
+        assert!(matches!(parse("bgpctl sh pol eth0"), Command::Show(Show::Policy { name: Some(_) })));
         assert!(matches!(parse("bgpctl sh dr"), Command::Show(Show::Drain)));
         assert!(matches!(parse("bgpctl und --neighbor eth0"), Command::Undrain { neighbor: Some(_) }));
     }

@@ -85,7 +85,7 @@ fn import_policy_decides_which_neighbor_is_best_and_what_was_received_stays() {
         .iter()
         .map(|route| {
             let imported = route.path.imported.as_ref().unwrap();
-            let ruling = route.ruling.as_ref().unwrap();
+            let (_, ruling) = route.ruling.as_ref().unwrap();
             (route.path.received.local_pref, imported.local_pref, ruling.matched.clone(), ruling.decided_by)
         })
         .collect();
@@ -111,7 +111,7 @@ fn a_path_that_policy_rejects_says_so_and_by_which_rule() {
         .received(ONE, None, 10)
         .items
         .into_iter()
-        .map(|route| (route.path.status, route.ruling.map(|ruling| (ruling.matched, ruling.decided_by))))
+        .map(|route| (route.path.status, route.ruling.map(|(_, ruling)| (ruling.matched, ruling.decided_by))))
         .collect();
     let refused = PathStatus::Refused(Refusal::Policy);
     assert_eq!(
