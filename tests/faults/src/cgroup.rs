@@ -68,6 +68,9 @@ pub(crate) struct Cgroup {
     version: Version,
 }
 
+/// Of each second.
+const REAL_TIME_US: &str = "100000";
+
 impl Cgroup {
     /// Makes a group with a limit and puts a process into it; `None` where this machine has no such groups.
     ///
@@ -85,6 +88,12 @@ impl Cgroup {
             .map_err(|source| Error::Io { doing: format!("make {}", path.display()), source })?;
         let group = Self { path, parent, version };
         group.set(limit)?;
+        // A thread of real-time priority, BFD's, can only be put into a group that has time for such threads (the kernel's
+        // Documentation/scheduler/sched-rt-group.rst); without RT_GROUP_SCHED there is no such file.
+        let real_time = group.path.join("cpu.rt_runtime_us");
+        if real_time.exists() {
+            write(&real_time, REAL_TIME_US)?;
+        }
         write(&group.path.join("cgroup.procs"), &pid.to_string())?;
         Ok(Some(group))
     }

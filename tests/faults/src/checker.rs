@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use bgp::{Family, Prefix};
 use lab::route::PROTOCOL_BGP;
-use lab::{Action, Agent, Error, Host, Outcome, Ping, Result};
+use lab::{Action, Agent, Daemon, Error, Frr, Host, Outcome, Ping, Result};
 use selvedge::control::api::{FibRoute, FibState, RouteKind};
 use serde_json::Value;
 
@@ -23,6 +23,9 @@ use crate::site::Site;
 const MEMORY_SLACK_KIB: u64 = 4096;
 /// File descriptors that come and go with clients of the control socket, of which the checker is one.
 const DESCRIPTOR_SLACK: usize = 2;
+
+/// RTPROT_KERNEL of include/uapi/linux/rtnetlink.h: what comes with an interface or an address.
+const PROTOCOL_KERNEL: u8 = 2;
 
 /// For a ping within the rack.
 const ANSWER: Duration = Duration::from_millis(300);
@@ -267,9 +270,32 @@ fn unanswered(site: &Site) -> Result<Vec<String>> {
 /// What a ToR has of each node, and what that originates; a path that is only kept from before a restart (RFC 4724) is
 /// none.
 fn tor_against_nodes(tor: &Host, nodes: &[Host]) -> Result<Vec<String>> {
+    match &tor.daemon {
+        Some(Daemon::Frr(frr)) => frr_against_nodes(tor, frr, nodes),
+        Some(Daemon::Bird(_) | Daemon::Agent(_)) | None => kernel_against_nodes(tor, nodes),
+    }
+}
+
+/// The same by what the ToR's kernel forwards to each node.
+fn kernel_against_nodes(tor: &Host, nodes: &[Host]) -> Result<Vec<String>> {
+    let routes = tor.netns.routes()?;
+    let mut wrong = Vec::new();
+    for node in nodes {
+        let name = node.router.name;
+        let learned = routes.iter().filter(|route| route.protocol != PROTOCOL_KERNEL);
+        let led = learned.filter(|route| route.devices() == [name]);
+        let has: BTreeSet<_> = led.map(|route| route.prefix).collect();
+        if has != node.router.prefixes().into_iter().collect() {
+            wrong.push(format!("{} has {has:?} of {name}", tor.router.name));
+        }
+    }
+    Ok(wrong)
+}
+
+fn frr_against_nodes(tor: &Host, frr: &Frr, nodes: &[Host]) -> Result<Vec<String>> {
     let mut held: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
     for (family, word) in [(Family::Ipv4Unicast, "ipv4"), (Family::Ipv6Unicast, "ipv6")] {
-        let table = tor.frr()?.vtysh_json(&format!("show bgp {word} unicast json"))?;
+        let table = frr.vtysh_json(&format!("show bgp {word} unicast json"))?;
         let routes = table.get("routes").and_then(Value::as_object);
         let routes = routes.ok_or_else(|| Error::Missing(format!("{} has no {family}", tor.router.name)))?;
         for (prefix, paths) in routes {

@@ -10,7 +10,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use lab::Result;
+use lab::{Programs, Requirement, Result, TorDaemon, build};
 
 use crate::site::Site;
 
@@ -74,18 +74,56 @@ pub(crate) enum Length {
     Long,
 }
 
-/// How the nodes are configured. Faults with the same one share a rack for as long as nothing fails.
+/// How nodes and ToRs are configured. Faults with the same one share a rack for as long as nothing fails.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Setting {
-    /// `conf/lab`: hold time 9 s, graceful restart, no BFD.
+    /// `conf/lab` with FRR as ToRs: hold time 9 s, graceful restart, no BFD.
     Lab,
+    /// The same with BFD, three times 50 ms from either side.
+    Bfd,
+    /// `conf/lab` with BIRD as ToRs.
+    BirdTors,
+    /// `conf/lab` with Selvedge's library as ToRs.
+    SelvedgeTors,
+    /// The same with BFD, as with FRR.
+    SelvedgeTorsBfd,
 }
+
+/// Three times 50 ms, as the agent's configuration has it.
+const FAST: &str = "{ interval = \"50ms\", multiplier = 3 }";
 
 impl Setting {
     /// The configuration of a node, from that of the lab.
     pub(crate) fn applied_to(self, lab: String) -> String {
         match self {
-            Self::Lab => lab,
+            Self::Lab | Self::BirdTors | Self::SelvedgeTors => lab,
+            Self::Bfd | Self::SelvedgeTorsBfd => {
+                lab.replace("[[neighbor]]\n", &format!("[[neighbor]]\nbfd = {FAST}\n"))
+            }
+        }
+    }
+
+    /// What plays the ToRs.
+    ///
+    /// # Errors
+    /// As [`build::tor_programs`].
+    pub(crate) fn tors(self, agent: &Programs) -> Result<TorDaemon> {
+        Ok(match self {
+            Self::Lab | Self::Bfd => TorDaemon::Frr,
+            Self::BirdTors => TorDaemon::Bird,
+            Self::SelvedgeTors => TorDaemon::Selvedge { programs: build::tor_programs(agent)?, bfd: None },
+            Self::SelvedgeTorsBfd => {
+                TorDaemon::Selvedge { programs: build::tor_programs(agent)?, bfd: Some(FAST) }
+            }
+        })
+    }
+
+    /// What of that has to be installed.
+    pub(crate) fn requirement(self) -> Option<Requirement> {
+        match self {
+            Self::Lab | Self::Bfd => Some(Requirement::Frr),
+            Self::BirdTors => Some(Requirement::Bird),
+            Self::SelvedgeTors | Self::SelvedgeTorsBfd => None,
         }
     }
 }

@@ -1,6 +1,7 @@
 //! `faults`: breaks what surrounds an agent, in every way that somebody has lived to regret, while pods ping each other.
 //!
-//! A rack in network namespaces, as `lab` builds it: two ToRs with FRR, three nodes with the agent, pods. Each fault is a
+//! A rack in network namespaces, as `lab` builds it: two ToRs, with FRR where a fault does not want
+//! another daemon, three nodes with the agent, pods. Each fault is a
 //! [`fault::Fault`]; [`run`] makes it and judges it with one [`checker`] for all; [`report`] writes the table.
 
 mod cgroup;
@@ -15,11 +16,12 @@ mod site;
 mod stranger;
 mod wire;
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use clap::Parser;
-use lab::{Error, NexthopObjects, Programs, Requirement, Result, build, interrupt_on_signals};
+use clap::{Parser, Subcommand};
+use lab::{Error, NexthopObjects, Programs, Requirement, Result, build, interrupt_on_signals, tor};
 
 use crate::fault::{Fault, Length};
 use crate::report::{Machine, Table};
@@ -28,7 +30,7 @@ use crate::site::{Chance, Site};
 
 /// The fault suite: what breaks, what must hold meanwhile, and what was seen.
 #[derive(Debug, Parser)]
-#[command(name = "faults")]
+#[command(name = "faults", args_conflicts_with_subcommands = true, disable_help_subcommand = true)]
 struct Arguments {
     /// `short`, `long`, `all`, numbers such as F5, or words of a name
     #[arg(default_value = "short")]
@@ -45,11 +47,28 @@ struct Arguments {
     /// List them and end
     #[arg(long)]
     list: bool,
+    #[command(subcommand)]
+    command: Option<Subcommands>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Subcommands {
+    /// Be a ToR: what a rack runs in a ToR's namespace where Selvedge plays the ToRs
+    #[command(hide = true)]
+    Tor {
+        /// Configuration, as the agent's
+        #[arg(long)]
+        config: PathBuf,
+    },
 }
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    match run_all(&arguments) {
+    let outcome = match &arguments.command {
+        Some(Subcommands::Tor { config }) => tor::run(config).map(|()| true),
+        None => run_all(&arguments),
+    };
+    match outcome {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(error) => {
@@ -66,7 +85,8 @@ fn run_all(arguments: &Arguments) -> Result<bool> {
         chosen.iter().for_each(|fault| println!("{:<4} {}: {}", fault.number, fault.name, fault.expected));
         return Ok(true);
     }
-    for requirement in [Requirement::Root, Requirement::Frr] {
+    let daemons = chosen.iter().filter_map(|fault| fault.setting.requirement());
+    for requirement in [Requirement::Root].into_iter().chain(daemons) {
         if !requirement.is_met() {
             return Err(Error::Missing(format!("the fault suite needs {requirement:?}")));
         }

@@ -56,7 +56,7 @@ pub(crate) fn show_state(site: &Site) {
             Err(error) => eprintln!("{error}"),
         }
     }
-    for node in &site.rack.nodes {
+    for node in site.rack.nodes.iter().chain(&site.rack.tors) {
         let Ok(agent) = node.agent() else { continue };
         let log = agent.log();
         let skip = log.lines().count().saturating_sub(LOG_LINES);

@@ -13,8 +13,8 @@ use bgp::Prefix;
 use lab::rack::leads_over;
 use lab::route::PROTOCOL_BGP;
 use lab::{
-    Action, Agent, Error, Frr, Host, Netns, NodeDaemon, Programs, Rack, RackOptions, Result, Route,
-    TorDaemon, build, eventually, output_of,
+    Action, Agent, Error, Frr, Host, Netns, NodeDaemon, Programs, Rack, RackOptions, Result, Route, build,
+    eventually, output_of,
 };
 
 use crate::fault::Setting;
@@ -24,6 +24,9 @@ use crate::foreign::Foreign;
 pub(crate) const BOTH: [&str; 2] = ["tor1", "tor2"];
 /// FRR takes two to three seconds from a new link to its first UPDATE; the rest is for a loaded machine.
 const CONVERGENCE: Duration = Duration::from_secs(30);
+/// What bfdd is told for [`Setting::Bfd`].
+const BFDD: &str =
+    "bfd\n profile fast\n  transmit-interval 50\n  receive-interval 50\n  detect-multiplier 3\n exit\nexit\n";
 
 /// How chance is to fall, and for how long.
 #[derive(Debug, Clone, Copy)]
@@ -37,9 +40,9 @@ pub(crate) struct Chance {
 /// A rack with what the suite put into it.
 #[derive(Debug)]
 pub(crate) struct Site {
-    /// Nodes c1 to c3, ToRs tor1 and tor2; both are FRR.
+    /// Nodes c1 to c3, ToRs tor1 and tor2.
     pub(crate) rack: Rack,
-    /// How its nodes are configured.
+    /// How they are configured.
     pub(crate) setting: Setting,
     /// What was planted.
     pub(crate) foreign: Vec<Foreign>,
@@ -56,11 +59,19 @@ impl Site {
     /// Anything.
     pub(crate) fn up(programs: &Programs, setting: Setting, chance: Chance) -> Result<Self> {
         let configs = build::node_configs()?.into_iter().map(|config| setting.applied_to(config)).collect();
-        let rack = Rack::up(RackOptions {
+        let mut rack = Rack::up(RackOptions {
             name: format!("faults-{}", std::process::id()),
             nodes: NodeDaemon::Agent { programs: programs.clone(), configs },
-            tors: TorDaemon::Frr,
+            tors: setting.tors(programs)?,
         })?;
+        match setting {
+            Setting::Lab | Setting::BirdTors | Setting::SelvedgeTors => {}
+            Setting::Bfd => {
+                start_bfdd(&mut rack)?;
+                await_bfd(&rack)?;
+            }
+            Setting::SelvedgeTorsBfd => await_bfd(&rack)?,
+        }
         let foreign = rack.nodes.iter().map(Foreign::plant).collect::<Result<_>>()?;
         Ok(Self { rack, setting, foreign, chance, notes: Vec::new(), broken: Vec::new() })
     }
@@ -152,13 +163,22 @@ impl Site {
         Ok(seen.saturating_duration_since(since))
     }
 
+    /// c2, which is told by the ToRs what became of the victim.
+    ///
+    /// # Errors
+    /// The rack has no second node.
+    pub(crate) fn far(&self) -> Result<&Host> {
+        let none = || Error::Missing("a rack without a second node".to_owned());
+        self.rack.nodes.get(1).ok_or_else(none)
+    }
+
     /// Waits until c2's route to the victim's IPv4 block uses exactly these uplinks: what its answers go by.
     ///
     /// # Errors
     /// It does not come to it.
     pub(crate) fn await_far_over(&self, uplinks: &[&str], since: Instant) -> Result<Duration> {
-        let none = || Error::Missing("a rack without a second node".to_owned());
-        let far = self.rack.nodes.get(1).ok_or_else(none)?;
+        let none = || Error::Missing("a victim without blocks".to_owned());
+        let far = self.far()?;
         let block = self.victim()?.router.blocks.first().copied().ok_or_else(none)?;
         let what = format!("{block} over {}", uplinks.join(" and "));
         let seen = far.netns.await_routes(&what, CONVERGENCE, |routes| leads_over(routes, block, uplinks))?;
@@ -288,6 +308,43 @@ impl Site {
             Ok(self.logged_since(mark)?.contains(words).then_some(()))
         })
     }
+}
+
+/// Starts bfdd beside every ToR's bgpd, for all nodes.
+fn start_bfdd(rack: &mut Rack) -> Result<()> {
+    for tor in &mut rack.tors {
+        let asn = tor.router.asn;
+        let (frr, netns) = tor.frr_mut()?;
+        frr.start_bfdd(netns, BFDD)?;
+        let ports = rack.nodes.iter().map(|node| node.router.name);
+        let lines = ports.map(|port| format!("\nneighbor {port} bfd\nneighbor {port} bfd profile fast"));
+        frr.configure(&format!("router bgp {asn}{}", lines.collect::<String>()))?;
+    }
+    Ok(())
+}
+
+/// Waits until both ends of each uplink watch the other.
+fn await_bfd(rack: &Rack) -> Result<()> {
+    for node in &rack.nodes {
+        let up = |agent: &Agent| {
+            let all = agent.bgpctl_json(&["show", "bfd"])?;
+            let sessions = all.get("sessions").and_then(serde_json::Value::as_array);
+            Ok(sessions
+                .is_some_and(|sessions| sessions.len() == rack.tors.len() && sessions.iter().all(is_fast)))
+        };
+        eventually(&format!("BFD of {} is up", node.router.name), CONVERGENCE, || {
+            Ok(up(node.agent()?)?.then_some(()))
+        })?;
+    }
+    Ok(())
+}
+
+/// A session that is up, and in which both ends send every 50 ms and give up after three times that.
+fn is_fast(session: &serde_json::Value) -> bool {
+    let number = |field: &str| session.get(field).and_then(serde_json::Value::as_u64);
+    session.get("state").is_some_and(|state| state == "up")
+        && number("transmit_interval_us") == Some(50_000)
+        && number("detection_time_us") == Some(150_000)
 }
 
 /// A place in an agent's log.

@@ -131,7 +131,13 @@ impl Link {
         });
         seen.unwrap_or_else(|error| {
             let text = self.agent().bgpctl(&["show", "neighbor", name]);
-            panic!("{error}\n{}\nlog of the agent:\n{}", text.unwrap_or_default(), self.agent().log())
+            let frr = self.frr.as_ref().map(|frr| {
+                let neighbors = frr.vtysh("show bgp neighbors").unwrap_or_else(|error| error.to_string());
+                let interface = frr.vtysh("show interface c1").unwrap_or_else(|error| error.to_string());
+                format!("\nFRR:\n{neighbors}\n{interface}\nlog of FRR:\n{}", frr.log())
+            });
+            let (text, log) = (text.unwrap_or_default(), self.agent().log());
+            panic!("{error}\n{text}\nlog of the agent:\n{log}{}", frr.unwrap_or_default())
         })
     }
 
@@ -322,6 +328,6 @@ pub(super) fn received(link: &Link, name: &str) -> Vec<(String, String)> {
     routes.iter().map(row).collect()
 }
 
-fn find(routes: &[Route], prefix: Prefix) -> Option<&Route> {
+pub(super) fn find(routes: &[Route], prefix: Prefix) -> Option<&Route> {
     routes.iter().find(|route| route.prefix == prefix)
 }

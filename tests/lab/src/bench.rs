@@ -80,7 +80,7 @@ pub fn run(options: RackOptions) -> Result<Times> {
     let (node, tor) = ends(&rack)?;
     let started = match &node.daemon {
         Some(Daemon::Agent(agent)) => agent.started().unwrap_or(before),
-        Some(Daemon::Frr(_)) | None => before,
+        Some(Daemon::Frr(_) | Daemon::Bird(_)) | None => before,
     };
     let (converged, at_tor_kernel) = thread::scope(|scope| {
         let learned = scope.spawn(|| rack.await_node_converged(node, LIMIT));

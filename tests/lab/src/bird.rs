@@ -1,13 +1,18 @@
 //! BIRD as a router of the lab, with files and a socket of its own.
 
+use std::fmt;
 use std::fs;
+use std::net::Ipv6Addr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
+use bgp::Asn;
+
 use crate::error::{Doing, Error, Result};
 use crate::netns::Netns;
 use crate::process::{Process, output_of};
+use crate::topology::Router;
 
 /// Where Debian puts it.
 const DAEMON: &str = "/usr/sbin/bird";
@@ -98,5 +103,45 @@ impl Bird {
 
     fn socket(&self) -> PathBuf {
         self.directory.join("bird.ctl")
+    }
+}
+
+/// Its configuration as a ToR of the rack.
+#[derive(Debug)]
+pub(crate) struct BirdTor<'a> {
+    pub(crate) router: &'a Router,
+    /// Name of port and protocol, AS and link-local address of each.
+    pub(crate) neighbors: Vec<(&'static str, Asn, Ipv6Addr)>,
+}
+
+impl fmt::Display for BirdTor<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Router { asn, loopback, loopback_v6, .. } = self.router;
+        writeln!(f, "log stderr all;\nrouter id {loopback};\nprotocol device {{ scan time 10; }}")?;
+        // The kernel has the loopback addresses already.
+        let learned = "export where source = RTS_BGP;";
+        writeln!(
+            f,
+            "protocol kernel {{ ipv4 {{ {learned} }}; }}\nprotocol kernel {{ ipv6 {{ {learned} }}; }}"
+        )?;
+        writeln!(f, "protocol static {{ ipv4; route {loopback}/32 blackhole; }}")?;
+        writeln!(f, "protocol static {{ ipv6; route {loopback_v6}/128 blackhole; }}")?;
+        for (port, remote, address) in &self.neighbors {
+            writeln!(
+                f,
+                "protocol radv {{ interface \"{port}\" {{ max ra interval 4; default lifetime 30; }}; }}
+protocol bgp {port} {{
+    local as {asn};
+    neighbor {address}%{port} as {remote};
+    check link yes;
+    connect retry time 1;
+    error wait time 1, 2;
+    graceful restart on;
+    ipv4 {{ import all; export all; extended next hop on; }};
+    ipv6 {{ import all; export all; }};
+}}"
+            )?;
+        }
+        Ok(())
     }
 }

@@ -49,6 +49,15 @@ pub fn programs(package: &str, nexthop_objects: Option<NexthopObjects>) -> Resul
     })
 }
 
+/// What runs a ToR of [`crate::TorDaemon::Selvedge`] beside these programs: the calling one, which has to hand
+/// `tor --config FILE` to [`crate::tor::run`].
+///
+/// # Errors
+/// The system does not say which program calls.
+pub fn tor_programs(agent: &Programs) -> Result<Programs> {
+    Ok(Programs { daemon: own_path()?, arguments: vec!["tor".into()], ..agent.clone() })
+}
+
 /// `conf/lab/NODE.toml` of each node.
 ///
 /// # Errors

@@ -222,6 +222,10 @@ fn read_frames(socket: &Socket, frames: &Sender<Frame>, stop: &AtomicBool) {
     loop {
         // Read before the receive, so that what was queued when the end was asked for is still taken.
         let last = stop.load(Ordering::Relaxed);
+        // Frames that come in faster than a receive gives up, as those of BFD do, are to end it nevertheless.
+        if last && socket.set_nonblocking(true).is_err() {
+            return;
+        }
         match socket.recv(&mut buffer) {
             Ok(length) => {
                 let received = buffer.get(..length).unwrap_or_default();

@@ -210,11 +210,11 @@ fn is_as_wanted(rack: &Rack, node: &Host, route: &Route) -> bool {
         (Prefix::V4(_), _) => Some(IpAddr::V4(node.router.loopback)),
         (Prefix::V6(_), Some(Daemon::Agent(_))) => Some(IpAddr::V6(node.router.loopback_v6)),
         // FRR is given a preferred source for IPv4 alone.
-        (Prefix::V6(_), Some(Daemon::Frr(_)) | None) => route.source,
+        (Prefix::V6(_), Some(Daemon::Frr(_) | Daemon::Bird(_)) | None) => route.source,
     };
     let objects = match &node.daemon {
         Some(Daemon::Agent(agent)) => agent.nexthop_objects(),
-        Some(Daemon::Frr(_)) | None => None,
+        Some(Daemon::Frr(_) | Daemon::Bird(_)) | None => None,
     };
     let is_carried_as_told = match objects {
         None | Some(NexthopObjects::Auto) => true,

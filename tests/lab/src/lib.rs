@@ -20,6 +20,7 @@ mod requirements;
 pub mod route;
 mod scratch;
 pub mod topology;
+pub mod tor;
 mod wait;
 
 pub use agent::{Agent, NexthopObjects, Programs};

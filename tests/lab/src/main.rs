@@ -3,7 +3,6 @@
 //! Builds the agent, builds the rack, starts it, shows what it did and whether it is healthy, and waits for Ctrl-C.
 
 mod show;
-mod tor;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -13,8 +12,8 @@ use std::time::{Duration, Instant};
 
 use clap::{Parser, Subcommand, ValueEnum};
 use lab::{
-    Error, Frr, NexthopObjects, NodeDaemon, Programs, Rack, RackOptions, Requirement, Result, Scratch,
-    TorDaemon, bench, build, check,
+    Error, Frr, NexthopObjects, NodeDaemon, Rack, RackOptions, Requirement, Result, Scratch, TorDaemon,
+    bench, build, check, tor,
 };
 
 /// From the start of the daemons to all routes on all nodes. FRR alone takes two seconds of it.
@@ -218,10 +217,7 @@ fn options(arguments: &Arguments, tor: TorKind) -> Result<RackOptions> {
     };
     let tors = match tor {
         TorKind::Frr => TorDaemon::Frr,
-        TorKind::Selvedge => {
-            let programs = Programs { daemon: build::own_path()?, arguments: vec!["tor".into()], ..agent()? };
-            TorDaemon::Selvedge { programs }
-        }
+        TorKind::Selvedge => TorDaemon::Selvedge { programs: build::tor_programs(&agent()?)?, bfd: None },
     };
     Ok(RackOptions { name: "lab".to_owned(), nodes, tors })
 }

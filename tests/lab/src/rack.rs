@@ -6,9 +6,10 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::{Duration, Instant};
 
-use bgp::Prefix;
+use bgp::{Asn, Prefix};
 
 use crate::agent::{Agent, Programs};
+use crate::bird::{Bird, BirdTor};
 use crate::error::{Error, Result};
 use crate::frr::{Frr, FrrConfig, Transit};
 use crate::link::{Mac, Port, cable};
@@ -49,10 +50,14 @@ pub enum NodeDaemon {
 pub enum TorDaemon {
     /// FRR, as Cumulus Linux ships it.
     Frr,
+    /// BIRD 2, which has to be told its neighbors' addresses.
+    Bird,
     /// Selvedge's library in the role of a ToR.
     Selvedge {
         /// What to run.
         programs: Programs,
+        /// Whether they ask their nodes for BFD, and how: the value of the key `bfd`.
+        bfd: Option<&'static str>,
     },
 }
 
@@ -67,13 +72,15 @@ pub struct RackOptions {
     pub tors: TorDaemon,
 }
 
-/// A running daemon of either kind.
+/// A running daemon of any kind.
 #[derive(Debug)]
 pub enum Daemon {
     /// The agent.
     Agent(Agent),
     /// FRR.
     Frr(Frr),
+    /// BIRD.
+    Bird(Bird),
 }
 
 /// A rack. Dropping it ends its daemons and deletes its namespaces.
@@ -181,6 +188,7 @@ impl Rack {
     /// It does not start, or there is no such ToR.
     pub fn start_tor(&mut self, index: usize) -> Result<()> {
         let ports = self.nodes.iter().map(|node| node.router.name.to_owned()).collect();
+        let neighbors = self.bird_neighbors(index)?;
         let tor = self.tors.get_mut(index).ok_or_else(|| no_such("ToR", index))?;
         let directory = self.scratch.directory(tor.router.name)?;
         tor.daemon = Some(match &self.options.tors {
@@ -188,12 +196,30 @@ impl Rack {
                 let config = frr_config(&tor.router, ports, Transit::Provided);
                 Daemon::Frr(Frr::start(&tor.netns, &directory, &config)?)
             }
-            TorDaemon::Selvedge { programs } => {
-                let config = tor_toml(&tor.router);
+            TorDaemon::Bird => {
+                let config = BirdTor { router: &tor.router, neighbors }.to_string();
+                Daemon::Bird(Bird::start(&tor.netns, &directory, &config)?)
+            }
+            TorDaemon::Selvedge { programs, bfd } => {
+                let config = tor_toml(&tor.router, *bfd);
                 Daemon::Agent(Agent::start(&tor.netns, &directory, tor.router.name, &config, programs)?)
             }
         });
         Ok(())
+    }
+
+    /// Whom BIRD on this ToR is to talk to; nobody where another daemon is, which finds out by itself.
+    fn bird_neighbors(&self, index: usize) -> Result<Vec<(&'static str, Asn, Ipv6Addr)>> {
+        match &self.options.tors {
+            TorDaemon::Frr | TorDaemon::Selvedge { .. } => return Ok(Vec::new()),
+            TorDaemon::Bird => {}
+        }
+        let tor = self.tors.get(index).ok_or_else(|| no_such("ToR", index))?.router.name;
+        let neighbor = |node: &Host| {
+            let address = node.netns.await_link_local(tor, LINK_LOCAL_LIMIT)?;
+            Ok((node.router.name, node.router.asn, address))
+        };
+        self.nodes.iter().map(neighbor).collect()
     }
 
     /// Starts the daemon of one node.
@@ -275,7 +301,7 @@ impl Host {
     pub fn agent(&self) -> Result<&Agent> {
         match &self.daemon {
             Some(Daemon::Agent(agent)) => Ok(agent),
-            Some(Daemon::Frr(_)) | None => Err(self.runs_no("agent")),
+            Some(Daemon::Frr(_) | Daemon::Bird(_)) | None => Err(self.runs_no("agent")),
         }
     }
 
@@ -286,7 +312,9 @@ impl Host {
     pub fn agent_mut(&mut self) -> Result<(&mut Agent, &Netns)> {
         match &mut self.daemon {
             Some(Daemon::Agent(agent)) => Ok((agent, &self.netns)),
-            Some(Daemon::Frr(_)) | None => Err(Error::Missing(format!("{} runs no agent", self.router.name))),
+            Some(Daemon::Frr(_) | Daemon::Bird(_)) | None => {
+                Err(Error::Missing(format!("{} runs no agent", self.router.name)))
+            }
         }
     }
 
@@ -297,7 +325,7 @@ impl Host {
     pub fn frr(&self) -> Result<&Frr> {
         match &self.daemon {
             Some(Daemon::Frr(frr)) => Ok(frr),
-            Some(Daemon::Agent(_)) | None => Err(self.runs_no("FRR")),
+            Some(Daemon::Agent(_) | Daemon::Bird(_)) | None => Err(self.runs_no("FRR")),
         }
     }
 
@@ -308,7 +336,9 @@ impl Host {
     pub fn frr_mut(&mut self) -> Result<(&mut Frr, &Netns)> {
         match &mut self.daemon {
             Some(Daemon::Frr(frr)) => Ok((frr, &self.netns)),
-            Some(Daemon::Agent(_)) | None => Err(Error::Missing(format!("{} runs no FRR", self.router.name))),
+            Some(Daemon::Agent(_) | Daemon::Bird(_)) | None => {
+                Err(Error::Missing(format!("{} runs no FRR", self.router.name)))
+            }
         }
     }
 
@@ -395,9 +425,10 @@ fn frr_config(router: &Router, interfaces: Vec<String>, transit: Transit) -> Frr
     }
 }
 
-fn tor_toml(router: &Router) -> String {
+fn tor_toml(router: &Router, bfd: Option<&str>) -> String {
+    let bfd = bfd.map(|bfd| format!("bfd = {bfd}\n")).unwrap_or_default();
     format!(
-        "[bgp]\nlocal-as = {}\nrouter-id = \"{}\"\n\n[[neighbor]]\ninterface = \"c*\"\nremote-as = \"external\"\n\n\
+        "[bgp]\nlocal-as = {}\nrouter-id = \"{}\"\n\n[[neighbor]]\ninterface = \"c*\"\nremote-as = \"external\"\n{bfd}\n\
          [sysctl]\nmanage = true\n",
         router.asn, router.loopback
     )

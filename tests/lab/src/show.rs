@@ -15,7 +15,7 @@ pub(crate) fn rack(rack: &Rack) -> Result<()> {
                 title("show bgp summary");
                 println!("{}", frr.vtysh("show bgp summary")?.trim());
             }
-            None => {}
+            Some(Daemon::Bird(_)) | None => {}
         }
         title("ip route");
         println!("{}", routes(node)?);

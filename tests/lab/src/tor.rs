@@ -4,11 +4,16 @@ use std::error::Error as _;
 use std::path::Path;
 
 use bgp::policy::Role;
-use lab::{Error, Result};
 use selvedge::{agent, config};
 
-/// Runs until it is ended by a signal; logs to standard error.
-pub(crate) fn run(path: &Path) -> Result<()> {
+use crate::error::{Error, Result};
+
+/// Runs until it is ended by a signal; logs to standard error. A program that has racks with such ToRs calls it for
+/// `tor --config FILE` ([`crate::build::tor_programs`]).
+///
+/// # Errors
+/// The configuration is not one, or the agent cannot go on.
+pub fn run(path: &Path) -> Result<()> {
     tracing_subscriber::fmt().with_writer(std::io::stderr).with_ansi(false).init();
     let config = config::load(path).map_err(|error| Error::Missing(error.render(config::Paint::Plain)))?;
     let runtime = tokio::runtime::Runtime::new()

@@ -4,16 +4,18 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use lab::rack::lay_uplink;
-use lab::{Host, Netns, Result};
+use lab::{Capture, Frame, Host, Netns, Result, eventually};
 
 use crate::fault::{Fate, Fault, Length, Loss, Number};
 use crate::site::{BOTH, Session, Site, tool};
 
 /// From link-up, duplicate address detection takes the kernel one to two seconds, and FRR waits up to one for its next
 /// advertisement: the time that RELIABILITY.md gives for F5, three seconds, and what a loaded machine needs.
-const LINK_BACK: Duration = Duration::from_secs(8);
+pub(super) const LINK_BACK: Duration = Duration::from_secs(8);
 /// What of that the agent's damping may add after a storm.
 const DAMPED: Duration = Duration::from_secs(10);
+/// From link-up to a session, as above, on a loaded machine.
+const SESSION: Duration = Duration::from_secs(30);
 /// The hold time of `conf/lab`.
 const HOLD_TIME: Duration = Duration::from_secs(9);
 /// What a daemon of one percent of a core at rest may take under a storm: a fifth of one.
@@ -145,24 +147,42 @@ pub(super) const FAULTS: &[Fault] = &[
 ];
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum End {
+pub(super) enum End {
     Node,
     Tor,
 }
 
-fn down_and_up(site: &mut Site, end: End) -> Result<()> {
+pub(super) fn down_and_up(site: &mut Site, end: End) -> Result<()> {
     let change = |site: &Site, change: fn(&Netns, &str) -> Result<()>| match end {
         End::Tor => change(&site.tor()?.netns, "c1"),
         End::Node => change(&site.victim()?.netns, "tor1"),
     };
+    let messages = listen_to_tor(site)?;
     let down = Instant::now();
     change(site, Netns::set_down)?;
-    let left = site.await_over(&["tor2"], down)?;
-    site.note(format!("no route over it after {} ms", left.as_millis()));
-    let told = site.await_far_over(&["tor2"], down)?;
-    site.note(format!("the far node, told by the ToR, leaves it after {} ms", told.as_millis()));
+    leave(site, &messages, down)?;
     change(site, Netns::set_up)?;
     back(site)
+}
+
+/// What the far node hears on its link with the ToR that loses the victim.
+pub(super) fn listen_to_tor(site: &Site) -> Result<Capture> {
+    Capture::start(&site.far()?.netns, "tor1")
+}
+
+/// Waits until the victim does not use the dead uplink any more, and the far node, told by the ToR, neither.
+pub(super) fn leave(site: &mut Site, messages: &Capture, since: Instant) -> Result<()> {
+    let left = site.await_over(&["tor2"], since)?;
+    site.note(format!("no route over it after {} ms", left.as_millis()));
+    let far = site.await_far_over(&["tor2"], since)?;
+    let told = messages.await_frame(Duration::ZERO, Frame::has_bgp_routes);
+    let told = told.map_or(far, |frame| frame.at.saturating_duration_since(since));
+    site.note(format!(
+        "the ToR tells the far node after {} ms, and that leaves it after {} ms",
+        told.as_millis(),
+        far.as_millis()
+    ));
+    Ok(())
 }
 
 fn down_and_up_unseen(site: &mut Site) -> Result<()> {
@@ -178,7 +198,7 @@ fn down_and_up_unseen(site: &mut Site) -> Result<()> {
 }
 
 /// Waits until the uplink is used again.
-fn back(site: &mut Site) -> Result<()> {
+pub(super) fn back(site: &mut Site) -> Result<()> {
     let over = site.await_over(&BOTH, Instant::now())?;
     site.note(format!("routes over it again after {:.1} s", over.as_secs_f64()));
     Ok(())
@@ -212,11 +232,18 @@ fn hundred_flaps(site: &mut Site) -> Result<()> {
         let over = ["tor2"];
         site.await_over(&over, Instant::now())?;
         site.tor()?.netns.set_up("c1")?;
-        // Enough for duplicate address detection and a session.
-        sleep(Duration::from_millis(2_700));
-        let neighbor = site.agent()?.bgpctl_json(&["show", "neighbor", "tor1"])?;
-        let hold = neighbor.pointer("/flaps/held_back_for_ms").and_then(serde_json::Value::as_u64);
-        longest_hold = longest_hold.max(hold.unwrap_or_default());
+        // Until there is a session to lose, or none for the time being.
+        let hold = eventually("a session, or a neighbor that is held back", SESSION, || {
+            let neighbor = site.agent()?.bgpctl_json(&["show", "neighbor", "tor1"])?;
+            let hold = neighbor.pointer("/flaps/held_back_for_ms").and_then(serde_json::Value::as_u64);
+            let is_up = neighbor.get("state").is_some_and(|state| state == "established");
+            Ok(hold.or(is_up.then_some(0)))
+        })?;
+        longest_hold = longest_hold.max(hold);
+        if hold > 0 {
+            // What duplicate address detection and a session would have taken.
+            sleep(Duration::from_millis(2_700));
+        }
     }
     let neighbor = site.agent()?.bgpctl_json(&["show", "neighbor", "tor1"])?;
     let count = neighbor.pointer("/flaps/count").and_then(serde_json::Value::as_u64).unwrap_or_default();

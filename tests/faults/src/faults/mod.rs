@@ -1,6 +1,7 @@
 //! The faults, by what they break.
 
 mod discovery;
+mod failover;
 mod flood;
 mod kernel;
 mod links;
@@ -25,6 +26,8 @@ pub(crate) fn all() -> Vec<&'static Fault> {
         peers::FAULTS,
         resources::FAULTS,
         nemesis::FAULTS,
+        // Last: each has another setting than those before, and thus a rack of its own.
+        failover::FAULTS,
     ];
     kinds.into_iter().flatten().collect()
 }
