@@ -459,8 +459,11 @@ fn distinct(neighbors: Vec<(Option<String>, Neighbor)>) -> Vec<Neighbor> {
         .collect()
 }
 
+/// Which policies a neighbor names, and whether it may be told of learned routes.
+type PolicyChoice = (u8, u8, bool);
+
 fn with_policies(
-    neighbors: Vec<((Option<String>, Neighbor), (u8, u8, bool))>,
+    neighbors: Vec<((Option<String>, Neighbor), PolicyChoice)>,
     policies: &[Arc<Policy>],
 ) -> Vec<Neighbor> {
     let (neighbors, choices): (Vec<_>, Vec<_>) = neighbors.into_iter().unzip();
@@ -478,7 +481,7 @@ prop_compose! {
     fn any_config()(
         bgp in any_bgp(),
         advertise: bool,
-        neighbors in proptest::collection::vec((any_neighbor(), any::<(u8, u8, bool)>()), 0..5),
+        neighbors in proptest::collection::vec((any_neighbor(), any::<PolicyChoice>()), 0..5),
         (prefix_lists, policies) in any_policies(),
         blocks in proptest::collection::btree_set(any::<u8>(), 0..5),
         metric in 1_u32..,

@@ -8,6 +8,9 @@ use std::str::FromStr;
 
 use crate::{Family, Prefix, PrefixError};
 
+/// Ranges that are looked at one by one: a search would take longer.
+const FEW: usize = 8;
+
 /// A network and the lengths of the prefixes inside it that are meant: its own, unless `ge` or `le` say otherwise.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PrefixRange {
@@ -182,6 +185,9 @@ impl PrefixList {
     /// Whether any of its ranges has the prefix.
     #[must_use]
     pub fn contains(&self, prefix: Prefix) -> bool {
+        if self.ranges.len() <= FEW {
+            return self.ranges.iter().any(|range| range.contains(prefix));
+        }
         let [ipv4, ipv6] = &self.lengths;
         let lengths = match prefix.family() {
             Family::Ipv4Unicast => ipv4,
@@ -259,6 +265,8 @@ mod tests {
             "10.1.0.0/16 le 26",
             "fd00::/8 ge 48 le 64",
         ]);
+        let others = (0..2 * FEW).map(|number| range(&format!("203.0.{number}.0/24")));
+        let long = PrefixList::new(None, list.ranges().iter().copied().chain(others).collect());
         for (text, expected) in [
             ("0.0.0.0/0", true),
             ("0.0.0.0/1", false),
@@ -281,6 +289,7 @@ mod tests {
         ] {
             let prefix: Prefix = text.parse().unwrap();
             assert_eq!(list.contains(prefix), expected, "{text}");
+            assert_eq!(long.contains(prefix), expected, "{text}");
             assert_eq!(list.ranges().iter().any(|range| range.contains(prefix)), expected, "{text}");
         }
         assert!(!super::PrefixList::new(None, Vec::new()).contains("0.0.0.0/0".parse().unwrap()));
