@@ -1,3 +1,5 @@
+mod transit;
+
 use std::fmt::Write as _;
 use std::time::{Duration, Instant};
 
