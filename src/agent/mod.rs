@@ -29,7 +29,7 @@ use std::time::{Duration, Instant};
 use bgp::net::{Accepted, Peer, PeerChange, PeerCommand, PeerEvent, RibHandle, Target};
 use bgp::policy::Role;
 use bgp::rib::Gateway;
-use bgp::session::Stop;
+use bgp::session::{Cause, Stop};
 use bgp::{Families, InterfaceIndex, PeerId, RouterId};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, oneshot, watch};
@@ -334,10 +334,13 @@ impl Agent {
     /// advertisement tells. Until then it is still dialled.
     async fn session_changed(&mut self, event: PeerEvent) {
         match event.change {
-            PeerChange::Down { .. } | PeerChange::Restarting | PeerChange::Failed => {
-                self.doubt_trial(event).await
-            }
-            PeerChange::Up | PeerChange::Unreachable { .. } => {}
+            PeerChange::Down { cause: Cause::Theirs | Cause::Failure, .. }
+            | PeerChange::Restarting
+            | PeerChange::Left
+            | PeerChange::Failed => self.doubt_trial(event).await,
+            PeerChange::Up { .. }
+            | PeerChange::Down { cause: Cause::Ours, .. }
+            | PeerChange::Unreachable { .. } => {}
         }
         self.note_steadiness(event);
         self.note_restart(event);

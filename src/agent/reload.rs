@@ -1,11 +1,12 @@
 //! Reload: the file is read again and takes effect whole, or not at all; at once, on trial, or only in words.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Instant;
 
 use bgp::PeerId;
 use bgp::net::PeerEvent;
+use bgp::policy::{Policy, Transit};
 use tracing::{info, warn};
 
 use super::trial::Failure;
@@ -181,17 +182,13 @@ fn changes(old: &Config, new: &Config) -> Vec<String> {
             lines.push(format!("block {block} removed"));
         }
     }
+    lines.extend(policy_changes(&old.policies, &new.policies));
     for neighbor in &new.neighbors {
         match old.neighbors.iter().find(|before| before.peer == neighbor.peer) {
             None => lines.push(format!("neighbor {} added", neighbor.peer)),
             Some(before) if before == neighbor => {}
             Some(before) if is_kept(before, neighbor) => {
-                if before.max_prefixes != neighbor.max_prefixes {
-                    lines.push(format!(
-                        "neighbor {}: max-prefixes is {}",
-                        neighbor.peer, neighbor.max_prefixes
-                    ));
-                }
+                lines.extend(rib_changes(before, neighbor));
                 if before.bfd != neighbor.bfd {
                     lines.push(format!("neighbor {}: bfd is {}", neighbor.peer, bfd(neighbor)));
                 }
@@ -215,7 +212,48 @@ fn changes(old: &Config, new: &Config) -> Vec<String> {
 
 /// Whether sessions go on: what differs needs no new one.
 fn is_kept(before: &config::Neighbor, after: &config::Neighbor) -> bool {
-    config::Neighbor { max_prefixes: after.max_prefixes, bfd: after.bfd, ..before.clone() } == *after
+    config::Neighbor { bfd: after.bfd, ..neighbors::with_rib_config(before, after) } == *after
+}
+
+/// Whose rules differ; a prefix list that is another one makes the policies differ that name it.
+fn policy_changes(old: &[Arc<Policy>], new: &[Arc<Policy>]) -> Vec<String> {
+    let named = |policies: &[Arc<Policy>]| -> BTreeMap<String, Arc<Policy>> {
+        policies.iter().map(|policy| (policy.name.clone(), Arc::clone(policy))).collect()
+    };
+    let (old, new) = (named(old), named(new));
+    let mut lines = Vec::new();
+    for (name, policy) in &new {
+        match old.get(name) {
+            None => lines.push(format!("policy {name} added")),
+            Some(before) if before == policy => {}
+            Some(_) => lines.push(format!("policy {name} changed")),
+        }
+    }
+    lines.extend(
+        old.keys().filter(|name| !new.contains_key(*name)).map(|name| format!("policy {name} removed")),
+    );
+    lines
+}
+
+/// What the RIB is told of a neighbor whose session stays.
+fn rib_changes(before: &config::Neighbor, after: &config::Neighbor) -> Vec<String> {
+    let name = |policy: &Option<Arc<Policy>>| {
+        policy.as_ref().map_or_else(|| "that of the guard alone".to_owned(), |policy| policy.name.clone())
+    };
+    let words = |neighbor: &config::Neighbor| {
+        [
+            ("max-prefixes", neighbor.max_prefixes.to_string()),
+            ("import", name(&neighbor.import)),
+            ("export", name(&neighbor.export)),
+            ("allow-transit", (neighbor.transit == Transit::Allowed).to_string()),
+            ("allowas-in", neighbor.allowed_own_as.to_string()),
+        ]
+    };
+    let pairs = words(before).into_iter().zip(words(after));
+    pairs
+        .filter(|(before, after)| before != after)
+        .map(|(_, (key, value))| format!("neighbor {}: {key} is {value}", after.peer))
+        .collect()
 }
 
 fn bfd(neighbor: &config::Neighbor) -> String {
@@ -264,5 +302,40 @@ mod tests {
             ]
         );
         assert!(changes(&old, &old).is_empty());
+    }
+
+    #[test]
+    fn policies_change_without_a_new_session() {
+        let file = |ranges: &str, extra: &str, keys: &str| {
+            config(&format!(
+                "[[prefix-list]]\nname = \"fabric\"\nprefixes = [{ranges}]\n\
+                 [[policy]]\nname = \"in\"\n[[policy.rule]]\nprefix-list = \"fabric\"\naction = \"accept\"\n\
+                 {extra}[[neighbor]]\ninterface = \"eth*\"\n{keys}"
+            ))
+        };
+        let old = file("\"10.0.0.0/8\"", "[[policy]]\nname = \"gone\"\n", "import = \"in\"\n");
+        let new = file(
+            "\"10.0.0.0/8 le 24\"",
+            "[[policy]]\nname = \"out\"\n",
+            "import = \"in\"\nexport = \"out\"\nallow-transit = true\nallowas-in = 2\n",
+        );
+        assert_eq!(
+            changes(&old, &new),
+            [
+                "policy in changed",
+                "policy out added",
+                "policy gone removed",
+                "neighbor eth*: export is out",
+                "neighbor eth*: allow-transit is true",
+                "neighbor eth*: allowas-in is 2",
+            ]
+        );
+        let back = changes(&new, &old);
+        assert!(back.contains(&"neighbor eth*: export is that of the guard alone".to_owned()), "{back:?}");
+        for (before, after) in [(&old, &new), (&new, &old)] {
+            let (before, after) = (&before.neighbors[0], &after.neighbors[0]);
+            assert!(is_kept(before, after));
+            assert!(neighbors::are_as_good(&neighbors::with_rib_config(before, after), after));
+        }
     }
 }

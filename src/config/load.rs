@@ -9,7 +9,7 @@ use toml::de::DeTable;
 use super::neighbors::{self, NeighborInText};
 use super::problem::{ConfigError, Place, Problem, Problems, Refusal};
 use super::table::{self, Value};
-use super::{Config, Password, Pods, blocks, sections};
+use super::{Config, Password, Pods, blocks, policies, sections};
 
 /// Largest configuration file, in octets. A rack's worth of neighbors is a few thousand.
 pub const MAX_FILE_SIZE: u64 = 1 << 20;
@@ -102,7 +102,9 @@ fn sections_of(text: &str, password: PasswordReader) -> Result<Config, Problems>
     let root = table::root(&document, &mut problems);
     let bgp = sections::bgp(&root, &mut problems);
     let loopback = sections::loopback(&root, &mut problems);
-    let mut neighbors = neighbors::read(&root, &mut problems);
+    let prefix_lists = policies::prefix_lists(&root, &mut problems);
+    let policies = policies::policies(&root, &prefix_lists, &mut problems);
+    let mut neighbors = neighbors::read(&root, &policies, &mut problems);
     neighbors::refuse_loopback(&neighbors, &loopback.interface, &mut problems);
     let pods = Pods { static_blocks: blocks::read(&root, &mut problems) };
     let fib = sections::fib(&root, &mut problems);
@@ -116,7 +118,8 @@ fn sections_of(text: &str, password: PasswordReader) -> Result<Config, Problems>
     let neighbors = neighbors.into_iter().map(|found| found.neighbor).collect();
     match bgp {
         Some(bgp) if problems.is_empty() => {
-            Ok(Config { bgp, loopback, neighbors, pods, fib, sysctl, control })
+            let (prefix_lists, policies) = (prefix_lists.into_values(), policies.into_values());
+            Ok(Config { bgp, loopback, prefix_lists, policies, neighbors, pods, fib, sysctl, control })
         }
         Some(_) | None => Err(problems),
     }

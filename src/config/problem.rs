@@ -157,6 +157,10 @@ impl Problems {
         self.0.push(*problem.into());
     }
 
+    pub(super) fn extend(&mut self, problems: impl IntoIterator<Item = Refusal>) {
+        problems.into_iter().for_each(|problem| self.push(problem));
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }

@@ -52,6 +52,13 @@ pub enum Request {
         /// The answer.
         reply: Reply<api::Page<api::AdvertisedRoute>>,
     },
+    /// What the routes of neighbors go by.
+    Policies {
+        /// Whose; every neighbor's where there is none.
+        neighbor: Option<String>,
+        /// The answer.
+        reply: Reply<api::Policies>,
+    },
     /// A page of the routes that are ours in the kernel.
     Fib {
         /// Which part.

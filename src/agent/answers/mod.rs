@@ -6,6 +6,7 @@ mod bfd;
 mod drain;
 mod memory;
 mod neighbors;
+mod policies;
 mod routes;
 mod words;
 
@@ -129,6 +130,9 @@ impl View {
             }
             Request::Advertised { neighbor, query, reply } => {
                 let _ = reply.send(self.advertised(&neighbor, query).await);
+            }
+            Request::Policies { neighbor, reply } => {
+                let _ = reply.send(self.policies(neighbor.as_deref()).await);
             }
             Request::Fib { query, reply } => {
                 let _ = reply.send(self.fib(query).await);

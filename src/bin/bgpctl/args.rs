@@ -108,6 +108,11 @@ pub(crate) enum Show {
         /// One prefix, or an address to look up
         target: Option<Target>,
     },
+    /// What routes go by: the built-in guard and policies, with how often each rule has held
+    Policy {
+        /// Interface, address or host name; all when left out
+        name: Option<String>,
+    },
     /// The daemon's routes in the kernel
     Fib {
         /// One prefix, or an address to look up
@@ -195,6 +200,8 @@ mod tests {
             parse("bgpctl reload --confirm 60s"),
             Command::Reload(Reload { dry_run: false, confirm: Some(time) }) if time.as_secs() == 60
         ));
+        assert!(matches!(parse("bgpctl sh pol"), Command::Show(Show::Policy { name: None })));
+        assert!(matches!(parse("bgpctl sh pol eth0"), Command::Show(Show::Policy { name: Some(_) })));
         assert!(matches!(parse("bgpctl sh dr"), Command::Show(Show::Drain)));
         assert!(matches!(parse("bgpctl und --neighbor eth0"), Command::Undrain { neighbor: Some(_) }));
     }

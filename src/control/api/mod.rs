@@ -17,6 +17,7 @@ mod fib;
 mod interfaces;
 mod memory;
 mod neighbor;
+mod policy;
 mod rib;
 mod summary;
 
@@ -31,6 +32,9 @@ pub use memory::{AllocatorMemory, Memory, MemoryPart, MemoryUser, ProcessMemory}
 pub use neighbor::{
     Capabilities, Capability, Direction, FailureReport, Flaps, MessageCounts, Messages, NegotiatedTimers,
     Neighbor, Neighbors, NotificationReport, Timer,
+};
+pub use policy::{
+    GuardRule, NeighborPolicies, Policies, PolicyChain, PolicyInForce, PolicyRule, PolicyTrace, RuleTrace,
 };
 pub use rib::{
     AdvertisedRoute, Destination, Path, PathAttributes, PathOrigin, PathSource, PathStatus, ReceivedRoute,

@@ -54,6 +54,7 @@ pub(super) fn router(requests: mpsc::Sender<Request>, deadline: Duration) -> Rou
         .route("/v1/neighbors/{neighbor}/clear", post(clear))
         .route("/v1/neighbors/{neighbor}/refresh", post(refresh))
         .route("/v1/rib", get(rib))
+        .route("/v1/policies", get(policies))
         .route("/v1/fib", get(fib))
         .route("/v1/interfaces", get(interfaces))
         .route("/v1/bfd", get(bfd))
@@ -147,6 +148,11 @@ async fn rib(State(agent): State<Agent>, params: Params<TableParams>) -> Answer<
     Ok(Json(page))
 }
 
+async fn policies(State(agent): State<Agent>, params: Params<NeighborParams>) -> Answer<api::Policies> {
+    let neighbor = read(params)?.neighbor.map(known_length).transpose()?;
+    agent.ask(|reply| Request::Policies { neighbor, reply }).await.map(Json)
+}
+
 async fn fib(State(agent): State<Agent>, params: Params<TableParams>) -> Answer<api::Fib> {
     let query = read(params)?.query()?;
     let mut fib = agent.ask(|reply| Request::Fib { query, reply }).await?;
@@ -179,7 +185,7 @@ async fn drain(State(agent): State<Agent>, params: Params<DrainParams>) -> Answe
     agent.ask(|reply| Request::Drain { order, reply }).await.map(Json)
 }
 
-async fn undrain(State(agent): State<Agent>, params: Params<UndrainParams>) -> Answer<api::Done> {
+async fn undrain(State(agent): State<Agent>, params: Params<NeighborParams>) -> Answer<api::Done> {
     let neighbor = read(params)?.neighbor.map(known_length).transpose()?;
     agent.ask(|reply| Request::Undrain { neighbor, reply }).await.map(Json)
 }
@@ -281,10 +287,10 @@ impl ReloadParams {
     }
 }
 
-/// Parameters of the order to take a drain back.
+/// Parameters of what is about one neighbor, or all.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct UndrainParams {
+struct NeighborParams {
     neighbor: Option<String>,
 }
 

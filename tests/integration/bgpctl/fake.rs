@@ -89,6 +89,10 @@ fn answer(request: Request) {
             let discards = api::BfdDiscards::default();
             send(reply, Ok(api::Bfd { sessions: Vec::new(), discards }));
         }
+        Request::Policies { neighbor: name, reply } => {
+            let known = name.map_or(Ok(()), |name| known(&name));
+            send(reply, known.map(|()| policies()));
+        }
         Request::Memory(reply) => send(reply, Ok(memory())),
         Request::Config(reply) => {
             let toml = "[bgp]\nlocal-as = 65001\n".to_owned();
@@ -228,7 +232,7 @@ fn destination(prefix: Prefix) -> api::Destination {
 
 fn received(prefix: Prefix) -> api::ReceivedRoute {
     let status = api::PathStatus::Refused { reason: "martian".to_owned() };
-    api::ReceivedRoute { prefix, status, stale: false, attributes: attributes() }
+    api::ReceivedRoute { prefix, status, stale: false, policy: None, attributes: attributes() }
 }
 
 fn advertised(prefix: Prefix) -> api::AdvertisedRoute {
@@ -245,6 +249,24 @@ fn fib_route(prefix: Prefix) -> api::FibRoute {
         }],
         preferred_source: "1.1.1.1".parse().ok(),
         status: api::FibState::Installed,
+    }
+}
+
+fn policies() -> api::Policies {
+    let chain = || api::PolicyChain {
+        guard: vec![api::GuardRule { reason: "martian".to_owned(), hits: 3 }],
+        policy: None,
+    };
+    let (import, export) = (chain(), chain());
+    let neighbor = "eth0".to_owned();
+    api::Policies {
+        neighbors: vec![api::NeighborPolicies {
+            neighbor,
+            import,
+            export,
+            allow_transit: false,
+            allowas_in: 0,
+        }],
     }
 }
 
