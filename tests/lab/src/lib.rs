@@ -22,7 +22,7 @@ mod scratch;
 pub mod topology;
 mod wait;
 
-pub use agent::{Agent, NexthopObjects, Programs};
+pub use agent::{Account, Agent, NexthopObjects, Programs};
 pub use bird::Bird;
 pub use capture::{Capture, Frame};
 pub use echo::Fragmentation;

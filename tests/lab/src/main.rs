@@ -219,7 +219,12 @@ fn options(arguments: &Arguments, tor: TorKind) -> Result<RackOptions> {
     let tors = match tor {
         TorKind::Frr => TorDaemon::Frr,
         TorKind::Selvedge => {
-            let programs = Programs { daemon: build::own_path()?, arguments: vec!["tor".into()], ..agent()? };
+            let programs = Programs {
+                daemon: build::own_path()?,
+                arguments: vec!["tor".into()],
+                account: None,
+                ..agent()?
+            };
             TorDaemon::Selvedge { programs }
         }
     };
