@@ -119,7 +119,7 @@ fn the_socket_is_for_its_owner_and_its_directory_is_made() {
     let directory = TestDir::new("modes");
     let path = directory.0.join("a/b/control.sock");
     let server = Server::bind(&path).unwrap();
-    assert_eq!(mode(&path), 0o600);
+    assert_eq!(mode(&path), 0o660);
     assert_eq!(mode(path.parent().unwrap()), 0o750);
     drop(server);
     assert!(!path.exists());
@@ -169,7 +169,7 @@ fn a_stale_socket_is_replaced() {
     drop(StdListener::bind(directory.socket()).unwrap());
     assert!(directory.socket().exists());
     let _server = Server::bind(&directory.socket()).unwrap();
-    assert_eq!(mode(&directory.socket()), 0o600);
+    assert_eq!(mode(&directory.socket()), 0o660);
 }
 
 #[test]
