@@ -5,6 +5,7 @@ use std::io::{self, IsTerminal};
 use std::path::PathBuf;
 
 use clap::{Parser, ValueEnum};
+use selvedge::privileges::Account;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::ParseError;
 
@@ -27,6 +28,9 @@ pub(crate) struct Cli {
     /// Only check the configuration: say that it is ok, or what is wrong with it.
     #[arg(long)]
     pub(crate) check: bool,
+    /// Go on as this user, after a start by root: a name, or UID:GID.
+    #[arg(long, value_name = "USER")]
+    pub(crate) user: Option<Account>,
     /// How the log on standard error is written.
     #[arg(long, value_name = "FORMAT", default_value = "text")]
     pub(crate) log_format: LogFormat,

@@ -2,8 +2,8 @@
 //!
 //! [`config`] is what the operator wrote; [`kernel`] is what the kernel has (links, addresses, routes) and the
 //! only place that speaks netlink; [`nd`] finds the router at the other end of each uplink; [`bfd`] sees whether it is
-//! still there; the BGP speaker is the library `bgp`; [`control`] answers `bgpctl`; [`memory`] is about the process as
-//! a whole. [`drain`] is how the node leaves. [`agent`] owns the tasks and joins them.
+//! still there; the BGP speaker is the library `bgp`; [`control`] answers `bgpctl`; [`memory`] and [`privileges`] are about
+//! the process as a whole. [`drain`] is how the node leaves. [`agent`] owns the tasks and joins them.
 
 pub mod agent;
 pub mod bfd;
@@ -14,3 +14,4 @@ pub mod drain;
 pub mod kernel;
 pub mod memory;
 pub mod nd;
+pub mod privileges;

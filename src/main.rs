@@ -9,7 +9,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use selvedge::agent;
 use selvedge::config::{self, Config, Paint};
-use selvedge::memory;
+use selvedge::{memory, privileges};
 use tokio::runtime::{Builder, Runtime};
 
 use crate::cli::Cli;
@@ -26,6 +26,10 @@ const WORKERS: usize = 4;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
+    // Before the file is read: what this user may not read, it could not read again either.
+    if let Err(error) = privileges::give_up(cli.user.as_ref()) {
+        return complain(&format!("error: {error}"), FAILED);
+    }
     let config = match config::load(&cli.config) {
         Ok(config) => config,
         Err(error) => return complain(&error.render(paint()), FAILED),

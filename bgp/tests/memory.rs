@@ -141,7 +141,7 @@ fn what_the_rib_says_is_what_it_has() {
         max_paths: 16,
         role: Role::Host,
     });
-    (1..=PEERS).for_each(|peer| rib.configure_peer(PeerId(peer), PeerConfig { max_prefixes: u32::MAX }));
+    (1..=PEERS).for_each(|peer| rib.configure_peer(PeerId(peer), PeerConfig::limited_to(u32::MAX)));
     let empty = IN_USE.load(Relaxed) - before;
 
     for (in_set, what) in [(100, "hundred prefixes to a set"), (1, "a set for each prefix")] {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use bgp::net::{Peer, PeerChange, PeerCommand, PeerEvent, PeerSettings, Target};
-use bgp::rib::{Gateway, PeerConfig};
+use bgp::rib::Gateway;
 use bgp::session::{Cause, Stop};
 use bgp::{Families, PeerId};
 use tracing::{debug, info, warn};
@@ -28,7 +28,7 @@ impl Agent {
         self.originate(&interfaces).await;
 
         let wanted = neighbors::wanted(&self.config, &interfaces);
-        self.change_limits(&wanted).await;
+        self.change_rib_configs(&wanted).await;
         self.remove_unwanted(&wanted);
         for (name, settings) in &wanted {
             match self.neighbors.get_mut(name) {
@@ -106,7 +106,7 @@ impl Agent {
             name: name.to_string(),
             id,
             session: neighbors::session_config(name, settings, &self.config, self.router_id, inherited),
-            rib: PeerConfig { max_prefixes: settings.max_prefixes },
+            rib: neighbors::rib_config(settings),
             events: self.session_events.clone(),
         };
         let peer = Peer::spawn(peer_settings, self.rib.clone());
@@ -134,16 +134,17 @@ impl Agent {
         }
     }
 
-    /// Another limit needs no other session: a reset would cost the routes that an operator is about to make room for.
-    async fn change_limits(&mut self, wanted: &BTreeMap<NeighborName, config::Neighbor>) {
+    /// Another limit or policy needs no other session: a reset would cost the routes that an operator is about to make
+    /// room for, and the RIB has all that it needs to judge what was received anew.
+    async fn change_rib_configs(&mut self, wanted: &BTreeMap<NeighborName, config::Neighbor>) {
         for (name, neighbor) in &mut self.neighbors {
-            let Some(config::Neighbor { max_prefixes, damping, .. }) = wanted.get(name) else { continue };
-            let max_prefixes = *max_prefixes;
-            neighbor.settings.damping = *damping;
-            neighbor.damping.configure(*damping);
-            if neighbor.settings.max_prefixes != max_prefixes {
-                neighbor.settings.max_prefixes = max_prefixes;
-                neighbor.peer.send(PeerCommand::Configure(PeerConfig { max_prefixes })).await;
+            let Some(wanted) = wanted.get(name) else { continue };
+            neighbor.settings.damping = wanted.damping;
+            neighbor.damping.configure(wanted.damping);
+            let config = neighbors::rib_config(wanted);
+            if neighbors::rib_config(&neighbor.settings) != config {
+                neighbor.settings = neighbors::with_rib_config(&neighbor.settings, wanted);
+                neighbor.peer.send(PeerCommand::Configure(config)).await;
             }
         }
     }

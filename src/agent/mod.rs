@@ -18,6 +18,7 @@ mod origin;
 mod reload;
 mod serve;
 mod start;
+mod trial;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -28,7 +29,7 @@ use std::time::{Duration, Instant};
 use bgp::net::{Accepted, Peer, PeerChange, PeerCommand, PeerEvent, RibHandle, Target};
 use bgp::policy::Role;
 use bgp::rib::Gateway;
-use bgp::session::Stop;
+use bgp::session::{Cause, Stop};
 use bgp::{Families, InterfaceIndex, PeerId, RouterId};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, oneshot, watch};
@@ -37,7 +38,7 @@ use tracing::{debug, error, info, warn};
 
 use crate::bfd;
 use crate::config::{self, Config};
-use crate::control;
+use crate::control::{self, ReloadOrder};
 use crate::drain::{Drains, Wanted};
 use crate::kernel::fib::{self, LocalRoutes};
 use crate::kernel::interfaces::{self, Interfaces};
@@ -245,6 +246,7 @@ struct Agent {
     drains: Drains<NeighborName>,
     kept_drains: kept::KeptDrains,
     kept_links: links::KeptLinks,
+    trials: trial::Trials,
     drain_commands: mpsc::Sender<drain::Command>,
     /// Whoever looks at the neighbors for the drains; one at most.
     observing: JoinSet<drain::Observations>,
@@ -263,6 +265,7 @@ impl Agent {
         loop {
             let observation_due = self.observation_due();
             let release = self.next_release();
+            let trial_ends = self.trials.deadline();
             // Every branch is cancel-safe. What is done about one holds up the others: nothing in it waits for a peer,
             // and the tasks that it hands work to wait for nobody here.
             tokio::select! {
@@ -290,11 +293,12 @@ impl Agent {
                     let interfaces = self.interfaces.borrow().clone();
                     self.retarget(&interfaces).await;
                 }
+                () = sleep_until(trial_ends) => self.expire_trial().await,
                 Some(ended) = tasks.join_next() => return Err(task_ended(ended)),
                 asked = signals.next() => match asked {
                     Asked::Stop => return Ok(()),
                     // A refusal is in the log.
-                    Asked::Reload => drop(self.reload().await),
+                    Asked::Reload => drop(self.reload(ReloadOrder::AtOnce).await),
                 }
             }
             if self.drains.is_to_stop() {
@@ -329,6 +333,15 @@ impl Agent {
     /// nobody answers for, is forgotten by Discovery: if another one has taken its place on the link, the next
     /// advertisement tells. Until then it is still dialled.
     async fn session_changed(&mut self, event: PeerEvent) {
+        match event.change {
+            PeerChange::Down { cause: Cause::Theirs | Cause::Failure, .. }
+            | PeerChange::Restarting
+            | PeerChange::Left
+            | PeerChange::Failed => self.doubt_trial(event).await,
+            PeerChange::Up { .. }
+            | PeerChange::Down { cause: Cause::Ours, .. }
+            | PeerChange::Unreachable { .. } => {}
+        }
         self.note_steadiness(event);
         self.note_restart(event);
         let neighbor = self.neighbors.values().find(|neighbor| neighbor.peer.id == event.peer);
@@ -392,9 +405,12 @@ impl Agent {
 
     async fn request(&mut self, request: control::Request) {
         match request {
-            control::Request::Reload(reply) => {
+            control::Request::Reload { order, reply } => {
                 // Whoever asked may have gone away.
-                let _ = reply.send(self.reload().await.map_err(|error| answers::refused(&error)));
+                let _ = reply.send(self.reload(order).await.map_err(|error| answers::refused(&error)));
+            }
+            control::Request::Confirm(reply) => {
+                let _ = reply.send(self.confirm().map_err(|error| answers::refused(&error)));
             }
             request => {
                 if let control::Request::Clear { neighbor, .. } = &request {

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use bgp::message::{CeaseSubcode, Notification};
 use bgp::net::{BoundInterface, Caller, HopLimit, Md5Key, Target};
+use bgp::rib::PeerConfig;
 use bgp::session::{RemoteAs, SessionConfig};
 use bgp::{Families, Family, InterfaceIndex, RouterId};
 use ipnetwork::IpNetwork;
@@ -236,6 +237,29 @@ pub(super) fn session_config(
         link_local_form: neighbor.link_local_form,
         passive: false,
         seed: fastrand::u64(..),
+    }
+}
+
+/// What the RIB has to know of the neighbor. Another one changes no session.
+pub(super) fn rib_config(neighbor: &config::Neighbor) -> PeerConfig {
+    PeerConfig {
+        max_prefixes: neighbor.max_prefixes,
+        allowed_own_as: neighbor.allowed_own_as,
+        transit: neighbor.transit,
+        import: neighbor.import.clone(),
+        export: neighbor.export.clone(),
+    }
+}
+
+/// The same neighbor with what the RIB has to know of another one.
+pub(super) fn with_rib_config(neighbor: &config::Neighbor, other: &config::Neighbor) -> config::Neighbor {
+    config::Neighbor {
+        max_prefixes: other.max_prefixes,
+        allowed_own_as: other.allowed_own_as,
+        transit: other.transit,
+        import: other.import.clone(),
+        export: other.export.clone(),
+        ..neighbor.clone()
     }
 }
 

@@ -1,11 +1,18 @@
-//! Reload: the file is read again and takes effect whole, or not at all.
+//! Reload: the file is read again and takes effect whole, or not at all; at once, on trial, or only in words.
 
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Instant;
+
+use bgp::PeerId;
+use bgp::net::PeerEvent;
+use bgp::policy::{Policy, Transit};
 use tracing::{info, warn};
 
-use crate::config::{self, Config, ConfigError};
-use crate::control::api;
-
+use super::trial::Failure;
 use super::{Agent, neighbors};
+use crate::config::{self, Config, ConfigError};
+use crate::control::{ReloadOrder, api};
 
 /// Why a reload changed nothing.
 #[derive(Debug, thiserror::Error)]
@@ -16,12 +23,31 @@ pub(super) enum ReloadError {
     /// It changes what a running daemon cannot change.
     #[error("{} cannot be changed while the daemon runs: restart it (the kernel's routes stay)", .0.join(", "))]
     NeedsRestart(Vec<&'static str>),
+    /// It may be cut off between two lines, or it is meant, and then a stop says so better.
+    #[error("no neighbor would be left: stop the daemon, or drain the node, if that is meant")]
+    NoNeighborLeft,
+}
+
+/// Why nothing was confirmed.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum NothingToConfirm {
+    /// There was no `reload --confirm`, or it was answered.
+    #[error("no configuration is on trial")]
+    NoTrial,
+    /// It is too late.
+    #[error("no configuration is on trial any more: {failure}, {ago_s} s ago; the one before it is in use")]
+    TooLate {
+        /// Why it was left.
+        failure: Failure,
+        /// Since then.
+        ago_s: u64,
+    },
 }
 
 impl Agent {
     /// Reads the file again. On an error everything stays as it was, and the log says so, whoever asked.
-    pub(super) async fn reload(&mut self) -> Result<api::Done, ReloadError> {
-        let outcome = self.try_reload().await;
+    pub(super) async fn reload(&mut self, order: ReloadOrder) -> Result<api::Done, ReloadError> {
+        let outcome = self.try_reload(order).await;
         if let Err(error) = &outcome {
             // Not named "error": what is wrong in a file begins with that word.
             warn!(reason = %error, "reload refused: the configuration stays as it was");
@@ -29,31 +55,102 @@ impl Agent {
         outcome
     }
 
-    async fn try_reload(&mut self) -> Result<api::Done, ReloadError> {
-        let new = config::load(&self.path)?;
+    async fn try_reload(&mut self, order: ReloadOrder) -> Result<api::Done, ReloadError> {
+        let new = config::load_again(&self.path)?;
         let fixed = needs_restart(&self.config, &new);
         if !fixed.is_empty() {
             return Err(ReloadError::NeedsRestart(fixed));
         }
+        if new.neighbors.is_empty() && !self.config.neighbors.is_empty() {
+            return Err(ReloadError::NoNeighborLeft);
+        }
         let details = changes(&self.config, &new);
+        let count = match details.len() {
+            0 => "nothing".to_owned(),
+            1 => "1 change".to_owned(),
+            n => format!("{n} changes"),
+        };
+        let message = match order {
+            ReloadOrder::InWords => format!("a reload would make this of the configuration: {count}"),
+            ReloadOrder::AtOnce => {
+                self.apply(new.into(), &details).await;
+                // Whoever reloads has seen what became of the last one.
+                self.trials.confirm();
+                format!("configuration reloaded: {count}")
+            }
+            ReloadOrder::OnTrial(time) => {
+                let (before, sessions) = (Arc::clone(&self.config), self.sessions());
+                self.apply(new.into(), &details).await;
+                let staying = sessions.intersection(&self.sessions()).copied().collect();
+                self.trials.begin(before, Instant::now() + time, staying);
+                let time_s = time.as_secs();
+                format!(
+                    "configuration on trial: {count}; it is left again in {time_s} s, or when a session is lost, \
+                     unless `bgpctl confirm` comes first"
+                )
+            }
+        };
+        Ok(api::Done { message, details })
+    }
+
+    async fn apply(&mut self, new: Arc<Config>, changes: &[String]) {
         if self.config.sysctl != new.sysctl {
             // Every uplink is looked at again.
             self.sysctls_seen.clear();
         }
-        self.config = new.into();
+        self.config = new;
         // What the file does not speak of any more is no longer kept out of use either.
         let config = &self.config;
         self.drains.retain_neighbors(|name| neighbors::is_configured(name, config));
         self.reconcile().await;
-        for change in &details {
+        for change in changes {
             info!(change, "configuration reloaded");
         }
-        let message = match details.len() {
-            0 => "nothing changed".to_owned(),
-            1 => "1 change".to_owned(),
-            n => format!("{n} changes"),
-        };
-        Ok(api::Done { message: format!("configuration reloaded: {message}"), details })
+    }
+
+    /// Neighbors whose sessions are established. One that is started anew has another identity.
+    fn sessions(&self) -> BTreeSet<PeerId> {
+        let up = self.neighbors.values().filter(|neighbor| neighbor.damping.is_up());
+        up.map(|neighbor| neighbor.peer.id).collect()
+    }
+
+    /// What is on trial is good.
+    pub(super) fn confirm(&mut self) -> Result<api::Done, NothingToConfirm> {
+        if let Some((at, failure)) = self.trials.failed() {
+            let (failure, ago_s) = (failure.clone(), at.elapsed().as_secs());
+            self.trials.confirm();
+            return Err(NothingToConfirm::TooLate { failure, ago_s });
+        }
+        if !self.trials.confirm() {
+            return Err(NothingToConfirm::NoTrial);
+        }
+        info!("the configuration on trial was confirmed");
+        Ok(api::Done { message: "the configuration stays".to_owned(), details: Vec::new() })
+    }
+
+    /// A session is lost: a configuration on trial may have to do with it.
+    pub(super) async fn doubt_trial(&mut self, event: PeerEvent) {
+        let neighbor = self.neighbors.iter().find(|(_, neighbor)| neighbor.peer.id == event.peer);
+        let Some(name) = neighbor.map(|(name, _)| name.clone()) else { return };
+        if let Some(before) = self.trials.lost(event.peer, &name, Instant::now()) {
+            self.go_back(before).await;
+        }
+    }
+
+    /// Leaves a configuration on trial whose time is over.
+    pub(super) async fn expire_trial(&mut self) {
+        if let Some(before) = self.trials.expired(Instant::now()) {
+            self.go_back(before).await;
+        }
+    }
+
+    async fn go_back(&mut self, before: Arc<Config>) {
+        if let Some((_, reason)) = self.trials.failed() {
+            let path = self.path.display();
+            warn!(%reason, %path, "the configuration on trial is left; the file still has it");
+        }
+        let changes = changes(&self.config, &before);
+        self.apply(before, &changes).await;
     }
 }
 
@@ -85,17 +182,13 @@ fn changes(old: &Config, new: &Config) -> Vec<String> {
             lines.push(format!("block {block} removed"));
         }
     }
+    lines.extend(policy_changes(&old.policies, &new.policies));
     for neighbor in &new.neighbors {
         match old.neighbors.iter().find(|before| before.peer == neighbor.peer) {
             None => lines.push(format!("neighbor {} added", neighbor.peer)),
             Some(before) if before == neighbor => {}
             Some(before) if is_kept(before, neighbor) => {
-                if before.max_prefixes != neighbor.max_prefixes {
-                    lines.push(format!(
-                        "neighbor {}: max-prefixes is {}",
-                        neighbor.peer, neighbor.max_prefixes
-                    ));
-                }
+                lines.extend(rib_changes(before, neighbor));
                 if before.bfd != neighbor.bfd {
                     lines.push(format!("neighbor {}: bfd is {}", neighbor.peer, bfd(neighbor)));
                 }
@@ -119,7 +212,48 @@ fn changes(old: &Config, new: &Config) -> Vec<String> {
 
 /// Whether sessions go on: what differs needs no new one.
 fn is_kept(before: &config::Neighbor, after: &config::Neighbor) -> bool {
-    config::Neighbor { max_prefixes: after.max_prefixes, bfd: after.bfd, ..before.clone() } == *after
+    config::Neighbor { bfd: after.bfd, ..neighbors::with_rib_config(before, after) } == *after
+}
+
+/// Whose rules differ; a prefix list that is another one makes the policies differ that name it.
+fn policy_changes(old: &[Arc<Policy>], new: &[Arc<Policy>]) -> Vec<String> {
+    let named = |policies: &[Arc<Policy>]| -> BTreeMap<String, Arc<Policy>> {
+        policies.iter().map(|policy| (policy.name.clone(), Arc::clone(policy))).collect()
+    };
+    let (old, new) = (named(old), named(new));
+    let mut lines = Vec::new();
+    for (name, policy) in &new {
+        match old.get(name) {
+            None => lines.push(format!("policy {name} added")),
+            Some(before) if before == policy => {}
+            Some(_) => lines.push(format!("policy {name} changed")),
+        }
+    }
+    lines.extend(
+        old.keys().filter(|name| !new.contains_key(*name)).map(|name| format!("policy {name} removed")),
+    );
+    lines
+}
+
+/// What the RIB is told of a neighbor whose session stays.
+fn rib_changes(before: &config::Neighbor, after: &config::Neighbor) -> Vec<String> {
+    let name = |policy: &Option<Arc<Policy>>| {
+        policy.as_ref().map_or_else(|| "that of the guard alone".to_owned(), |policy| policy.name.clone())
+    };
+    let words = |neighbor: &config::Neighbor| {
+        [
+            ("max-prefixes", neighbor.max_prefixes.to_string()),
+            ("import", name(&neighbor.import)),
+            ("export", name(&neighbor.export)),
+            ("allow-transit", (neighbor.transit == Transit::Allowed).to_string()),
+            ("allowas-in", neighbor.allowed_own_as.to_string()),
+        ]
+    };
+    let pairs = words(before).into_iter().zip(words(after));
+    pairs
+        .filter(|(before, after)| before != after)
+        .map(|(_, (key, value))| format!("neighbor {}: {key} is {value}", after.peer))
+        .collect()
 }
 
 fn bfd(neighbor: &config::Neighbor) -> String {
@@ -168,5 +302,40 @@ mod tests {
             ]
         );
         assert!(changes(&old, &old).is_empty());
+    }
+
+    #[test]
+    fn policies_change_without_a_new_session() {
+        let file = |ranges: &str, extra: &str, keys: &str| {
+            config(&format!(
+                "[[prefix-list]]\nname = \"fabric\"\nprefixes = [{ranges}]\n\
+                 [[policy]]\nname = \"in\"\n[[policy.rule]]\nprefix-list = \"fabric\"\naction = \"accept\"\n\
+                 {extra}[[neighbor]]\ninterface = \"eth*\"\n{keys}"
+            ))
+        };
+        let old = file("\"10.0.0.0/8\"", "[[policy]]\nname = \"gone\"\n", "import = \"in\"\n");
+        let new = file(
+            "\"10.0.0.0/8 le 24\"",
+            "[[policy]]\nname = \"out\"\n",
+            "import = \"in\"\nexport = \"out\"\nallow-transit = true\nallowas-in = 2\n",
+        );
+        assert_eq!(
+            changes(&old, &new),
+            [
+                "policy in changed",
+                "policy out added",
+                "policy gone removed",
+                "neighbor eth*: export is out",
+                "neighbor eth*: allow-transit is true",
+                "neighbor eth*: allowas-in is 2",
+            ]
+        );
+        let back = changes(&new, &old);
+        assert!(back.contains(&"neighbor eth*: export is that of the guard alone".to_owned()), "{back:?}");
+        for (before, after) in [(&old, &new), (&new, &old)] {
+            let (before, after) = (&before.neighbors[0], &after.neighbors[0]);
+            assert!(is_kept(before, after));
+            assert!(neighbors::are_as_good(&neighbors::with_rib_config(before, after), after));
+        }
     }
 }

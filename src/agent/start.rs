@@ -142,6 +142,7 @@ pub(super) async fn start(
         drains: restored,
         kept_drains,
         kept_links,
+        trials: super::trial::Trials::default(),
         drain_commands,
         observing: JoinSet::new(),
     };

@@ -215,6 +215,10 @@ impl Session {
         self.diagnostic = diagnostic;
         self.enter(state, None);
         self.set_timers(now);
+        // As after other parameters: a poll that is over with the state may have held back a shorter time.
+        if self.expires().is_some_and(|at| at <= now) {
+            self.expire(now);
+        }
         self.say_news(now);
     }
 

@@ -9,7 +9,7 @@ use toml::de::DeTable;
 use super::neighbors::{self, NeighborInText};
 use super::problem::{ConfigError, Place, Problem, Problems, Refusal};
 use super::table::{self, Value};
-use super::{Config, Password, Pods, blocks, sections};
+use super::{Config, Password, Pods, blocks, policies, sections};
 
 /// Largest configuration file, in octets. A rack's worth of neighbors is a few thousand.
 pub const MAX_FILE_SIZE: u64 = 1 << 20;
@@ -25,6 +25,19 @@ pub fn load(path: &Path) -> Result<Config, ConfigError> {
     let file = path.display().to_string();
     let text = read_text(path, &file)?;
     check(&text, &file, read_password)
+}
+
+/// As [`load`], for a daemon that has a configuration: another program may just be writing this one. Whoever writes
+/// by lines ends the last one, too, so a file that does not end with a newline is taken for one that is not whole. At
+/// the start it is not, since that is when a host depends on it.
+///
+/// # Errors
+/// As [`load`], and [`ConfigError::CutOff`].
+pub fn load_again(path: &Path) -> Result<Config, ConfigError> {
+    let file = path.display().to_string();
+    let text = read_text(path, &file)?;
+    let config = check(&text, &file, read_password)?;
+    if text.ends_with('\n') { Ok(config) } else { Err(ConfigError::CutOff { file }) }
 }
 
 /// Checks the text of a configuration file without looking at any other file: passwords stay `None`.
@@ -89,7 +102,9 @@ fn sections_of(text: &str, password: PasswordReader) -> Result<Config, Problems>
     let root = table::root(&document, &mut problems);
     let bgp = sections::bgp(&root, &mut problems);
     let loopback = sections::loopback(&root, &mut problems);
-    let mut neighbors = neighbors::read(&root, &mut problems);
+    let prefix_lists = policies::prefix_lists(&root, &mut problems);
+    let policies = policies::policies(&root, &prefix_lists, &mut problems);
+    let mut neighbors = neighbors::read(&root, &policies, &mut problems);
     neighbors::refuse_loopback(&neighbors, &loopback.interface, &mut problems);
     let pods = Pods { static_blocks: blocks::read(&root, &mut problems) };
     let fib = sections::fib(&root, &mut problems);
@@ -103,7 +118,8 @@ fn sections_of(text: &str, password: PasswordReader) -> Result<Config, Problems>
     let neighbors = neighbors.into_iter().map(|found| found.neighbor).collect();
     match bgp {
         Some(bgp) if problems.is_empty() => {
-            Ok(Config { bgp, loopback, neighbors, pods, fib, sysctl, control })
+            let (prefix_lists, policies) = (prefix_lists.into_values(), policies.into_values());
+            Ok(Config { bgp, loopback, prefix_lists, policies, neighbors, pods, fib, sysctl, control })
         }
         Some(_) | None => Err(problems),
     }

@@ -4,14 +4,16 @@
 //! [`ConfigError`] that holds everything found wrong, each with its line, its key and what is allowed.
 //!
 //! `load` reads files, `table` walks TOML and knows its positions, `sections`, `neighbors` and `blocks` turn
-//! each table into its type, `problem` says what is wrong the way a compiler does, `show` writes a
+//! each table into its type (`policies` into those of [`bgp::policy`]), `problem` says what is wrong the way a compiler does, `show` writes a
 //! configuration back as TOML.
 
 mod blocks;
 mod duration;
 mod load;
 mod neighbors;
+mod policies;
 mod problem;
+mod rule_text;
 mod sections;
 mod show;
 mod table;
@@ -21,9 +23,11 @@ mod tests;
 use std::net::{IpAddr, Ipv4Addr};
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bgp::message::update::LinkLocalForm;
+use bgp::policy::{Policy, PrefixList, Transit};
 use bgp::session::RemoteAs;
 use bgp::{Asn, HoldTime, Prefix};
 use wildmatch::WildMatch;
@@ -31,8 +35,9 @@ use wildmatch::WildMatch;
 use crate::bfd;
 
 pub use duration::{DurationError, parse as parse_duration};
-pub use load::{MAX_FILE_SIZE, load, parse};
+pub use load::{MAX_FILE_SIZE, load, load_again, parse};
 pub use problem::{ConfigError, Paint, Place, Problem};
+pub use rule_text::{RuleText, action_word};
 
 /// A whole, valid configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -41,6 +46,10 @@ pub struct Config {
     pub bgp: Bgp,
     /// `[loopback]`
     pub loopback: Loopback,
+    /// `[[prefix-list]]`, in the order of the file.
+    pub prefix_lists: Vec<Arc<PrefixList>>,
+    /// `[[policy]]`, in the order of the file.
+    pub policies: Vec<Arc<Policy>>,
     /// `[[neighbor]]`, in the order of the file.
     pub neighbors: Vec<Neighbor>,
     /// `[pods]`
@@ -133,6 +142,14 @@ pub struct Neighbor {
     /// `bfd`: the interval that packets are sent and received at, 10 ms to 60 s, default 300 ms, and the multiplier,
     /// 1 to 255, default 3. Left out: none.
     pub bfd: Option<bfd::Parameters>,
+    /// `import`: the policy for what it says, by name. Left out: what the guard lets through is accepted.
+    pub import: Option<Arc<Policy>>,
+    /// `export`: the policy for what it is told, by name. Left out: what the guard lets through is told.
+    pub export: Option<Arc<Policy>>,
+    /// `allow-transit`, default false. Only together with `export`, so that nobody is told of everything by accident.
+    pub transit: Transit,
+    /// `allowas-in`, 0 to 10, default 0: how often our own AS may be in a path of it.
+    pub allowed_own_as: u8,
 }
 
 /// How a neighbor is named in the file.

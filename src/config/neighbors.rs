@@ -8,8 +8,10 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use bgp::message::update::LinkLocalForm;
+use bgp::policy::{Policy, Transit};
 use bgp::session::RemoteAs;
 
+use super::policies::Named;
 use super::problem::{Place, Problem, Problems, Refusal, quoted};
 use super::sections::{absolute_path, as_number, as_number_from, interface_name, whole_seconds};
 use super::table::{BFD, NEIGHBOR, Section, Value};
@@ -20,6 +22,8 @@ const MAX_PREFIXES: u32 = 100_000;
 /// A link that works again is not to be left unused for longer.
 const DAMPING: Duration = Duration::from_secs(10);
 const LONGEST_DAMPING_S: u64 = 3600;
+/// As in FRR: more is a loop that nobody wanted.
+const MOST_OWN_AS: u8 = 10;
 /// RFC 4861 section 6.2.1: AdvDefaultLifetime is at most 9000 seconds.
 const LONGEST_ROUTER_LIFETIME_S: u64 = 9000;
 
@@ -43,7 +47,11 @@ pub(super) struct NeighborInText<'t> {
     peer_span: Range<usize>,
 }
 
-pub(super) fn read<'t>(root: &Section<'t>, problems: &mut Problems) -> Vec<NeighborInText<'t>> {
+pub(super) fn read<'t>(
+    root: &Section<'t>,
+    policies: &Named<Policy>,
+    problems: &mut Problems,
+) -> Vec<NeighborInText<'t>> {
     let values = root.read("neighbor", problems, |value| {
         if value.is_table() {
             return Err(value.refuse("each neighbor is a table in double brackets", NEIGHBORS_ALLOWED));
@@ -51,12 +59,16 @@ pub(super) fn read<'t>(root: &Section<'t>, problems: &mut Problems) -> Vec<Neigh
         value.array(NEIGHBORS_ALLOWED)
     });
     let neighbors: Vec<_> =
-        values.unwrap_or_default().iter().filter_map(|value| neighbor(value, problems)).collect();
+        values.unwrap_or_default().iter().filter_map(|value| neighbor(value, policies, problems)).collect();
     refuse_duplicates(&neighbors, problems);
     neighbors
 }
 
-fn neighbor<'t>(value: &Value<'t>, problems: &mut Problems) -> Option<NeighborInText<'t>> {
+fn neighbor<'t>(
+    value: &Value<'t>,
+    policies: &Named<Policy>,
+    problems: &mut Problems,
+) -> Option<NeighborInText<'t>> {
     let (table, span) = problems.keep(value.table(&NEIGHBOR))?;
     let section = Section::new(&NEIGHBOR, table, span, problems);
     let peer = peer(&section, problems);
@@ -68,6 +80,10 @@ fn neighbor<'t>(value: &Value<'t>, problems: &mut Problems) -> Option<NeighborIn
     let router_lifetime = section.read("router-lifetime", problems, router_lifetime);
     let damping = section.read("damping", problems, damping);
     let bfd = section.section("bfd", &BFD, problems).map(|section| bfd_parameters(&section, problems));
+    let import = section.read("import", problems, |value| policies.find(value));
+    let export = section.read("export", problems, |value| policies.find(value));
+    let transit = transit(&section, problems);
+    let allowed_own_as = section.read("allowas-in", problems, |value| value.integer(0..=MOST_OWN_AS));
     let (peer, peer_span) = peer?;
     let password_value = password_file.as_ref().and_then(|_| section.value("password-file"));
     if let (NeighborPeer::Interface(_), Some(value)) = (&peer, &password_value) {
@@ -86,10 +102,30 @@ fn neighbor<'t>(value: &Value<'t>, problems: &mut Problems) -> Option<NeighborIn
             router_lifetime: router_lifetime.unwrap_or(Duration::ZERO),
             damping: damping.unwrap_or(DAMPING),
             bfd,
+            import,
+            export,
+            transit,
+            allowed_own_as: allowed_own_as.unwrap_or(0),
         },
         password_value,
         peer_span,
     })
+}
+
+/// RFC 8212: what is told of, is said; a host that is transit by one word alone would tell of everything.
+fn transit(section: &Section<'_>, problems: &mut Problems) -> Transit {
+    if !section.read("allow-transit", problems, Value::boolean).unwrap_or(false) {
+        return Transit::Never;
+    }
+    if section.value("export").is_none() {
+        problems.extend(section.value("allow-transit").map(|value| {
+            value.refuse(
+                "would tell the neighbor of everything",
+                "only beside `export`, which says what the neighbor is told",
+            )
+        }));
+    }
+    Transit::Allowed
 }
 
 /// Exactly one of `interface` and `address`.

@@ -47,6 +47,12 @@ pub enum ConfigError {
         /// Most that is accepted, in octets.
         limit: u64,
     },
+    /// It was read while the daemon runs, which has a configuration that is whole.
+    #[error("{file}: does not end with a newline: it may be cut off")]
+    CutOff {
+        /// Path as given.
+        file: String,
+    },
     /// TOML is UTF-8 by definition.
     #[error("{file}:{line}: is not UTF-8: byte {byte:#04x} (number {offset} of the file) is out of place")]
     NotUtf8 {
@@ -86,6 +92,7 @@ impl ConfigError {
             | Self::Directory { .. }
             | Self::NotAFile { .. }
             | Self::TooLarge { .. }
+            | Self::CutOff { .. }
             | Self::NotUtf8 { .. }
             | Self::Empty { .. } => format!("error: {self}"),
             Self::Invalid { file, text, problems } => render(file, text, problems, paint),
@@ -148,6 +155,10 @@ pub(super) struct Problems(Vec<Problem>);
 impl Problems {
     pub(super) fn push(&mut self, problem: impl Into<Refusal>) {
         self.0.push(*problem.into());
+    }
+
+    pub(super) fn extend(&mut self, problems: impl IntoIterator<Item = Refusal>) {
+        problems.into_iter().for_each(|problem| self.push(problem));
     }
 
     pub(super) fn is_empty(&self) -> bool {

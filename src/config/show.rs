@@ -3,10 +3,11 @@
 use std::fmt::{self, Display, Write as _};
 
 use bgp::message::update::LinkLocalForm;
+use bgp::policy::{Policy, PrefixList, Transit};
 use bgp::session::RemoteAs;
 
 use super::duration::show;
-use super::{Bgp, Config, Neighbor, NeighborPeer, NexthopObjects};
+use super::{Bgp, Config, Neighbor, NeighborPeer, NexthopObjects, RuleText, action_word};
 
 impl Config {
     /// This configuration as a file that [`parse`](super::parse) reads back as the same one. A password is
@@ -20,11 +21,17 @@ impl Config {
     }
 
     fn write_toml(&self, out: &mut String) -> fmt::Result {
-        let Self { bgp, loopback, neighbors, pods, fib, sysctl, control } = self;
+        let Self { bgp, loopback, prefix_lists, policies, neighbors, pods, fib, sysctl, control } = self;
         write_bgp(out, bgp)?;
         writeln!(out, "\n[loopback]")?;
         writeln!(out, "interface = {}", in_quotes(&loopback.interface))?;
         writeln!(out, "advertise = {}", loopback.advertise)?;
+        for list in prefix_lists {
+            write_prefix_list(out, list)?;
+        }
+        for policy in policies {
+            write_policy(out, policy)?;
+        }
         for neighbor in neighbors {
             write_neighbor(out, neighbor)?;
         }
@@ -70,6 +77,10 @@ fn write_neighbor(out: &mut String, neighbor: &Neighbor) -> fmt::Result {
         router_lifetime,
         damping,
         bfd,
+        import,
+        export,
+        transit,
+        allowed_own_as,
     } = neighbor;
     writeln!(out, "\n[[neighbor]]")?;
     match peer {
@@ -97,10 +108,43 @@ fn write_neighbor(out: &mut String, neighbor: &Neighbor) -> fmt::Result {
         let interval = in_quotes(show(bfd.interval));
         writeln!(out, "bfd = {{ interval = {interval}, multiplier = {} }}", bfd.multiplier)?;
     }
+    for (key, policy) in [("import", import), ("export", export)] {
+        if let Some(policy) = policy {
+            writeln!(out, "{key} = {}", in_quotes(&policy.name))?;
+        }
+    }
+    let allows_transit = match transit {
+        Transit::Never => false,
+        Transit::Allowed => true,
+    };
+    writeln!(out, "allow-transit = {allows_transit}")?;
+    writeln!(out, "allowas-in = {allowed_own_as}")
+}
+
+fn write_prefix_list(out: &mut String, list: &PrefixList) -> fmt::Result {
+    writeln!(out, "\n[[prefix-list]]\nname = {}", in_quotes(list.name().unwrap_or_default()))?;
+    writeln!(out, "prefixes = [")?;
+    for range in list.ranges() {
+        writeln!(out, "    {},", in_quotes(range))?;
+    }
+    writeln!(out, "]")
+}
+
+fn write_policy(out: &mut String, policy: &Policy) -> fmt::Result {
+    let Policy { name, rules, default } = policy;
+    writeln!(out, "\n[[policy]]\nname = {}", in_quotes(name))?;
+    writeln!(out, "default = {}", in_quotes(action_word(*default)))?;
+    for rule in rules {
+        let RuleText { conditions, actions } = RuleText::of(rule);
+        writeln!(out, "\n[[policy.rule]]")?;
+        for line in conditions.iter().chain(&actions) {
+            writeln!(out, "{line}")?;
+        }
+    }
     Ok(())
 }
 
-fn in_quotes(text: impl Display) -> String {
+pub(super) fn in_quotes(text: impl Display) -> String {
     toml::Value::String(text.to_string()).to_string()
 }
 

@@ -23,7 +23,7 @@ pub(super) struct Schema {
 /// Every kind of table of the file.
 pub(super) const ROOT: Schema = Schema {
     place: "at the top level",
-    keys: &["bgp", "loopback", "neighbor", "pods", "fib", "sysctl", "control"],
+    keys: &["bgp", "loopback", "prefix-list", "policy", "neighbor", "pods", "fib", "sysctl", "control"],
 };
 pub(super) const BGP: Schema = Schema {
     place: "in [bgp]",
@@ -43,9 +43,37 @@ pub(super) const NEIGHBOR: Schema = Schema {
         "router-lifetime",
         "damping",
         "bfd",
+        "import",
+        "export",
+        "allow-transit",
+        "allowas-in",
     ],
 };
 pub(super) const BFD: Schema = Schema { place: "in `bfd`", keys: &["interval", "multiplier"] };
+pub(super) const PREFIX_LIST: Schema = Schema { place: "in [[prefix-list]]", keys: &["name", "prefixes"] };
+pub(super) const POLICY: Schema = Schema { place: "in [[policy]]", keys: &["name", "default", "rule"] };
+pub(super) const RULE: Schema = Schema {
+    place: "in [[policy.rule]]",
+    keys: &[
+        "prefix",
+        "prefix-list",
+        "community",
+        "large-community",
+        "as-path-length",
+        "origin-as",
+        "as-in-path",
+        "set-community",
+        "remove-community",
+        "add-community",
+        "set-large-community",
+        "remove-large-community",
+        "add-large-community",
+        "set-local-preference",
+        "set-med",
+        "prepend",
+        "action",
+    ],
+};
 pub(super) const PODS: Schema = Schema { place: "in [pods]", keys: &["static"] };
 pub(super) const PODS_STATIC: Schema = Schema { place: "in [pods.static]", keys: &["blocks"] };
 pub(super) const FIB: Schema = Schema {
@@ -55,8 +83,21 @@ pub(super) const FIB: Schema = Schema {
 pub(super) const SYSCTL: Schema = Schema { place: "in [sysctl]", keys: &["manage"] };
 pub(super) const CONTROL: Schema = Schema { place: "in [control]", keys: &["socket"] };
 
-const SCHEMAS: [&Schema; 10] =
-    [&ROOT, &BGP, &LOOPBACK, &NEIGHBOR, &BFD, &PODS, &PODS_STATIC, &FIB, &SYSCTL, &CONTROL];
+const SCHEMAS: [&Schema; 13] = [
+    &ROOT,
+    &BGP,
+    &LOOPBACK,
+    &NEIGHBOR,
+    &BFD,
+    &PREFIX_LIST,
+    &POLICY,
+    &RULE,
+    &PODS,
+    &PODS_STATIC,
+    &FIB,
+    &SYSCTL,
+    &CONTROL,
+];
 
 /// How alike two keys must be, from 0 to 1, for one to be taken for a slip of the pen for the other.
 const ALIKE: f64 = 0.75;
@@ -119,6 +160,17 @@ impl<'t> Section<'t> {
     ) -> Option<Section<'t>> {
         let (table, span) = self.read(key, problems, |value| value.table(schema))?;
         Some(Section::new(schema, table, span, problems))
+    }
+
+    /// What is in this table makes no sense together.
+    pub(super) fn useless(&self, title: &str, label: &str, help: &str) -> Problem {
+        Problem {
+            title: format!("{title} {}", self.schema.place),
+            place: Place::Quoted(self.span.clone()),
+            label: label.to_owned(),
+            related: None,
+            help: vec![help.to_owned()],
+        }
     }
 
     /// Something that must be in this table is not.
@@ -209,11 +261,21 @@ impl<'t> Value<'t> {
     }
 
     pub(super) fn array(&self, allowed: impl Display) -> Result<Vec<Value<'t>>, Refusal> {
-        let array = self.value.as_array().ok_or_else(|| self.wrong_type("an array", allowed))?;
-        Ok(array
-            .iter()
-            .map(|value| Value { span: value.span(), value: value.get_ref(), ..self.clone() })
-            .collect())
+        if !self.value.is_array() {
+            return Err(self.wrong_type("an array", allowed));
+        }
+        Ok(self.items())
+    }
+
+    /// The items of an array, or this value where it is none.
+    pub(super) fn items(&self) -> Vec<Value<'t>> {
+        match self.value.as_array() {
+            Some(array) => array
+                .iter()
+                .map(|value| Value { span: value.span(), value: value.get_ref(), ..self.clone() })
+                .collect(),
+            None => vec![self.clone()],
+        }
     }
 
     pub(super) fn table(&self, schema: &'static Schema) -> Result<(&'t DeTable<'t>, Range<usize>), Refusal> {

@@ -4,10 +4,11 @@ use std::path::Path;
 
 use proptest::prelude::*;
 
+use super::policies::tests::any_policies;
 use super::*;
 
 /// A configuration with the AS number and then this text.
-fn with(text: &str) -> Config {
+pub(super) fn with(text: &str) -> Config {
     parsed(text).unwrap_or_else(|error| panic!("{error}"))
 }
 
@@ -16,7 +17,7 @@ fn parsed(text: &str) -> Result<Config, ConfigError> {
 }
 
 /// Everything wrong with a configuration with the AS number and then this text.
-fn problems(text: &str) -> Vec<Problem> {
+pub(super) fn problems(text: &str) -> Vec<Problem> {
     match parsed(text) {
         Err(ConfigError::Invalid { problems, .. }) => problems,
         other => panic!("{text}: {other:?}"),
@@ -35,6 +36,8 @@ fn everything_but_the_as_number_has_a_default() {
             stale_time: Duration::from_secs(120),
         },
         loopback: Loopback { interface: "lo".to_owned(), advertise: true },
+        prefix_lists: vec![],
+        policies: vec![],
         neighbors: vec![],
         pods: Pods { static_blocks: vec![] },
         fib: Fib {
@@ -70,6 +73,10 @@ fn a_neighbor_has_defaults_of_its_own() {
             router_lifetime: Duration::ZERO,
             damping: Duration::from_secs(10),
             bfd: None,
+            import: None,
+            export: None,
+            transit: Transit::Never,
+            allowed_own_as: 0,
         }
     );
 }
@@ -412,6 +419,7 @@ prop_compose! {
         router_lifetime in any_duration(0..9001),
         damping in any_duration(0..3601),
         bfd in proptest::option::of((10_u64..60_001, 1_u8..)),
+        allowed_own_as in 0_u8..11,
     ) -> (Option<String>, Neighbor) {
         let peer = NeighborPeer::Interface(String::new());
         let password_file = key.filter(|_| interface.is_none()).map(PathBuf::from);
@@ -422,6 +430,7 @@ prop_compose! {
                 interval: Duration::from_millis(interval_ms),
                 multiplier: NonZeroU8::new(multiplier).unwrap(),
             }),
+            import: None, export: None, transit: Transit::Never, allowed_own_as,
         };
         (interface, neighbor)
     }
@@ -450,11 +459,30 @@ fn distinct(neighbors: Vec<(Option<String>, Neighbor)>) -> Vec<Neighbor> {
         .collect()
 }
 
+/// Which policies a neighbor names, and whether it may be told of learned routes.
+type PolicyChoice = (u8, u8, bool);
+
+fn with_policies(
+    neighbors: Vec<((Option<String>, Neighbor), PolicyChoice)>,
+    policies: &[Arc<Policy>],
+) -> Vec<Neighbor> {
+    let (neighbors, choices): (Vec<_>, Vec<_>) = neighbors.into_iter().unzip();
+    let chosen = |number: u8| policies.get(usize::from(number) % 3).cloned();
+    let named =
+        distinct(neighbors).into_iter().zip(choices).map(|(neighbor, (import, export, is_transit))| {
+            let export = chosen(export);
+            let transit = if is_transit && export.is_some() { Transit::Allowed } else { Transit::Never };
+            Neighbor { import: chosen(import), export, transit, ..neighbor }
+        });
+    named.collect()
+}
+
 prop_compose! {
     fn any_config()(
         bgp in any_bgp(),
         advertise: bool,
-        neighbors in proptest::collection::vec(any_neighbor(), 0..5),
+        neighbors in proptest::collection::vec((any_neighbor(), any::<PolicyChoice>()), 0..5),
+        (prefix_lists, policies) in any_policies(),
         blocks in proptest::collection::btree_set(any::<u8>(), 0..5),
         metric in 1_u32..,
         table in 1_u32..255,
@@ -471,7 +499,9 @@ prop_compose! {
         Config {
             bgp,
             loopback: Loopback { interface: "dummy0".to_owned(), advertise },
-            neighbors: distinct(neighbors),
+            neighbors: with_policies(neighbors, &policies),
+            prefix_lists,
+            policies,
             pods: Pods { static_blocks: blocks.into_iter().map(block).collect() },
             fib: Fib {
                 protocol,

@@ -7,5 +7,5 @@ pub mod api;
 mod request;
 mod server;
 
-pub use request::{DrainOrder, PageQuery, Reply, Request, Selector, TableQuery};
+pub use request::{DrainOrder, PageQuery, ReloadOrder, Reply, Request, Selector, TableQuery};
 pub use server::{BindError, REQUEST_QUEUE, Server};

@@ -52,6 +52,13 @@ pub enum Request {
         /// The answer.
         reply: Reply<api::Page<api::AdvertisedRoute>>,
     },
+    /// What the routes of neighbors go by.
+    Policies {
+        /// Whose; every neighbor's where there is none.
+        neighbor: Option<String>,
+        /// The answer.
+        reply: Reply<api::Policies>,
+    },
     /// A page of the routes that are ours in the kernel.
     Fib {
         /// Which part.
@@ -98,7 +105,25 @@ pub enum Request {
         reply: Reply<api::Done>,
     },
     /// Read the configuration file again.
-    Reload(Reply<api::Done>),
+    Reload {
+        /// What is to become of it.
+        order: ReloadOrder,
+        /// Whoever asked.
+        reply: Reply<api::Done>,
+    },
+    /// The configuration on trial is good.
+    Confirm(Reply<api::Done>),
+}
+
+/// What is to become of a file that was read again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ReloadOrder {
+    /// It is in use from now on.
+    AtOnce,
+    /// It is in use, for this long unless that is confirmed.
+    OnTrial(Duration),
+    /// Only said what it would change.
+    InWords,
 }
 
 /// An order to drain.

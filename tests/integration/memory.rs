@@ -1,7 +1,7 @@
 //! What the daemon gives back when its routes go.
 
 use lab::flaps::{self, FlapOptions, Sample};
-use lab::{Programs, Requirement, can_run};
+use lab::{Account, Programs, Requirement, can_run};
 
 /// Some megabytes in the daemon, and seconds in a build without optimisation.
 const OPTIONS: FlapOptions = FlapOptions { routes: 20_000, rounds: 3 };
@@ -19,6 +19,7 @@ fn memory_comes_back_when_the_routes_go() {
     let programs = Programs {
         daemon: env!("CARGO_BIN_EXE_selvedge").into(),
         arguments: Vec::new(),
+        account: Some(Account::OF_AGENTS),
         bgpctl: env!("CARGO_BIN_EXE_bgpctl").into(),
         nexthop_objects: None,
     };

@@ -2,6 +2,7 @@
 
 mod drain;
 mod graceful;
+mod privileges;
 
 use std::net::IpAddr;
 use std::path::Path;
@@ -12,8 +13,8 @@ use lab::check::{self, Verdict};
 use lab::rack::{lay_uplink, leads_over};
 use lab::route::PROTOCOL_BGP;
 use lab::{
-    Action, Capture, Host, Journal, NexthopObjects, NodeDaemon, Outcome, Ping, Programs, Rack, RackOptions,
-    Requirement, Route, TorDaemon, can_run, eventually, topology,
+    Account, Action, Capture, Host, Journal, NexthopObjects, NodeDaemon, Outcome, Ping, Programs, Rack,
+    RackOptions, Requirement, Route, TorDaemon, can_run, eventually, topology,
 };
 
 /// FRR takes two to three seconds from a new link to its first UPDATE; the rest is for a loaded machine.
@@ -36,9 +37,15 @@ fn rack_with(test: &str, nexthop_objects: Option<NexthopObjects>) -> Option<Rack
     let programs = Programs {
         daemon: env!("CARGO_BIN_EXE_selvedge").into(),
         arguments: Vec::new(),
+        account: Some(Account::OF_AGENTS),
         bgpctl: env!("CARGO_BIN_EXE_bgpctl").into(),
         nexthop_objects,
     };
+    Some(rack_of(test, programs))
+}
+
+/// A rack of these programs; FRR and root are there.
+fn rack_of(test: &str, programs: Programs) -> Rack {
     let read = |name: &str| {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("conf/lab/{name}.toml"));
         std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
@@ -46,7 +53,7 @@ fn rack_with(test: &str, nexthop_objects: Option<NexthopObjects>) -> Option<Rack
     let configs = topology::nodes().iter().map(|node| read(node.name)).collect();
     let name = format!("{test}-{}", std::process::id());
     let options = RackOptions { name, nodes: NodeDaemon::Agent { programs, configs }, tors: TorDaemon::Frr };
-    Some(Rack::up(options).unwrap_or_else(|error| panic!("{error}")))
+    Rack::up(options).unwrap_or_else(|error| panic!("{error}"))
 }
 
 fn assert_held(verdict: &Verdict) {

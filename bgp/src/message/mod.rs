@@ -18,8 +18,8 @@ mod wire;
 pub(crate) use attribute::DEFAULT_LOCAL_PREF;
 pub(crate) use attribute::rule::flag as attribute_flag;
 pub use attribute::{
-    Aggregator, AsPath, Attributes, Community, ExtendedCommunity, LargeCommunity, Origin, Segment,
-    SegmentKind, Seldom, UnknownAttribute,
+    Aggregator, AsPath, Attributes, Community, CommunityError, ExtendedCommunity, LargeCommunity, Origin,
+    Segment, SegmentKind, Seldom, UnknownAttribute,
 };
 pub use capability::{Capability, GracefulRestart};
 pub use header::{Frame, encode_keepalive, frame};

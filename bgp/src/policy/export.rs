@@ -3,7 +3,9 @@
 //! RFC 4271 sections 5.1 and 9.1.3, RFC 1997, RFC 4360 section 6, RFC 4456 section 8,
 //! RFC 8326 section 4.
 
-use super::Role;
+use std::sync::Arc;
+
+use super::{Preference, Role, Transit, Variants};
 use crate::message::{
     Attributes, Community, DEFAULT_LOCAL_PREF, ExtendedCommunity, Seldom, UnknownAttribute, attribute_flag,
 };
@@ -33,6 +35,8 @@ pub struct Target {
     pub peer: PeerId,
     /// Internal or external.
     pub kind: PeerKind,
+    /// Whether it may be told of learned routes.
+    pub transit: Transit,
 }
 
 /// Why a best route is not advertised to a neighbor.
@@ -48,6 +52,39 @@ pub enum Withheld {
     NoAdvertise,
     /// It carries NO_EXPORT and the neighbor is external.
     NoExport,
+    /// The neighbor's export policy rejects it.
+    Policy,
+}
+
+impl Withheld {
+    /// All, in the order in which they are looked for.
+    pub const ALL: [Self; 6] = [
+        Self::Learned,
+        Self::FromThisPeer,
+        Self::InternalToInternal,
+        Self::NoAdvertise,
+        Self::NoExport,
+        Self::Policy,
+    ];
+}
+
+/// How often best routes were withheld, by reason: each time that one was looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct WithheldCounts([u64; Withheld::ALL.len()]);
+
+impl WithheldCounts {
+    /// One more.
+    pub(crate) fn count(&mut self, reason: Withheld) {
+        let at = Withheld::ALL.iter().position(|one| *one == reason);
+        if let Some(count) = at.and_then(|at| self.0.get_mut(at)) {
+            *count += 1;
+        }
+    }
+
+    /// Every reason, in their order, with its count.
+    pub fn iter(&self) -> impl Iterator<Item = (Withheld, u64)> {
+        Withheld::ALL.into_iter().zip(self.0)
+    }
 }
 
 /// Whether a best route may be told to a neighbor.
@@ -58,9 +95,9 @@ pub fn permits(role: Role, route: Route, attributes: &Attributes, target: Target
     let Route::Learned { peer, kind } = route else {
         return Ok(());
     };
-    match role {
-        Role::Host => return Err(Withheld::Learned),
-        Role::Transit => {}
+    match (role, target.transit) {
+        (Role::Host, Transit::Never) => return Err(Withheld::Learned),
+        (Role::Host, Transit::Allowed) | (Role::Transit, Transit::Never | Transit::Allowed) => {}
     }
     let carries = |community| attributes.communities.contains(&community);
     if peer == target.peer {
@@ -85,6 +122,34 @@ pub fn permits(role: Role, route: Route, attributes: &Attributes, target: Target
 /// link-local and mean nothing on another link.
 #[must_use]
 pub fn rewrite(attributes: &Attributes, local_as: Asn, kind: PeerKind, next_hop: NextHop) -> Attributes {
+    let med = own_med(attributes, kind);
+    Attributes { med, ..sent(attributes, local_as, kind, next_hop) }
+}
+
+/// MULTI_EXIT_DISC with which a route starts its way to a neighbor.
+fn own_med(attributes: &Attributes, kind: PeerKind) -> Option<u32> {
+    match kind {
+        PeerKind::Internal => attributes.med,
+        // RFC 4271 section 5.1.4: what another AS said is not passed on.
+        PeerKind::External => None,
+    }
+}
+
+/// What the export policy of a neighbor is to make its variants of: the attributes as they are here, without a
+/// MULTI_EXIT_DISC that is not ours. [`sent`] makes of a variant what the neighbor gets.
+pub(crate) fn variants(attributes: &Arc<Attributes>, local_as: Asn, kind: PeerKind) -> Variants {
+    let med = own_med(attributes, kind);
+    let base = if med == attributes.med {
+        Arc::clone(attributes)
+    } else {
+        Arc::new(Attributes { med, ..(**attributes).clone() })
+    };
+    // A route that is to be given up is marked after policy, so nothing here is fixed.
+    Variants::new(base, local_as, Preference::Free)
+}
+
+/// As [`rewrite`], with a MULTI_EXIT_DISC that is our own.
+pub(crate) fn sent(attributes: &Attributes, local_as: Asn, kind: PeerKind, next_hop: NextHop) -> Attributes {
     let unknown = attributes.unknown.iter().filter(|unknown| unknown.flags & attribute_flag::TRANSITIVE != 0);
     // RFC 4271 section 5: what is not understood and passed on is marked as partial.
     let unknown = unknown.map(|unknown| UnknownAttribute {
@@ -103,8 +168,6 @@ pub fn rewrite(attributes: &Attributes, local_as: Asn, kind: PeerKind, next_hop:
             as_path: attributes.as_path.prepended(local_as),
             // RFC 4271 section 5.1.5.
             local_pref: None,
-            // RFC 4271 section 5.1.4: what another AS said is not passed on; we have nothing of our own to say.
-            med: None,
             // RFC 4456 section 8: optional non-transitive.
             originator_id: None,
             cluster_list: Seldom::default(),

@@ -4,13 +4,14 @@
 //! RFC 8326 section 4.
 
 use std::net::{IpAddr, Ipv6Addr};
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Inbound, Role, is_martian};
+use super::{Inbound, Preference, Role, Variants, is_martian};
 use crate::message::{Attributes, Community};
 use crate::rib::{Gateway, Originated, PeerSession, RibConfig};
-use crate::{NextHop, PeerKind, Prefix};
+use crate::{Asn, NextHop, PeerKind, Prefix};
 
 /// ASes in a path that a host believes, at most. Real paths have fewer than 20; longer ones come from mistakes.
 pub const MAX_PATH_LENGTH: usize = 64;
@@ -19,7 +20,7 @@ pub const MAX_PATH_LENGTH: usize = 64;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Refusal {
-    /// Our AS is in the AS_PATH (RFC 4271 section 9.1.2).
+    /// Our AS is in the AS_PATH (RFC 4271 section 9.1.2), more often than is allowed.
     AsLoop,
     /// ORIGINATOR_ID is our own BGP Identifier (RFC 4456 section 8).
     OriginatorLoop,
@@ -41,8 +42,29 @@ pub enum Refusal {
     NextHopThirdParty,
     /// A link-local next hop alone, on a session that is not bound to an interface.
     NextHopWithoutInterface,
+    /// The neighbor's import policy rejects it.
+    Policy,
     /// The peer has as many paths here as it may have. Paths refused for this are not remembered.
     Limit,
+}
+
+impl Refusal {
+    /// All, in their order.
+    pub const ALL: [Self; 13] = [
+        Self::AsLoop,
+        Self::OriginatorLoop,
+        Self::OwnPrefix,
+        Self::Martian,
+        Self::PathTooLong,
+        Self::FirstAs,
+        Self::NextHopMissing,
+        Self::NextHopInvalid,
+        Self::NextHopOurs,
+        Self::NextHopThirdParty,
+        Self::NextHopWithoutInterface,
+        Self::Policy,
+        Self::Limit,
+    ];
 }
 
 /// What the guard says of a path.
@@ -69,6 +91,8 @@ pub struct Guard<'a> {
     pub session: &'a PeerSession,
     /// How its paths are to be used.
     pub inbound: Inbound,
+    /// How often our own AS may be in a path; see [`PeerConfig`](crate::rib::PeerConfig).
+    pub allowed_own_as: u8,
 }
 
 /// What the guard says of attributes, whatever prefix they come with. It is worked out once for all prefixes of an
@@ -79,8 +103,9 @@ pub(crate) struct Assessment {
     loops: Option<Refusal>,
     implausible: Option<Refusal>,
     next_hop_is_ours: bool,
-    /// LOCAL_PREF with which the path takes part.
+    /// LOCAL_PREF with which the path takes part, unless policy gives it another.
     local_pref: Option<u32>,
+    preference: Preference,
 }
 
 /// What the guard says of a prefix with attributes that have been assessed.
@@ -109,13 +134,16 @@ impl Guard<'_> {
 
     /// The part of the judgement that is the same for every prefix.
     pub(crate) fn assess(&self, attributes: &Attributes) -> Assessment {
-        let has_our_as = attributes.as_path.contains(self.config.local_as);
+        let own_as = attributes.as_path.count(self.config.local_as);
+        let is_loop = own_as > usize::from(self.allowed_own_as);
+        let (local_pref, preference) = self.local_pref(attributes);
         Assessment {
-            has_our_as,
-            loops: if has_our_as { Some(Refusal::AsLoop) } else { self.originator_loop(attributes) },
+            has_our_as: own_as > 0,
+            loops: if is_loop { Some(Refusal::AsLoop) } else { self.originator_loop(attributes) },
             implausible: self.implausible(attributes),
             next_hop_is_ours: self.originates(attributes.next_hop),
-            local_pref: self.local_pref(attributes),
+            local_pref,
+            preference,
         }
     }
 
@@ -178,23 +206,31 @@ impl Guard<'_> {
         }
     }
 
-    fn local_pref(&self, attributes: &Attributes) -> Option<u32> {
+    fn local_pref(&self, attributes: &Attributes) -> (Option<u32>, Preference) {
         match self.inbound {
             // RFC 8326 section 4: what the initiator does to the paths of the session that it will shut down.
-            Inbound::Last => return Some(0),
+            Inbound::Last => return (Some(0), Preference::Fixed),
             Inbound::Plain => {}
         }
         match self.session.kind {
-            PeerKind::Internal => attributes.local_pref,
+            PeerKind::Internal => (attributes.local_pref, Preference::Free),
             // RFC 8326 section 4: 0 is the lowest there is, so any other path wins.
-            PeerKind::External if attributes.communities.contains(&Community::GRACEFUL_SHUTDOWN) => Some(0),
+            PeerKind::External if attributes.communities.contains(&Community::GRACEFUL_SHUTDOWN) => {
+                (Some(0), Preference::Fixed)
+            }
             // RFC 4271 section 5.1.5: not to be sent by an external peer, and ignored.
-            PeerKind::External => None,
+            PeerKind::External => (None, Preference::Free),
         }
     }
 }
 
 impl Assessment {
+    /// What the policy of a neighbor is to make its variants of.
+    pub(crate) fn variants(&self, attributes: &Arc<Attributes>, neighbor: Asn) -> Variants {
+        let base = self.imported(attributes).map_or_else(|| Arc::clone(attributes), Arc::new);
+        Variants::new(base, neighbor, self.preference)
+    }
+
     /// The attributes with which an admitted path takes part; `None` where that is as it was received.
     pub(crate) fn imported(&self, attributes: &Attributes) -> Option<Attributes> {
         let local_pref = self.local_pref;

@@ -12,14 +12,14 @@ use crate::rib::fixtures::{
 use crate::rib::{Originated, Originator, PeerSession};
 use crate::{InterfaceIndex, NextHop, PeerId, PeerKind, RouterId};
 
-fn own() -> Originated {
+fn own_routes() -> Originated {
     let routes = ["1.1.1.1/32", "10.1.8.192/26", "fd00:8::/64"];
     routes.map(|text| (prefix(text), Originator::StaticBlock)).into_iter().collect::<BTreeMap<_, _>>().into()
 }
 
 fn judge_as(role: Role, session: &PeerSession, text: &str, attributes: &Attributes) -> Judgement {
-    let (config, originated) = (config(role), own());
-    Guard { config: &config, originated: &originated, session, inbound: Inbound::Plain }
+    let (config, originated) = (config(role), own_routes());
+    Guard { config: &config, originated: &originated, session, inbound: Inbound::Plain, allowed_own_as: 0 }
         .judge(prefix(text), attributes)
 }
 
@@ -201,8 +201,8 @@ fn a_tor_carries_what_a_host_would_not_believe() {
 fn export_permissions() {
     use PeerKind::{External, Internal};
     let learned = |kind| Route::Learned { peer: PeerId(1), kind };
-    let other = |kind| Target { peer: PeerId(2), kind };
-    let same = Target { peer: PeerId(1), kind: External };
+    let other = |kind| Target { peer: PeerId(2), kind, transit: Transit::Never };
+    let same = Target { peer: PeerId(1), kind: External, transit: Transit::Never };
     let with = |community| vec![community];
     let rows = [
         (Role::Host, Route::Originated, vec![], other(External), Ok(())),
@@ -249,6 +249,49 @@ fn export_permissions() {
     for (number, (role, route, communities, target, expected)) in rows.into_iter().enumerate() {
         let attributes = Attributes { communities: communities.into(), ..from_peer(1, &[]) };
         assert_eq!(permits(role, route, &attributes, target), expected, "row {number}");
+    }
+}
+
+#[test]
+fn transit_that_is_allowed_opens_one_rule_alone() {
+    use PeerKind::{External, Internal};
+    let learned = |kind| Route::Learned { peer: PeerId(1), kind };
+    let to = |number, kind| Target { peer: PeerId(number), kind, transit: Transit::Allowed };
+    let rows = [
+        (Route::Originated, vec![], to(2, External), Ok(())),
+        (learned(External), vec![], to(2, External), Ok(())),
+        (learned(External), vec![], to(2, Internal), Ok(())),
+        (learned(Internal), vec![], to(2, External), Ok(())),
+        (learned(External), vec![], to(1, External), Err(Withheld::FromThisPeer)),
+        (learned(Internal), vec![], to(2, Internal), Err(Withheld::InternalToInternal)),
+        (learned(External), vec![Community::NO_ADVERTISE], to(2, External), Err(Withheld::NoAdvertise)),
+        (learned(External), vec![Community::NO_EXPORT], to(2, External), Err(Withheld::NoExport)),
+    ];
+    for (number, (route, communities, target, expected)) in rows.into_iter().enumerate() {
+        let attributes = Attributes { communities: communities.into(), ..from_peer(1, &[]) };
+        assert_eq!(permits(Role::Host, route, &attributes, target), expected, "row {number}");
+    }
+}
+
+#[test]
+fn own_as_in_a_path_is_a_loop_beyond_what_is_allowed() {
+    let own = |times: usize| from_peer(1, &vec![LOCAL_AS.0; times]);
+    let rows = [
+        ("20.0.0.0/8", 0, own(0), Judgement::AsReceived),
+        ("20.0.0.0/8", 0, own(1), Judgement::Refused(Refusal::AsLoop)),
+        ("20.0.0.0/8", 1, own(1), Judgement::AsReceived),
+        ("20.0.0.0/8", 1, own(2), Judgement::Refused(Refusal::AsLoop)),
+        ("20.0.0.0/8", 3, own(3), Judgement::AsReceived),
+        ("10.1.8.192/26", 3, own(1), Judgement::Echo),
+        ("10.1.8.192/27", 3, own(1), Judgement::Refused(Refusal::OwnPrefix)),
+        ("127.0.0.0/8", 3, own(1), Judgement::Refused(Refusal::Martian)),
+    ];
+    let (config, originated, session) = (config(Role::Host), own_routes(), external(1));
+    for (text, allowed_own_as, attributes, expected) in rows {
+        let inbound = Inbound::Plain;
+        let guard =
+            Guard { config: &config, originated: &originated, session: &session, inbound, allowed_own_as };
+        assert_eq!(guard.judge(prefix(text), &attributes), expected, "{text} {allowed_own_as}");
     }
 }
 
@@ -315,8 +358,13 @@ fn paths_of_a_neighbor_under_maintenance_come_last() {
     for kind in [PeerKind::External, PeerKind::Internal] {
         let (config, session) = (config(Role::Host), session(1, kind));
         let originated = Originated::default();
-        let guard =
-            Guard { config: &config, originated: &originated, session: &session, inbound: Inbound::Last };
+        let guard = Guard {
+            config: &config,
+            originated: &originated,
+            session: &session,
+            inbound: Inbound::Last,
+            allowed_own_as: 0,
+        };
         let Judgement::Changed(changed) = guard.judge(prefix("10.0.0.0/8"), &from_peer(1, &[])) else {
             panic!("{kind:?}");
         };

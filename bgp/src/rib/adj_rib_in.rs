@@ -9,13 +9,15 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use smallvec::SmallVec;
+
 use super::interner::{Handle, Interner};
 use super::per_family::PerFamily;
 use super::table::{Path, Table, Verdict};
 use super::{Originated, PeerSession, RibConfig};
 use crate::message::Attributes;
-use crate::policy::{Admission, Assessment, Guard, Inbound, Refusal};
-use crate::{PeerId, Prefix};
+use crate::policy::{Admission, Assessment, Guard, Hits, Inbound, Policy, Refusal, VariantNumber, Variants};
+use crate::{Asn, PeerId, Prefix};
 
 /// Counts sessions and refreshes of a neighbor, modulo 2^24: a sweep takes the dead paths out long before sixteen
 /// million of them. Three octets, because every path carries one.
@@ -219,6 +221,10 @@ pub(crate) struct Intake<'a> {
     pub(crate) session: &'a PeerSession,
     /// How the neighbor's paths are to be used.
     pub(crate) inbound: Inbound,
+    pub(crate) allowed_own_as: u8,
+    pub(crate) import: Option<&'a Policy>,
+    /// Of that policy.
+    pub(crate) hits: &'a mut Hits,
     pub(crate) originated: &'a Originated,
     /// Paths to remember in each family, at most.
     pub(crate) limit: u32,
@@ -229,13 +235,15 @@ pub(crate) struct Intake<'a> {
     pub(crate) assessed: Option<Assessed>,
 }
 
-/// Attributes that the guard has looked at. Both handles are held.
+/// Attributes that the guard has looked at. All handles are held.
 pub(crate) struct Assessed {
     received: Handle,
     attributes: Arc<Attributes>,
     assessment: Assessment,
-    /// What becomes of them where a path is admitted; made with the first one.
-    imported: Option<Handle>,
+    /// What import policy makes of them; made with the first path that is admitted.
+    variants: Option<Variants>,
+    /// What becomes of them where a path is accepted, by variant; each is made with the first such path.
+    imported: SmallVec<[Option<Handle>; 1]>,
 }
 
 impl Intake<'_> {
@@ -339,7 +347,9 @@ impl Intake<'_> {
     pub(crate) fn forget_assessed(&mut self) {
         if let Some(Assessed { received, attributes, imported, .. }) = self.assessed.take() {
             drop(attributes);
-            std::iter::once(received).chain(imported).for_each(|handle| self.attributes.release(handle));
+            std::iter::once(received)
+                .chain(imported.into_iter().flatten())
+                .for_each(|handle| self.attributes.release(handle));
         }
     }
 
@@ -350,27 +360,28 @@ impl Intake<'_> {
             originated: self.originated,
             session: self.session,
             inbound: self.inbound,
+            allowed_own_as: self.allowed_own_as,
         };
         if self.assessed.as_ref().is_none_or(|last| last.received != received) {
             self.forget_assessed();
             let attributes = Arc::clone(self.attributes.get(received)?);
             let assessment = guard.assess(&attributes);
             self.attributes.retain(received);
-            self.assessed = Some(Assessed { received, attributes, assessment, imported: None });
+            self.assessed = Some(Assessed {
+                received,
+                attributes,
+                assessment,
+                variants: None,
+                imported: SmallVec::new(),
+            });
         }
-        let Assessed { attributes, assessment, imported, .. } = self.assessed.as_mut()?;
-        Some(match guard.admit(prefix, attributes.next_hop, *assessment) {
+        let assessed = self.assessed.as_mut()?;
+        Some(match guard.admit(prefix, assessed.attributes.next_hop, assessed.assessment) {
             Admission::Admitted => {
-                if imported.is_none() {
-                    *imported = match assessment.imported(attributes) {
-                        Some(changed) => self.attributes.intern(changed),
-                        None => {
-                            self.attributes.retain(received);
-                            Some(received)
-                        }
-                    };
+                match assessed.accepted(prefix, self.import, self.session.asn, self.hits) {
+                    Some(variant) => Verdict::Accepted(assessed.imported(variant, self.attributes)?),
+                    None => Verdict::Refused(Refusal::Policy),
                 }
-                Verdict::Accepted((*imported)?)
             }
             Admission::Refused(refusal) => Verdict::Refused(refusal),
             Admission::Echo => Verdict::Echo,
@@ -384,6 +395,50 @@ impl Intake<'_> {
         if path.is_some_and(|path| !adj_rib_in.is_live(path.generation)) {
             self.withdraw(prefix);
         }
+    }
+}
+
+impl Assessed {
+    /// The variant with which import policy accepts a path; `None` where it rejects it.
+    fn accepted(
+        &mut self,
+        prefix: Prefix,
+        policy: Option<&Policy>,
+        neighbor: Asn,
+        hits: &mut Hits,
+    ) -> Option<VariantNumber> {
+        let Some(policy) = policy else {
+            return Some(VariantNumber::UNCHANGED);
+        };
+        let Self { attributes, assessment, variants, .. } = self;
+        let variants = variants.get_or_insert_with(|| assessment.variants(attributes, neighbor));
+        variants.judge(policy, prefix, |step| hits.count(step))
+    }
+
+    /// The attributes of a variant. `None` where there are too many attributes.
+    fn imported(&mut self, variant: VariantNumber, interner: &mut Interner<Attributes>) -> Option<Handle> {
+        let at = variant.index();
+        if self.imported.len() <= at {
+            self.imported.resize(at + 1, None);
+        }
+        let Self { received, attributes, assessment, variants, imported } = self;
+        let slot = imported.get_mut(at)?;
+        if slot.is_none() {
+            let changed = match variants {
+                Some(variants) if variant != VariantNumber::UNCHANGED => {
+                    variants.attributes(variant).map(|attributes| (**attributes).clone())
+                }
+                Some(_) | None => assessment.imported(attributes),
+            };
+            *slot = match changed {
+                Some(changed) => interner.intern(changed),
+                None => {
+                    interner.retain(*received);
+                    Some(*received)
+                }
+            };
+        }
+        *slot
     }
 }
 

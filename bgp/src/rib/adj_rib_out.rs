@@ -8,11 +8,14 @@ use std::collections::{BTreeMap, HashMap};
 use std::ops::Bound;
 use std::sync::Arc;
 
+use smallvec::SmallVec;
+
 use super::ToPeer;
 use super::pending::Pending;
 use super::per_family::PerFamily;
 use crate::memory::{Usage, tree_octets};
 use crate::message::{Attributes, Outgoing, RefreshKind, RouteRefresh};
+use crate::policy::{VariantNumber, Variants};
 use crate::{Family, NextHop, Prefix};
 
 /// All families of one neighbor. A new one is made for each session.
@@ -90,12 +93,44 @@ pub(crate) enum Answer {
     Bracketed,
 }
 
-/// The last rewrite: routes with the same attributes come one after another.
+/// What was made last of some attributes: routes with the same ones come one after another.
 #[derive(Debug)]
-struct Memo {
+pub(crate) struct Memo {
     source: Arc<Attributes>,
     next_hop: NextHop,
-    rewritten: Arc<Attributes>,
+    /// What export policy makes of them; made with the first route that comes to it.
+    variants: Option<Variants>,
+    /// As the neighbor gets them, by variant.
+    rewritten: SmallVec<[Option<Arc<Attributes>>; 1]>,
+}
+
+impl Memo {
+    /// What export policy makes of the attributes, from what `first` makes of them.
+    pub(crate) fn variants(&mut self, first: impl FnOnce(&Arc<Attributes>) -> Variants) -> &mut Variants {
+        self.variants.get_or_insert_with(|| first(&self.source))
+    }
+
+    /// A variant as the neighbor gets it, made by `rewrite` unless it was before.
+    pub(crate) fn rewritten(
+        &mut self,
+        variant: VariantNumber,
+        rewrite: impl FnOnce(&Attributes) -> Arc<Attributes>,
+    ) -> Option<Arc<Attributes>> {
+        let at = variant.index();
+        if self.rewritten.len() <= at {
+            self.rewritten.resize(at + 1, None);
+        }
+        let Self { source, variants, rewritten, .. } = self;
+        let slot = rewritten.get_mut(at)?;
+        if slot.is_none() {
+            let attributes = match variants {
+                Some(variants) => variants.attributes(variant)?,
+                None => source,
+            };
+            *slot = Some(rewrite(attributes));
+        }
+        slot.clone()
+    }
 }
 
 impl AdjRibOut {
@@ -163,25 +198,20 @@ impl AdjRibOut {
         superseded.is_some()
     }
 
-    /// The attributes that this neighbor gets for these, made by `rewrite` unless they were the last ones made.
-    pub(crate) fn rewritten(
-        &mut self,
-        source: &Arc<Attributes>,
-        next_hop: NextHop,
-        rewrite: impl FnOnce() -> Arc<Attributes>,
-    ) -> Arc<Attributes> {
-        if let Some(memo) = &self.memo
-            && Arc::ptr_eq(&memo.source, source)
-            && memo.next_hop == next_hop
-        {
-            return Arc::clone(&memo.rewritten);
-        }
-        let rewritten = rewrite();
-        self.memo = Some(Memo { source: Arc::clone(source), next_hop, rewritten: Arc::clone(&rewritten) });
-        rewritten
+    /// What is known of these attributes, as this neighbor gets them: what was found out last, where that was about
+    /// them.
+    pub(crate) fn memo(&mut self, source: &Arc<Attributes>, next_hop: NextHop) -> &mut Memo {
+        let known = self.memo.take();
+        let known = known.filter(|memo| Arc::ptr_eq(&memo.source, source) && memo.next_hop == next_hop);
+        self.memo.insert(known.unwrap_or_else(|| Memo {
+            source: Arc::clone(source),
+            next_hop,
+            variants: None,
+            rewritten: SmallVec::new(),
+        }))
     }
 
-    /// What `rewrite` makes of the same attributes is another thing from now on.
+    /// What the neighbor gets for the same attributes is another thing from now on.
     pub(crate) fn forget_rewritten(&mut self) {
         self.memo = None;
     }

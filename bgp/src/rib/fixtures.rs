@@ -94,7 +94,7 @@ pub(crate) fn originate(rib: &mut Rib, prefixes: &[&str]) {
 pub(crate) fn rib(role: Role, peers: u32) -> Rib {
     let mut rib = Rib::new(config(role));
     for number in 1..=peers {
-        rib.configure_peer(PeerId(number), PeerConfig { max_prefixes: 1000 });
+        rib.configure_peer(PeerId(number), PeerConfig::limited_to(1000));
         rib.session_up(PeerId(number), external(number));
     }
     settle(&mut rib);

@@ -10,9 +10,12 @@ use super::adj_rib_out::Cause;
 use super::decision::{self, Candidate, Source, Standing, Standings};
 use super::peer::Peer;
 use super::table::{Destination, Path, Timing, Verdict};
-use super::{Gateway, Gateways, Rib};
+use super::{Effort, Gateway, Gateways, Rib};
 use crate::message::Attributes;
-use crate::policy::{Outbound, Role, Route, Target, marked, permits, rewrite, usable_gateway};
+use crate::policy::{
+    Outbound, Role, Route, Target, Transit, VariantNumber, Withheld, marked, permits, rewrite, sent,
+    usable_gateway, variants,
+};
 use crate::{Family, PeerId, Prefix};
 
 /// The walk over the table that takes out dead paths.
@@ -50,14 +53,14 @@ pub(crate) struct Contender<'a> {
 
 /// What the decision comes to.
 #[derive(Default)]
-struct Outcome {
-    best: Option<BestRoute>,
+pub(super) struct Outcome {
+    pub(super) best: Option<BestRoute>,
     /// Empty where there is no path or the best one is our own.
     gateways: Gateways,
 }
 
 /// The best route of a prefix, for those who are to be told.
-struct BestRoute {
+pub(super) struct BestRoute {
     route: Route,
     attributes: Arc<Attributes>,
 }
@@ -73,20 +76,18 @@ impl Contender<'_> {
 }
 
 impl Rib {
-    /// Decides for one prefix that changed; false when there is none.
-    pub(super) fn decide_next(&mut self) -> bool {
-        let Some(prefix) = self.table.take_dirty() else {
-            return false;
-        };
+    /// Decides for one prefix that changed; `None` when there is none.
+    pub(super) fn decide_next(&mut self) -> Option<Effort> {
+        let prefix = self.table.take_dirty()?;
         self.forget_dead(prefix);
         self.decide(prefix);
-        true
+        Some(Effort::LOOK)
     }
 
-    /// Sweeps one prefix; false when the sweep rests.
-    pub(super) fn sweep_next(&mut self) -> bool {
+    /// Sweeps one prefix; `None` when the sweep rests.
+    pub(super) fn sweep_next(&mut self) -> Option<Effort> {
         let Sweep::Running { after, next } = self.sweep else {
-            return false;
+            return None;
         };
         let found = self.table.behind(after).next().map(|(prefix, _)| prefix);
         self.sweep = match (found, next) {
@@ -104,21 +105,19 @@ impl Rib {
                 Sweep::Resting
             }
         };
-        true
+        Some(Effort::LOOK)
     }
 
-    /// Looks at one prefix for a full announcement; false when there is none to make.
-    pub(super) fn announce_next(&mut self) -> bool {
-        let Some(&(id, family)) = self.announcing.first() else {
-            return false;
-        };
+    /// Looks at one prefix for a full announcement; `None` when there is none to make.
+    pub(super) fn announce_next(&mut self) -> Option<Effort> {
+        let &(id, family) = self.announcing.first()?;
         let walk = self.peers.get(&id).and_then(|peer| peer.adj_rib_out.walk(family));
         let Some((after, cause)) = walk else {
             self.announcing.remove(&(id, family));
-            return true;
+            return Some(Effort::LOOK);
         };
         let next = match cause {
-            Cause::Changed => self.next_to_announce(family, after),
+            Cause::Changed => self.next_to_announce(id, family, after),
             // Also what is about to be withdrawn: were it passed over and then come back, EoRR would take it away.
             Cause::Asked => {
                 self.peers.get(&id).and_then(|peer| peer.adj_rib_out.next_advertised(family, after))
@@ -133,29 +132,32 @@ impl Rib {
         if let Some(peer) = self.peers.get_mut(&id) {
             peer.adj_rib_out.walked(family, next);
         }
-        true
+        Some(self.effort_of_telling(id))
     }
 
     /// A host walks what it originates, which is little even where it has learned a full table.
-    fn next_to_announce(&self, family: Family, after: Option<Prefix>) -> Option<Prefix> {
+    fn next_to_announce(&self, id: PeerId, family: Family, after: Option<Prefix>) -> Option<Prefix> {
         let after = after.or_else(|| before_first(family));
-        let next = match self.config.role {
-            Role::Host => self.originated.next(after),
-            Role::Transit => self.table.behind(after).next().map(|(prefix, _)| prefix),
+        let transit = self.peers.get(&id).map(|peer| peer.config.transit).unwrap_or_default();
+        let next = match (self.config.role, transit) {
+            (Role::Host, Transit::Never) => self.originated.next(after),
+            (Role::Host, Transit::Allowed) | (Role::Transit, Transit::Never | Transit::Allowed) => {
+                self.table.behind(after).next().map(|(prefix, _)| prefix)
+            }
         };
         next.filter(|prefix| prefix.family() == family)
     }
 
-    /// Frees a few unused attributes; false when nothing is to be freed.
-    pub(super) fn free_next(&mut self) -> bool {
+    /// Frees a few unused attributes; `None` when nothing is to be freed.
+    pub(super) fn free_next(&mut self) -> Option<Effort> {
         if self.attributes.is_sweeping() {
             self.attributes.sweep_step();
         } else if self.gateways.is_sweeping() {
             self.gateways.sweep_step();
         } else {
-            return false;
+            return None;
         }
-        true
+        Some(Effort::LOOK)
     }
 
     pub(super) fn is_live(&self, path: &Path, family: Family) -> bool {
@@ -214,27 +216,46 @@ impl Rib {
     }
 
     /// Gives a neighbor's Adj-RIB-Out what the neighbor should have.
-    fn tell(&mut self, id: PeerId, prefix: Prefix, best: Option<&BestRoute>, cause: Cause) {
+    pub(super) fn tell(&mut self, id: PeerId, prefix: Prefix, best: Option<&BestRoute>, cause: Cause) {
         let family = prefix.family();
-        let Some(Peer { session: Some(session), adj_rib_out, maintenance, .. }) = self.peers.get_mut(&id)
+        let Some(peer) = self.peers.get_mut(&id) else { return };
+        let Peer { session: Some(session), config, adj_rib_out, maintenance, export_hits, withheld, .. } =
+            peer
         else {
             return;
         };
         if !session.families.contains(family) {
             return;
         }
-        let target = Target { peer: id, kind: session.kind };
         let prepends = match maintenance.outbound {
             Outbound::Plain => None,
             Outbound::Marked { prepends } => Some(prepends),
             Outbound::Withdrawn => return self.tell_nothing(id, prefix, cause),
         };
-        let allowed =
-            best.filter(|best| permits(self.config.role, best.route, &best.attributes, target).is_ok());
-        let rewritten = allowed.zip(session.next_hop(family)).map(|(best, next_hop)| {
-            let (local_as, kind) = (self.config.local_as, session.kind);
-            adj_rib_out.rewritten(&best.attributes, next_hop, || {
-                let plain = rewrite(&best.attributes, local_as, kind, next_hop);
+        let (local_as, kind) = (self.config.local_as, session.kind);
+        let target = Target { peer: id, kind, transit: config.transit };
+        let allowed = best.filter(|best| {
+            let permitted = permits(self.config.role, best.route, &best.attributes, target);
+            permitted.inspect_err(|reason| withheld.count(*reason)).is_ok()
+        });
+        let rewritten = allowed.zip(session.next_hop(family)).and_then(|(best, next_hop)| {
+            let memo = adj_rib_out.memo(&best.attributes, next_hop);
+            let variant = match &config.export {
+                None => VariantNumber::UNCHANGED,
+                Some(policy) => {
+                    let variants = memo.variants(|source| variants(source, local_as, kind));
+                    let accepted = variants.judge(policy, prefix, |step| export_hits.count(step));
+                    if accepted.is_none() {
+                        withheld.count(Withheld::Policy);
+                    }
+                    accepted?
+                }
+            };
+            memo.rewritten(variant, |attributes| {
+                let plain = match config.export {
+                    None => rewrite(attributes, local_as, kind, next_hop),
+                    Some(_) => sent(attributes, local_as, kind, next_hop),
+                };
                 self.attributes.share(match prepends {
                     Some(prepends) => marked(&plain, local_as, kind, prepends),
                     None => plain,
@@ -253,7 +274,7 @@ impl Rib {
         }
     }
 
-    fn outcome(&self, prefix: Prefix) -> Outcome {
+    pub(super) fn outcome(&self, prefix: Prefix) -> Outcome {
         let contenders = self.contenders(prefix);
         let standings = self.standings(&contenders);
         let mut outcome = Outcome::default();

@@ -1,8 +1,10 @@
 //! A neighbor that is taken out of use, or put back: what it was told is told again with other attributes, what it said
 //! is judged anew. No session ends for it (RFC 8326 section 4).
 
-use super::Rib;
-use crate::policy::{Maintenance, Role};
+use super::adj_rib_out::Cause;
+use super::loc_rib::Outcome;
+use super::{Effort, PeerConfig, Rib};
+use crate::policy::{Maintenance, Role, Transit};
 use crate::{Family, PeerId, Prefix};
 
 impl Rib {
@@ -13,8 +15,9 @@ impl Rib {
             return;
         };
         let before = std::mem::replace(&mut known.maintenance, maintenance);
+        let config = known.config.clone();
         if before.outbound != maintenance.outbound {
-            self.tell_again(peer);
+            self.tell_again(peer, self.extent(&config));
         }
         if before.inbound != maintenance.inbound {
             self.judging.insert(peer, None);
@@ -36,38 +39,69 @@ impl Rib {
     }
 
     /// Looks again at all that the neighbor was told, and at all that it might be.
-    fn tell_again(&mut self, peer: PeerId) {
+    pub(super) fn tell_again(&mut self, peer: PeerId, extent: Extent) {
         let Some(known) = self.peers.get_mut(&peer) else {
             return;
         };
         known.adj_rib_out.forget_rewritten();
-        for family in Family::ALL {
-            let told: Vec<Prefix> = known.adj_rib_out.advertised(family).keys().copied().collect();
-            told.into_iter().for_each(|prefix| self.table.mark_dirty(prefix));
-        }
-        let mut own = self.originated.next(None);
-        while let Some(prefix) = own {
-            self.table.mark_dirty(prefix);
-            own = self.originated.next(Some(prefix));
-        }
-        match self.config.role {
-            Role::Host => {}
-            // All at once, since no speaker with a large table has this role.
-            Role::Transit => {
-                let learned: Vec<Prefix> = self.table.behind(None).map(|(prefix, _)| prefix).collect();
-                learned.into_iter().for_each(|prefix| self.table.mark_dirty(prefix));
+        match extent {
+            Extent::Table => {
+                self.telling.insert(peer, None);
+            }
+            Extent::Own => {
+                // Little, even where a full table was learned.
+                for family in Family::ALL {
+                    let told: Vec<Prefix> = known.adj_rib_out.advertised(family).keys().copied().collect();
+                    told.into_iter().for_each(|prefix| self.table.mark_dirty(prefix));
+                }
+                let mut own = self.originated.next(None);
+                while let Some(prefix) = own {
+                    self.table.mark_dirty(prefix);
+                    own = self.originated.next(Some(prefix));
+                }
             }
         }
     }
 
-    /// Judges one path anew for a neighbor that is used in another way; false when there is none.
-    pub(super) fn judge_next(&mut self) -> bool {
-        let Some((&peer, &after)) = self.judging.first_key_value() else {
-            return false;
-        };
+    /// What a neighbor with this configuration may be told of.
+    pub(super) fn extent(&self, config: &PeerConfig) -> Extent {
+        match (self.config.role, config.transit) {
+            (Role::Host, Transit::Never) => Extent::Own,
+            (Role::Host, Transit::Allowed) | (Role::Transit, Transit::Never | Transit::Allowed) => {
+                Extent::Table
+            }
+        }
+    }
+
+    /// Looks at one prefix for a neighbor that is to be told anew; `None` when there is none.
+    pub(super) fn tell_next(&mut self) -> Option<Effort> {
+        let (&peer, &after) = self.telling.first_key_value()?;
         let next = self.table.behind(after).next().map(|(prefix, _)| prefix);
+        match next {
+            Some(prefix) => {
+                let Outcome { best, .. } = self.outcome(prefix);
+                self.tell(peer, prefix, best.as_ref(), Cause::Changed);
+                self.telling.insert(peer, Some(prefix));
+            }
+            None => {
+                self.telling.remove(&peer);
+            }
+        }
+        Some(self.effort_of_telling(peer))
+    }
+
+    pub(super) fn effort_of_telling(&self, peer: PeerId) -> Effort {
+        Effort::with(self.peers.get(&peer).and_then(|peer| peer.config.export.as_deref()))
+    }
+
+    /// Judges one path anew for a neighbor that is used in another way; `None` when there is none.
+    pub(super) fn judge_next(&mut self) -> Option<Effort> {
+        let (&peer, &after) = self.judging.first_key_value()?;
+        let next = self.table.behind(after).next().map(|(prefix, _)| prefix);
+        let mut effort = Effort::LOOK;
         match (next, self.intake(peer)) {
             (Some(prefix), Some(mut intake)) => {
+                effort = Effort::with(intake.import);
                 intake.judge_again(prefix);
                 intake.forget_assessed();
                 self.judging.insert(peer, Some(prefix));
@@ -77,6 +111,15 @@ impl Rib {
                 self.judging.remove(&peer);
             }
         }
-        true
+        Some(effort)
     }
+}
+
+/// How much a neighbor may be told of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Extent {
+    /// What originates here.
+    Own,
+    /// What was learned, too.
+    Table,
 }

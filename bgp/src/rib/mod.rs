@@ -26,6 +26,7 @@ mod originated;
 mod peer;
 mod pending;
 mod per_family;
+mod policies;
 mod restart;
 mod table;
 #[cfg(test)]
@@ -46,14 +47,16 @@ use self::peer::Peer;
 use self::per_family::PerFamily;
 use self::table::{NextHopSets, Table, Timing};
 use crate::message::{Attributes, Outgoing, RouteRefresh, Update};
-use crate::policy::Role;
+use crate::policy::{Policy, Role, Transit};
 use crate::{Asn, Families, Family, InterfaceIndex, NextHop, PeerId, PeerKind, Prefix, RouterId};
 
 pub use census::{Census, RibMemory};
 pub use decision::Reason;
 pub use originated::Originated;
+pub use policies::{AppliedPolicy, PoliciesView};
 pub use view::{
-    AdvertisedView, DestinationView, FamilyCounts, Freshness, Page, PathSource, PathStatus, PathView, Totals,
+    AdvertisedView, DestinationView, FamilyCounts, Freshness, Page, PathSource, PathStatus, PathView,
+    ReceivedView, Totals,
 };
 
 /// What the whole RIB needs to know.
@@ -75,6 +78,22 @@ pub struct PeerConfig {
     /// Paths kept from it in each family; what is over it is refused, what is there stays. Paths that import
     /// policy refuses and echoes count as well: they are remembered, and this is what bounds the memory.
     pub max_prefixes: u32,
+    /// How often our own AS may be in a path of it, for racks whose hosts share one; beyond that it is a loop.
+    pub allowed_own_as: u8,
+    /// Whether it may be told of learned routes.
+    pub transit: Transit,
+    /// What becomes of paths of it that the guard has let through; `None`: they are accepted.
+    pub import: Option<Arc<Policy>>,
+    /// What becomes of routes that it may be told; `None`: they are.
+    pub export: Option<Arc<Policy>>,
+}
+
+impl PeerConfig {
+    /// A neighbor for which the guard alone decides.
+    #[must_use]
+    pub fn limited_to(max_prefixes: u32) -> Self {
+        Self { max_prefixes, allowed_own_as: 0, transit: Transit::Never, import: None, export: None }
+    }
 }
 
 /// A session that came up.
@@ -160,6 +179,21 @@ impl Ripeness {
     }
 }
 
+/// What a turn of [`Rib::process`] takes, in looks at a prefix.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Effort(usize);
+
+impl Effort {
+    const LOOK: Self = Self(1);
+    /// Rules and values of a policy that take as long as everything else about a prefix, at most.
+    const RULES: usize = 16;
+
+    /// A look at a prefix by a policy.
+    fn with(policy: Option<&Policy>) -> Self {
+        Self(1 + policy.map_or(0, |policy| policy.size() / Self::RULES))
+    }
+}
+
 /// What [`Rib::poll_outgoing`] hands out: attributes are shared with the Adj-RIB-Out.
 pub type OutgoingUpdate = Outgoing<Arc<Attributes>>;
 
@@ -180,6 +214,8 @@ pub struct Rib {
     retired: BTreeMap<PeerId, PerFamily<Generation>>,
     /// Neighbors whose paths are judged anew, and the last prefix that was.
     judging: BTreeMap<PeerId, Option<Prefix>>,
+    /// Neighbors that are to be told anew whatever changed for them, and the last prefix that was looked at.
+    telling: BTreeMap<PeerId, Option<Prefix>>,
 }
 
 impl Rib {
@@ -199,13 +235,15 @@ impl Rib {
             announcing: BTreeSet::new(),
             retired: BTreeMap::new(),
             judging: BTreeMap::new(),
+            telling: BTreeMap::new(),
         }
     }
 
-    /// Makes a neighbor known, or changes its configuration. A lower limit takes nothing away.
+    /// Makes a neighbor known, or changes its configuration. A lower limit takes nothing away. Where policy changes,
+    /// [`Self::process`] judges anew what the neighbor said, and looks again at what it is to be told.
     pub fn configure_peer(&mut self, peer: PeerId, config: PeerConfig) {
-        if let Some(known) = self.peers.get_mut(&peer) {
-            known.config = config;
+        if self.peers.contains_key(&peer) {
+            self.reconfigure(peer, config);
             return;
         }
         let mut adj_rib_in = PerFamily::default();
@@ -348,18 +386,25 @@ impl Rib {
         }
     }
 
-    /// Works for at most `budget` turns; true when more wait. A turn looks at one prefix: it decides for one that
-    /// changed, takes out its dead paths, judges a path anew, or prepares it for a full announcement.
+    /// Works for `budget` turns, give or take the last one; true when more wait. A turn looks at one prefix: it decides for one that
+    /// changed, takes out its dead paths, judges a path anew, or prepares it for an announcement. One that has to go by a
+    /// long policy counts as several.
     pub fn process(&mut self, budget: usize) -> bool {
-        let turns =
-            [Self::decide_next, Self::sweep_next, Self::judge_next, Self::announce_next, Self::free_next];
+        let turns = [
+            Self::decide_next,
+            Self::sweep_next,
+            Self::judge_next,
+            Self::announce_next,
+            Self::tell_next,
+            Self::free_next,
+        ];
         let mut left = budget;
         while left > 0 {
             let before = left;
             // One after the other, so that a flood of changes does not keep dead paths in use.
             for turn in turns {
-                if left > 0 && turn(self) {
-                    left -= 1;
+                if left > 0 {
+                    left = left.saturating_sub(turn(self).map_or(0, |Effort(effort)| effort.max(1)));
                 }
             }
             if left == before {
@@ -376,6 +421,7 @@ impl Rib {
             || matches!(self.sweep, Sweep::Running { .. })
             || !self.announcing.is_empty()
             || !self.judging.is_empty()
+            || !self.telling.is_empty()
             || self.attributes.is_sweeping()
             || self.gateways.is_sweeping()
     }
@@ -468,13 +514,16 @@ impl Rib {
 
     /// What takes in what a peer says and judges what it said; `None` while nothing of it counts.
     fn intake(&mut self, id: PeerId) -> Option<Intake<'_>> {
-        let Peer { config, maintenance, session, lost, adj_rib_in, adj_rib_out: _ } =
+        let Peer { config, maintenance, session, lost, adj_rib_in, import_hits, .. } =
             self.peers.get_mut(&id)?;
         Some(Intake {
             peer: id,
             config: &self.config,
             session: session.as_ref().or(lost.as_ref())?,
             inbound: maintenance.inbound,
+            allowed_own_as: config.allowed_own_as,
+            import: config.import.as_deref(),
+            hits: import_hits,
             originated: &self.originated,
             limit: config.max_prefixes,
             adj_rib_in,

@@ -4,7 +4,7 @@ use super::adj_rib_in::AdjRibIn;
 use super::adj_rib_out::AdjRibOut;
 use super::per_family::PerFamily;
 use super::{PeerConfig, PeerSession};
-use crate::policy::Maintenance;
+use crate::policy::{Hits, Maintenance, WithheldCounts};
 use crate::{Family, NextHop};
 
 #[derive(Debug)]
@@ -18,10 +18,18 @@ pub(crate) struct Peer {
     pub(crate) lost: Option<PeerSession>,
     pub(crate) adj_rib_in: PerFamily<AdjRibIn>,
     pub(crate) adj_rib_out: AdjRibOut,
+    /// Of its import policy.
+    pub(crate) import_hits: Hits,
+    /// Of its export policy.
+    pub(crate) export_hits: Hits,
+    /// Best routes that it was not told.
+    pub(crate) withheld: WithheldCounts,
 }
 
 impl Peer {
     pub(crate) fn new(config: PeerConfig, adj_rib_in: PerFamily<AdjRibIn>) -> Self {
+        let import_hits = Hits::none_yet(config.import.as_deref());
+        let export_hits = Hits::none_yet(config.export.as_deref());
         Self {
             config,
             maintenance: Maintenance::default(),
@@ -29,6 +37,9 @@ impl Peer {
             lost: None,
             adj_rib_in,
             adj_rib_out: AdjRibOut::default(),
+            import_hits,
+            export_hits,
+            withheld: WithheldCounts::default(),
         }
     }
 

@@ -14,7 +14,7 @@ use super::loc_rib::Contender;
 use super::table::{Destination, Path, Verdict};
 use super::{Gateway, Gateways, Originator, Rib};
 use crate::message::Attributes;
-use crate::policy::Refusal;
+use crate::policy::{Policy, Refusal, Ruling};
 use crate::{Family, PeerId, Prefix};
 
 /// Prefixes that one page looks at.
@@ -89,6 +89,18 @@ pub enum Freshness {
     /// Kept from a session that was lost, while the neighbor restarts (RFC 4724 section 4.2). It takes part as any
     /// other.
     Stale,
+}
+
+/// One route that a neighbor sent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReceivedView {
+    /// The prefix.
+    pub prefix: Prefix,
+    /// What became of it.
+    pub path: PathView,
+    /// The neighbor's import policy and what its rules did; `None` where there is no policy, or the guard did not let the
+    /// path come to it.
+    pub ruling: Option<(Arc<Policy>, Ruling)>,
 }
 
 /// One route that a neighbor was told.
@@ -197,12 +209,14 @@ impl Rib {
 
     /// What a neighbor said: at most `limit` prefixes behind `after`, each with its one path.
     #[must_use]
-    pub fn received(&self, peer: PeerId, after: Option<Prefix>, limit: usize) -> Page<(Prefix, PathView)> {
+    pub fn received(&self, peer: PeerId, after: Option<Prefix>, limit: usize) -> Page<ReceivedView> {
         self.page(after, limit, |prefix, destination| {
             // Cheap first: a view decides.
             destination.paths.iter().find(|path| path.peer == peer)?;
             let mut paths = self.view(prefix, destination).paths.into_iter();
-            paths.find(|path| path.source == PathSource::Peer(peer)).map(|path| (prefix, path))
+            let path = paths.find(|path| path.source == PathSource::Peer(peer))?;
+            let ruling = self.ruling(peer, prefix, &path);
+            Some(ReceivedView { prefix, path, ruling })
         })
     }
 

@@ -72,7 +72,7 @@ impl Speaker {
         });
         rib.set_originated(BTreeMap::from([(identity.originates, Originator::StaticBlock)]));
         let peers = links.iter().enumerate().map(|(number, &(link, remote))| {
-            rib.configure_peer(peer_id(number), PeerConfig { max_prefixes: 1000 });
+            rib.configure_peer(peer_id(number), PeerConfig::limited_to(1000));
             let seed = seed.wrapping_mul(31).wrapping_add(u64::try_from(number).unwrap());
             let session = Session::new(session_config(&identity, seed));
             Peer { session, held: None, kept: BTreeSet::new(), local: identity.address(link), remote }

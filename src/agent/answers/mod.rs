@@ -6,6 +6,7 @@ mod bfd;
 mod drain;
 mod memory;
 mod neighbors;
+mod policies;
 mod routes;
 mod words;
 
@@ -31,10 +32,19 @@ use crate::nd;
 use super::Agent;
 use super::drain::Command;
 use super::neighbors::{NeighborName, Routers};
+use super::trial::Trials;
 
 /// An error for whoever asked for something that cannot be done now.
 pub(super) fn refused(error: &dyn std::fmt::Display) -> api::Error {
     api::Error::new(api::ErrorCode::Refused, error.to_string())
+}
+
+fn trial(trials: &Trials) -> Option<api::Trial> {
+    let failed = trials.failed().map(|(at, failure)| api::Trial::Failed {
+        ago_s: at.elapsed().as_secs(),
+        reason: failure.to_string(),
+    });
+    trials.left(Instant::now()).map(|left| api::Trial::Running { left_s: left.as_secs() }).or(failed)
 }
 
 fn stopping() -> api::Error {
@@ -67,6 +77,7 @@ pub(super) struct View {
     bfd: mpsc::Sender<crate::bfd::Request>,
     drains: Drains<NeighborName>,
     drain_commands: mpsc::Sender<Command>,
+    trial: Option<api::Trial>,
 }
 
 impl Agent {
@@ -93,6 +104,7 @@ impl Agent {
             bfd: self.bfd.requests.clone(),
             drains: self.drains.clone(),
             drain_commands: self.drain_commands.clone(),
+            trial: trial(&self.trials),
         }
     }
 }
@@ -118,6 +130,9 @@ impl View {
             }
             Request::Advertised { neighbor, query, reply } => {
                 let _ = reply.send(self.advertised(&neighbor, query).await);
+            }
+            Request::Policies { neighbor, reply } => {
+                let _ = reply.send(self.policies(neighbor.as_deref()).await);
             }
             Request::Fib { query, reply } => {
                 let _ = reply.send(self.fib(query).await);
@@ -146,8 +161,8 @@ impl View {
             }
             Request::Drain { order, reply } => self.drain(order, reply).await,
             Request::Undrain { neighbor, reply } => self.undrain(neighbor, reply).await,
-            // The agent itself does this one.
-            Request::Reload(reply) => {
+            // The agent itself does these.
+            Request::Reload { reply, order: _ } | Request::Confirm(reply) => {
                 let _ = reply.send(Err(stopping()));
             }
         }
@@ -170,6 +185,7 @@ impl View {
                 paths: words::count(totals.paths),
             },
             fib_routes: words::count(fib.installed),
+            trial: self.trial.clone(),
             neighbors: self
                 .neighbors
                 .iter()

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bgp::net::PeerStatus;
-use bgp::rib::{DestinationView, Freshness, Gateway, PathSource, PathStatus, PathView, Rib};
+use bgp::rib::{DestinationView, Freshness, Gateway, PathSource, PathStatus, PathView, ReceivedView, Rib};
 use bgp::{PeerId, Prefix};
 use tokio::sync::oneshot;
 
@@ -12,6 +12,7 @@ use crate::control::{PageQuery, Selector, TableQuery, api};
 use crate::kernel::fib;
 
 use super::neighbors::peer_hostname;
+use super::policies::trace;
 use super::{View, stopping, words};
 
 /// Prefixes that the longest match over FIB routes looks at: the lengths of IPv6, and the one more that an
@@ -45,10 +46,11 @@ impl View {
     ) -> Result<api::Page<api::ReceivedRoute>, api::Error> {
         let peer = self.find(selector).await?.id;
         let page = self.ask(move |rib| rib.received(peer, query.after, query.limit)).await?;
-        let route = |(prefix, path): (Prefix, PathView)| api::ReceivedRoute {
+        let route = |ReceivedView { prefix, path, ruling }: ReceivedView| api::ReceivedRoute {
             prefix,
             status: status(path.status),
             stale: path.freshness == Freshness::Stale,
+            policy: ruling.map(|(policy, ruling)| trace(&policy, &ruling)),
             attributes: path.received.as_ref().into(),
         };
         Ok(api::Page { items: page.items.into_iter().map(route).collect(), next: page.next })

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bgp::InterfaceIndex;
-use bgp::policy::Refusal;
+use bgp::policy::{Refusal, Withheld};
 use bgp::rib::Reason;
 
 use crate::control::api;
@@ -35,7 +35,20 @@ pub(super) fn refusal(refusal: Refusal) -> &'static str {
         Refusal::NextHopOurs => "the next hop is this node",
         Refusal::NextHopThirdParty => "the next hop is not the neighbor",
         Refusal::NextHopWithoutInterface => "the next hop is link-local, but the session has no link",
+        Refusal::Policy => "import policy rejects it",
         Refusal::Limit => "over max-prefixes",
+    }
+}
+
+/// Why a best route is not told.
+pub(super) fn withheld(withheld: Withheld) -> &'static str {
+    match withheld {
+        Withheld::Learned => "it was learned, and this host is not transit",
+        Withheld::FromThisPeer => "it is the neighbor's own",
+        Withheld::InternalToInternal => "it was learned from an internal neighbor, and this one is internal",
+        Withheld::NoAdvertise => "it carries NO_ADVERTISE",
+        Withheld::NoExport => "it carries NO_EXPORT",
+        Withheld::Policy => "export policy rejects it",
     }
 }
 

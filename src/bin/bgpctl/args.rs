@@ -51,7 +51,21 @@ pub(crate) enum Command {
         neighbor: Option<String>,
     },
     /// Read the configuration file again
-    Reload,
+    Reload(Reload),
+    /// Keep the configuration that is on trial since `reload --confirm`
+    Confirm,
+}
+
+/// How to read the file again.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Reload {
+    /// Only say what would change
+    #[arg(long, conflicts_with = "confirm")]
+    pub(crate) dry_run: bool,
+    /// Go back to what is in use now, unless `bgpctl confirm` comes within this time, or as soon as a session is lost
+    /// that the change does not touch
+    #[arg(long, value_name = "TIME", value_parser = selvedge::config::parse_duration)]
+    pub(crate) confirm: Option<Duration>,
 }
 
 /// An order to drain.
@@ -93,6 +107,11 @@ pub(crate) enum Show {
     Rib {
         /// One prefix, or an address to look up
         target: Option<Target>,
+    },
+    /// What routes go by: the built-in guard and policies, with how often each rule has held
+    Policy {
+        /// Interface, address or host name; all when left out
+        name: Option<String>,
     },
     /// The daemon's routes in the kernel
     Fib {
@@ -176,7 +195,13 @@ mod tests {
         ));
         assert!(matches!(parse("bgpctl sh bfd"), Command::Show(Show::Bfd)));
         assert!(matches!(parse("bgpctl sh mem"), Command::Show(Show::Memory)));
-        assert!(matches!(parse("bgpctl rel"), Command::Reload));
+        assert!(matches!(parse("bgpctl rel"), Command::Reload(Reload { dry_run: false, confirm: None })));
+        assert!(matches!(
+            parse("bgpctl reload --confirm 60s"),
+            Command::Reload(Reload { dry_run: false, confirm: Some(time) }) if time.as_secs() == 60
+        ));
+        assert!(matches!(parse("bgpctl sh pol"), Command::Show(Show::Policy { name: None })));
+        assert!(matches!(parse("bgpctl sh pol eth0"), Command::Show(Show::Policy { name: Some(_) })));
         assert!(matches!(parse("bgpctl sh dr"), Command::Show(Show::Drain)));
         assert!(matches!(parse("bgpctl und --neighbor eth0"), Command::Undrain { neighbor: Some(_) }));
     }

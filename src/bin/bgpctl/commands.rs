@@ -8,7 +8,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::Failure;
-use crate::args::{Args, Command, NeighborAction, NeighborTable, Show, Target};
+use crate::args::{Args, Command, NeighborAction, NeighborTable, Reload, Show, Target};
 use crate::client::{Client, encode};
 use crate::drain;
 use crate::output::{Format, Output};
@@ -27,11 +27,13 @@ pub(crate) async fn run<W: Write>(args: &Args, output: &mut Output<W>) -> Result
         }
         Command::Drain(order) => drain::drain(&client, order, output).await,
         Command::Undrain { neighbor } => {
-            let query =
-                neighbor.as_ref().map(|name| format!("?neighbor={}", encode(name))).unwrap_or_default();
-            act(&client, &format!("/v1/undrain{query}"), output).await
+            act(&client, &format!("/v1/undrain{}", of_neighbor(neighbor.as_deref())), output).await
         }
-        Command::Reload => act(&client, "/v1/reload", output).await,
+        Command::Reload(Reload { dry_run, confirm }) => {
+            let confirm = confirm.map(|time| format!("&confirm_ms={}", time.as_millis())).unwrap_or_default();
+            act(&client, &format!("/v1/reload?dry_run={dry_run}{confirm}"), output).await
+        }
+        Command::Confirm => act(&client, "/v1/confirm", output).await,
     }
 }
 
@@ -58,6 +60,10 @@ async fn run_show<W: Write>(client: &Client, show: &Show, output: &mut Output<W>
             let path = format!("/v1/rib?{}", selector(*target));
             table(client, &path, output, render::destinations).await
         }
+        Show::Policy { name } => {
+            let path = format!("/v1/policies{}", of_neighbor(name.as_deref()));
+            print(&client.get(&path).await?, render::policies, output)
+        }
         Show::Fib { target } => {
             let query = target.map(|target| format!("?{}", selector(target))).unwrap_or_default();
             fib(client, &format!("/v1/fib{query}"), output).await
@@ -83,6 +89,11 @@ pub(crate) fn print<T: Serialize, W: Write>(
         Format::Text => Ok(output.text(&render(answer))?),
         Format::Json => output.json(answer),
     }
+}
+
+/// The query for one neighbor, or for none in particular.
+fn of_neighbor(name: Option<&str>) -> String {
+    name.map(|name| format!("?neighbor={}", encode(name))).unwrap_or_default()
 }
 
 fn selector(target: Target) -> String {

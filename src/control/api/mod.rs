@@ -17,6 +17,7 @@ mod fib;
 mod interfaces;
 mod memory;
 mod neighbor;
+mod policy;
 mod rib;
 mod summary;
 
@@ -32,10 +33,13 @@ pub use neighbor::{
     Capabilities, Capability, Direction, FailureReport, Flaps, MessageCounts, Messages, NegotiatedTimers,
     Neighbor, Neighbors, NotificationReport, Timer,
 };
+pub use policy::{
+    GuardRule, NeighborPolicies, Policies, PolicyChain, PolicyInForce, PolicyRule, PolicyTrace, RuleTrace,
+};
 pub use rib::{
     AdvertisedRoute, Destination, Path, PathAttributes, PathOrigin, PathSource, PathStatus, ReceivedRoute,
 };
-pub use summary::{NeighborSummary, PrefixCounts, RibTotals, SessionState, Summary};
+pub use summary::{NeighborSummary, PrefixCounts, RibTotals, SessionState, Summary, Trial};
 
 /// Entries of one page at most: about 1 MB of JSON with one or two paths each, and well below a second
 /// of work for whoever collects them.
@@ -56,6 +60,11 @@ pub trait Entry {
     /// The cursor that points behind this entry.
     fn prefix(&self) -> Prefix;
 }
+
+/// The least `confirm_ms` of a reload: nobody is quicker than a second.
+pub const CONFIRM_MIN_MS: u64 = 1000;
+/// The largest: a day.
+pub const CONFIRM_MAX_MS: u64 = 24 * 60 * 60 * 1000;
 
 /// What an action did.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -6,7 +6,7 @@ use bgp::rib::Originator;
 use bgp::{Prefix, RouterId};
 use serde::{Deserialize, Serialize};
 
-use super::Entry;
+use super::{Entry, PolicyTrace};
 
 /// A destination with all its paths.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -124,6 +124,8 @@ pub struct ReceivedRoute {
     pub status: PathStatus,
     /// Whether it is kept from a session that was lost, while the neighbor restarts (RFC 4724).
     pub stale: bool,
+    /// What the neighbor's import policy did; `null` where there is none, or the guard did not let the path come to it.
+    pub policy: Option<PolicyTrace>,
     /// What it carries.
     #[serde(flatten)]
     pub attributes: PathAttributes,

@@ -26,8 +26,28 @@ pub struct Summary {
     pub rib: RibTotals,
     /// Routes of ours that are in the kernel, blackholes included.
     pub fib_routes: u64,
+    /// Where the configuration is on trial.
+    pub trial: Option<Trial>,
     /// By name.
     pub neighbors: Vec<NeighborSummary>,
+}
+
+/// A configuration that waits to be confirmed, or was left.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "is")]
+pub enum Trial {
+    /// It is in use.
+    Running {
+        /// After that it is left.
+        left_s: u64,
+    },
+    /// The one before it is in use again, and not what is in the file.
+    Failed {
+        /// Since then.
+        ago_s: u64,
+        /// Why.
+        reason: String,
+    },
 }
 
 /// Size of the Loc-RIB.

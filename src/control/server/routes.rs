@@ -17,7 +17,7 @@ use tokio::sync::oneshot;
 
 use super::client::{Admission, ClientInfo};
 use crate::control::api::{self, Entry, Error, ErrorCode, Page};
-use crate::control::{DrainOrder, PageQuery, Reply, Request, Selector, TableQuery};
+use crate::control::{DrainOrder, PageQuery, ReloadOrder, Reply, Request, Selector, TableQuery};
 use crate::drain::Then;
 
 /// No request needs a body; what a client sends anyway is read and forgotten up to this.
@@ -54,6 +54,7 @@ pub(super) fn router(requests: mpsc::Sender<Request>, deadline: Duration) -> Rou
         .route("/v1/neighbors/{neighbor}/clear", post(clear))
         .route("/v1/neighbors/{neighbor}/refresh", post(refresh))
         .route("/v1/rib", get(rib))
+        .route("/v1/policies", get(policies))
         .route("/v1/fib", get(fib))
         .route("/v1/interfaces", get(interfaces))
         .route("/v1/bfd", get(bfd))
@@ -62,6 +63,7 @@ pub(super) fn router(requests: mpsc::Sender<Request>, deadline: Duration) -> Rou
         .route("/v1/drain", get(drains).post(drain))
         .route("/v1/undrain", post(undrain))
         .route("/v1/reload", post(reload))
+        .route("/v1/confirm", post(confirm))
         .method_not_allowed_fallback(method_not_allowed)
         .fallback(not_found)
         .layer(middleware::from_fn(guard))
@@ -146,6 +148,11 @@ async fn rib(State(agent): State<Agent>, params: Params<TableParams>) -> Answer<
     Ok(Json(page))
 }
 
+async fn policies(State(agent): State<Agent>, params: Params<NeighborParams>) -> Answer<api::Policies> {
+    let neighbor = read(params)?.neighbor.map(known_length).transpose()?;
+    agent.ask(|reply| Request::Policies { neighbor, reply }).await.map(Json)
+}
+
 async fn fib(State(agent): State<Agent>, params: Params<TableParams>) -> Answer<api::Fib> {
     let query = read(params)?.query()?;
     let mut fib = agent.ask(|reply| Request::Fib { query, reply }).await?;
@@ -178,13 +185,18 @@ async fn drain(State(agent): State<Agent>, params: Params<DrainParams>) -> Answe
     agent.ask(|reply| Request::Drain { order, reply }).await.map(Json)
 }
 
-async fn undrain(State(agent): State<Agent>, params: Params<UndrainParams>) -> Answer<api::Done> {
+async fn undrain(State(agent): State<Agent>, params: Params<NeighborParams>) -> Answer<api::Done> {
     let neighbor = read(params)?.neighbor.map(known_length).transpose()?;
     agent.ask(|reply| Request::Undrain { neighbor, reply }).await.map(Json)
 }
 
-async fn reload(State(agent): State<Agent>) -> Answer<api::Done> {
-    agent.ask(Request::Reload).await.map(Json)
+async fn reload(State(agent): State<Agent>, params: Params<ReloadParams>) -> Answer<api::Done> {
+    let order = read(params)?.order()?;
+    agent.ask(|reply| Request::Reload { order, reply }).await.map(Json)
+}
+
+async fn confirm(State(agent): State<Agent>) -> Answer<api::Done> {
+    agent.ask(Request::Confirm).await.map(Json)
 }
 
 async fn not_found(request: HttpRequest) -> Error {
@@ -245,10 +257,40 @@ struct DrainParams {
     message: Option<String>,
 }
 
-/// Parameters of the order to take a drain back.
+/// Parameters of a reload.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct UndrainParams {
+struct ReloadParams {
+    dry_run: Option<String>,
+    confirm_ms: Option<String>,
+}
+
+impl ReloadParams {
+    fn order(self) -> Result<ReloadOrder, Error> {
+        let in_words = self.dry_run.map_or(Ok(false), |dry_run| parameter("dry_run", &dry_run))?;
+        match self.confirm_ms {
+            Some(_) if in_words => Err(bad_request("dry_run and confirm_ms exclude each other")),
+            Some(time) => {
+                let time_ms: u64 = parameter("confirm_ms", &time)?;
+                let limits = api::CONFIRM_MIN_MS..=api::CONFIRM_MAX_MS;
+                if !limits.contains(&time_ms) {
+                    let (least, most) = limits.into_inner();
+                    return Err(bad_request(format!(
+                        "confirm_ms: {time_ms} is not within {least} to {most}"
+                    )));
+                }
+                Ok(ReloadOrder::OnTrial(Duration::from_millis(time_ms)))
+            }
+            None if in_words => Ok(ReloadOrder::InWords),
+            None => Ok(ReloadOrder::AtOnce),
+        }
+    }
+}
+
+/// Parameters of what is about one neighbor, or all.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct NeighborParams {
     neighbor: Option<String>,
 }
 

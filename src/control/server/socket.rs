@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 use socket2::{Domain, SockAddr, Type};
 use tokio::net::UnixListener;
 
-/// Read and write for the owner: root, or whoever runs the daemon.
-const SOCKET_MODE: u32 = 0o600;
+/// For whoever runs the daemon, for its group, and for root.
+const SOCKET_MODE: u32 = 0o660;
 /// Of a directory that is made for the socket.
 const DIRECTORY_MODE: u32 = 0o750;
 /// Connections that the kernel keeps until they are accepted.

@@ -11,7 +11,7 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 use super::*;
-use crate::control::{PageQuery, Selector, TableQuery, api};
+use crate::control::{PageQuery, ReloadOrder, Selector, TableQuery, api};
 
 /// Ends a test that hangs; nothing here takes a tenth of it.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -119,7 +119,7 @@ fn the_socket_is_for_its_owner_and_its_directory_is_made() {
     let directory = TestDir::new("modes");
     let path = directory.0.join("a/b/control.sock");
     let server = Server::bind(&path).unwrap();
-    assert_eq!(mode(&path), 0o600);
+    assert_eq!(mode(&path), 0o660);
     assert_eq!(mode(path.parent().unwrap()), 0o750);
     drop(server);
     assert!(!path.exists());
@@ -169,7 +169,7 @@ fn a_stale_socket_is_replaced() {
     drop(StdListener::bind(directory.socket()).unwrap());
     assert!(directory.socket().exists());
     let _server = Server::bind(&directory.socket()).unwrap();
-    assert_eq!(mode(&directory.socket()), 0o600);
+    assert_eq!(mode(&directory.socket()), 0o660);
 }
 
 #[test]
@@ -405,7 +405,7 @@ async fn a_full_queue_is_busy_at_once() {
     let server = Server::bind(&directory.socket()).unwrap();
     let (sender, _receiver) = mpsc::channel(1);
     let (reply, _answer) = oneshot::channel();
-    sender.try_send(Request::Reload(reply)).unwrap();
+    sender.try_send(Request::Reload { order: ReloadOrder::AtOnce, reply }).unwrap();
     tokio::spawn(server.serve(sender, std::future::pending()));
     let mut stream = UnixStream::connect(directory.socket()).await.unwrap();
     stream.write_all(get("/v1/config").as_bytes()).await.unwrap();

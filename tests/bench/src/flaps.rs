@@ -1,7 +1,7 @@
 //! The daemon's memory while all its routes come and go: in a namespace, over a session, into the kernel.
 
-use lab::Programs;
 use lab::flaps::{self, FlapOptions, Flaps, Sample};
+use lab::{Account, Programs};
 
 use crate::compare;
 
@@ -11,6 +11,7 @@ pub(crate) fn run(options: FlapOptions) -> lab::Result<()> {
         bgpctl: daemon.with_file_name("bgpctl"),
         daemon,
         arguments: Vec::new(),
+        account: Some(Account::OF_AGENTS),
         nexthop_objects: None,
     };
     let name = format!("flaps-{}", std::process::id());

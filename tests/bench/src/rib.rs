@@ -108,7 +108,7 @@ fn measure(prefixes: &[Prefix], in_update: usize) {
         max_paths: 16,
         role: Role::Host,
     });
-    (1..=PEERS).for_each(|peer| rib.configure_peer(PeerId(peer), PeerConfig { max_prefixes: u32::MAX }));
+    (1..=PEERS).for_each(|peer| rib.configure_peer(PeerId(peer), PeerConfig::limited_to(u32::MAX)));
     (1..=PEERS).for_each(|peer| rib.session_up(PeerId(peer), session(peer)));
     let mut loading = Clock { spent: Duration::ZERO, longest: Duration::ZERO };
     load(&mut rib, prefixes, in_update, &mut loading);

@@ -7,7 +7,9 @@ use std::thread::JoinHandle;
 use bgp::rib::Originator;
 use bgp::{Asn, Family, PeerKind, Prefix, RouterId};
 use selvedge::control::api::{self, Error, ErrorCode, Page};
-use selvedge::control::{PageQuery, REQUEST_QUEUE, Reply, Request, Selector, Server, TableQuery};
+use selvedge::control::{
+    PageQuery, REQUEST_QUEUE, ReloadOrder, Reply, Request, Selector, Server, TableQuery,
+};
 use tokio::sync::{mpsc, oneshot};
 
 /// Routes in every table: two full pages and a half.
@@ -87,6 +89,10 @@ fn answer(request: Request) {
             let discards = api::BfdDiscards::default();
             send(reply, Ok(api::Bfd { sessions: Vec::new(), discards }));
         }
+        Request::Policies { neighbor: name, reply } => {
+            let known = name.map_or(Ok(()), |name| known(&name));
+            send(reply, known.map(|()| policies()));
+        }
         Request::Memory(reply) => send(reply, Ok(memory())),
         Request::Config(reply) => {
             let toml = "[bgp]\nlocal-as = 65001\n".to_owned();
@@ -104,7 +110,12 @@ fn answer(request: Request) {
         Request::Undrain { neighbor, reply } => {
             send(reply, known(neighbor.as_deref().unwrap_or("eth0")).map(|()| done("undrained")));
         }
-        Request::Reload(reply) => send(
+        Request::Reload { order: ReloadOrder::OnTrial(time), reply } => {
+            send(reply, Ok(done(&format!("on trial for {time:?}"))));
+        }
+        Request::Reload { order: ReloadOrder::InWords, reply } => send(reply, Ok(done("nothing was done"))),
+        Request::Confirm(reply) => send(reply, Ok(done("confirmed"))),
+        Request::Reload { order: ReloadOrder::AtOnce, reply } => send(
             reply,
             Err(Error::new(
                 ErrorCode::Refused,
@@ -221,7 +232,7 @@ fn destination(prefix: Prefix) -> api::Destination {
 
 fn received(prefix: Prefix) -> api::ReceivedRoute {
     let status = api::PathStatus::Refused { reason: "martian".to_owned() };
-    api::ReceivedRoute { prefix, status, stale: false, attributes: attributes() }
+    api::ReceivedRoute { prefix, status, stale: false, policy: None, attributes: attributes() }
 }
 
 fn advertised(prefix: Prefix) -> api::AdvertisedRoute {
@@ -238,6 +249,24 @@ fn fib_route(prefix: Prefix) -> api::FibRoute {
         }],
         preferred_source: "1.1.1.1".parse().ok(),
         status: api::FibState::Installed,
+    }
+}
+
+fn policies() -> api::Policies {
+    let chain = || api::PolicyChain {
+        guard: vec![api::GuardRule { reason: "martian".to_owned(), hits: 3 }],
+        policy: None,
+    };
+    let (import, export) = (chain(), chain());
+    let neighbor = "eth0".to_owned();
+    api::Policies {
+        neighbors: vec![api::NeighborPolicies {
+            neighbor,
+            import,
+            export,
+            allow_transit: false,
+            allowas_in: 0,
+        }],
     }
 }
 
@@ -266,6 +295,7 @@ fn summary() -> api::Summary {
         uptime_s: 83,
         rib: api::RibTotals { destinations: ROUTES as u64, paths: 2 * ROUTES as u64 },
         fib_routes: ROUTES as u64,
+        trial: None,
         neighbors: vec![neighbor().summary],
     }
 }

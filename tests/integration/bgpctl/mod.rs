@@ -94,6 +94,14 @@ eth0           2  up     yes     fe80::1     fe80::a  00:00:03           0/0    
 }
 
 #[test]
+fn bgpctl_shows_policies_of_all_neighbors_and_of_one() {
+    let daemon = FakeDaemon::start("policy");
+    let text = shown(&daemon, "show policy");
+    assert!(text.starts_with("Neighbor eth0\n  Import, built-in guard"), "{text}");
+    assert_eq!(json::<api::Policies>(&daemon, "show policy eth0").neighbors.len(), 1);
+}
+
+#[test]
 fn bgpctl_shows_where_the_memory_is() {
     let daemon = FakeDaemon::start("memory");
     let text = shown(&daemon, "show memory");

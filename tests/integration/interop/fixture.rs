@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use bgp::Prefix;
 use lab::{
-    Agent, Bird, Frr, Netns, NexthopObjects, Port, Process, Programs, Requirement, Route, Scratch, cable,
-    can_run, eventually, output_of, topology,
+    Account, Agent, Bird, Frr, Netns, NexthopObjects, Port, Process, Programs, Requirement, Route, Scratch,
+    cable, can_run, eventually, output_of, topology,
 };
 use serde_json::Value;
 
@@ -192,12 +192,13 @@ impl Link {
         self.tor.await_link_local("c1", PATIENCE).unwrap()
     }
 
-    /// Writes a file that only root reads, such as one with a password.
+    /// Writes a file that only the agent reads, such as one with a password.
     pub(super) fn secret(&self, name: &str, text: &str) -> PathBuf {
         use std::os::unix::fs::PermissionsExt;
         let path = self.scratch.directory("secrets").unwrap().join(name);
         std::fs::write(&path, text).unwrap();
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
+        Account::OF_AGENTS.own(&path).unwrap();
         path
     }
 }
@@ -244,6 +245,7 @@ pub(super) fn programs() -> Programs {
     Programs {
         daemon: env!("CARGO_BIN_EXE_selvedge").into(),
         arguments: Vec::new(),
+        account: Some(Account::OF_AGENTS),
         bgpctl: env!("CARGO_BIN_EXE_bgpctl").into(),
         nexthop_objects: NexthopObjects::of_environment().unwrap(),
     }

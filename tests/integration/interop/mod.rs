@@ -10,5 +10,6 @@ mod limit;
 mod links;
 mod operator;
 mod peers;
+mod policy;
 mod reload;
 mod unit;

@@ -54,6 +54,86 @@ fn blocks_come_and_go_with_their_blackholes_and_the_session_stays() {
     }
 }
 
+fn trial(link: &Link) -> Option<String> {
+    let summary = link.agent().bgpctl_json(&["show", "summary"]).unwrap();
+    summary.pointer("/trial/is").map(|is| is.as_str().unwrap().to_owned())
+}
+
+#[test]
+fn a_reload_on_trial_stays_only_if_it_is_confirmed_and_no_session_is_lost() {
+    let Some(mut link) = Link::up("trial", &unnumbered_conf(), UNNUMBERED) else { return };
+    link.await_at_frr(&BLOCKS);
+    let more = [BLOCKS[0], BLOCKS[1], NEW_BLOCK];
+    link.agent().write_config(&config(UNNUMBERED, &more)).unwrap();
+
+    let said = link.agent().bgpctl(&["reload", "--dry-run"]).unwrap();
+    assert!(said.contains("1 change") && said.contains(&format!("block {NEW_BLOCK} added")), "{said}");
+    assert!(link.node.route(NEW_BLOCK.parse().unwrap()).unwrap().is_none(), "it was only asked");
+    let refused = |link: &Link| link.agent().bgpctl(&["confirm"]).unwrap_err().to_string();
+    assert!(refused(&link).ends_with("no configuration is on trial"), "{}", refused(&link));
+
+    // Nobody confirms.
+    let said = link.agent().bgpctl(&["reload", "--confirm", "1s"]).unwrap();
+    assert!(said.contains("on trial: 1 change"), "{said}");
+    link.await_no_route(NEW_BLOCK);
+    assert_eq!(trial(&link).as_deref(), Some("failed"));
+    assert!(refused(&link).contains("it was not confirmed in time"));
+    assert_eq!(trial(&link), None, "that was heard");
+    assert!(link.agent().log().contains("the file still has it"), "{}", link.agent().log());
+
+    // Somebody does.
+    link.agent().bgpctl(&["reload", "--confirm", "60s"]).unwrap();
+    assert_eq!(link.await_route(NEW_BLOCK).action, Action::Blackhole);
+    assert_eq!(trial(&link).as_deref(), Some("running"));
+    link.agent().bgpctl(&["confirm"]).unwrap();
+    assert_eq!(trial(&link), None);
+    assert_eq!(link.await_route(NEW_BLOCK).action, Action::Blackhole);
+    assert_eq!(times_established(&link.neighbor("tor1")), 1, "{}", link.agent().log());
+
+    // A session is lost meanwhile.
+    link.agent().write_config(&config(UNNUMBERED, &BLOCKS)).unwrap();
+    link.agent().bgpctl(&["reload", "--confirm", "60s"]).unwrap();
+    link.await_no_route(NEW_BLOCK);
+    link.frr_mut().0.kill_bgpd().unwrap();
+    assert_eq!(link.await_route(NEW_BLOCK).action, Action::Blackhole);
+    assert!(refused(&link).contains("the session with tor1 was lost"));
+}
+
+#[test]
+fn a_file_that_is_not_whole_changes_nothing() {
+    let Some(link) = Link::up("notwhole", &unnumbered_conf(), UNNUMBERED) else { return };
+    link.await_at_frr(&BLOCKS);
+    let path = link.agent().socket().with_file_name("selvedge.toml");
+    let whole = std::fs::read(&path).unwrap();
+    let before = link.node.routes().unwrap();
+    let mut refused = Vec::new();
+    let mut attempt = |bytes: &[u8]| {
+        std::fs::write(&path, bytes).unwrap();
+        refused.push(link.agent().bgpctl(&["reload"]).unwrap_err().to_string());
+        link.agent().hang_up().unwrap();
+    };
+    let lines = |bytes: &[u8]| bytes.last() == Some(&b'\n');
+    // Between two lines it may be what somebody wants, unless nothing is left to talk to.
+    for length in (0..whole.len()).filter(|length| !lines(&whole[..*length])) {
+        attempt(&whole[..length]);
+    }
+    let neighbors = whole.windows(12).position(|window| window == b"[[neighbor]]").unwrap();
+    attempt(&whole[..neighbors]);
+    attempt(&whole.repeat(10 * (1 << 20) / whole.len()));
+    attempt(b"\0\0\0\0\n");
+    assert!(
+        refused
+            .iter()
+            .all(|said| said.contains("selvedge.toml") || said.contains("no neighbor would be left")),
+        "{refused:?}"
+    );
+    assert!(refused.iter().any(|said| said.contains("may be cut off")), "{refused:?}");
+    assert!(refused.iter().any(|said| said.contains("no neighbor would be left")), "{refused:?}");
+    assert!(refused.iter().any(|said| said.contains("is larger than")), "{refused:?}");
+    assert_eq!(link.node.routes().unwrap(), before);
+    assert_eq!(times_established(&link.neighbor("tor1")), 1, "{}", link.agent().log());
+}
+
 #[test]
 fn neighbors_come_and_go_and_the_others_stay() {
     let Some(mut link) = Link::up("neighbors", &unnumbered_conf(), UNNUMBERED) else { return };

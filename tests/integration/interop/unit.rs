@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-use lab::{Programs, Requirement};
+use lab::{Account, Programs, Requirement};
 use serde_json::Value;
 
 use super::fixture::{BLOCKS, Link, UNNUMBERED, config, programs, unnumbered_conf};
@@ -56,13 +56,24 @@ fn only_a_host_that_stops_is_drained() {
 fn the_capabilities_that_it_leaves_are_enough() {
     let Some(mut link) = Link::lay("unitcaps", Requirement::Frr) else { return };
     link.start_frr(&unnumbered_conf());
-    let left = unit("CapabilityBoundingSet").to_lowercase();
+    let left = unit("CapabilityBoundingSet");
+    assert_eq!(left, unit("AmbientCapabilities"));
+    let left = left.to_lowercase();
     let left: Vec<_> = left.split_ascii_whitespace().map(|name| name.replacen("cap_", "+", 1)).collect();
-    let bounding = format!("--bounding-set=-all,{}", left.join(","));
     let Programs { daemon, .. } = programs();
-    let arguments = [bounding.into(), "--no-new-privs".into(), daemon.into_os_string()];
-    let arguments: Vec<OsString> = arguments.into();
-    let programs = Programs { daemon: "/usr/bin/setpriv".into(), arguments, ..programs() };
+    // As systemd starts it, with `User=`: it need not become anybody.
+    let Account { uid, gid } = Account::OF_AGENTS;
+    let mut arguments: Vec<OsString> =
+        ["--clear-groups", "--no-new-privs"].into_iter().map(OsString::from).collect();
+    arguments.push(format!("--reuid={uid}").into());
+    arguments.push(format!("--regid={gid}").into());
+    for set in ["bounding-set=-all,", "inh-caps=-all,", "ambient-caps=-all,"] {
+        arguments.push(format!("--{set}{}", left.join(",")).into());
+    }
+    arguments.push(daemon.into_os_string());
+    // For the files; that it is started as root is up to `arguments`.
+    Account::OF_AGENTS.own(&link.scratch.directory("c1").unwrap()).unwrap();
+    let programs = Programs { daemon: "/usr/bin/setpriv".into(), arguments, account: None, ..programs() };
     link.start_agent_as(&config(UNNUMBERED, &BLOCKS), &programs);
     link.await_established("tor1");
     link.await_route("4.4.4.4/32");

@@ -29,8 +29,33 @@ pub struct Programs {
     pub arguments: Vec<OsString>,
     /// The operator's tool.
     pub bgpctl: PathBuf,
+    /// Whom the daemon goes on as; `None`: as root.
+    pub account: Option<Account>,
     /// How the daemon gets at its next hops, whatever its configuration says; `None`: as that says.
     pub nexthop_objects: Option<NexthopObjects>,
+}
+
+/// A user that need not be in any list.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Account {
+    /// The user.
+    pub uid: u32,
+    /// Its one group.
+    pub gid: u32,
+}
+
+impl Account {
+    /// The agents'. Nobody else's: from 60578 to 61183 nothing is given to anybody (<https://systemd.io/UIDS-GIDS>).
+    pub const OF_AGENTS: Self = Self { uid: 60_700, gid: 60_700 };
+
+    /// Gives it a file or a directory.
+    ///
+    /// # Errors
+    /// There is no such file, or it is on a file system that knows no owners.
+    pub fn own(self, path: &Path) -> Result<()> {
+        std::os::unix::fs::chown(path, Some(self.uid), Some(self.gid))
+            .doing(|| format!("change the owner of {}", path.display()))
+    }
 }
 
 /// `[fib] nexthop-objects`
@@ -103,6 +128,9 @@ impl Agent {
             process: None,
         };
         agent.write_config(config)?;
+        if let Some(account) = programs.account {
+            account.own(directory)?;
+        }
         agent.start_again(netns)?;
         Ok(agent)
     }
@@ -126,6 +154,9 @@ impl Agent {
         let socket = self.socket();
         let mut command = netns.command_on(&self.name, &self.programs.daemon);
         command.args(&self.programs.arguments).arg("--config").arg(self.config_path());
+        if let Some(Account { uid, gid }) = self.programs.account {
+            command.arg("--user").arg(format!("{uid}:{gid}"));
+        }
         command.env(ENVIRONMENT.0, ENVIRONMENT.1);
         let mut process = Process::start(&self.name, command, &self.directory.join("log"))?;
         process.await_ready(START_LIMIT, || Ok(UnixStream::connect(&socket).is_ok()))?;

@@ -5,7 +5,7 @@ use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::agent::{NexthopObjects, Programs};
+use crate::agent::{Account, NexthopObjects, Programs};
 use crate::error::{Error, Result};
 use crate::topology;
 use crate::wait::check_interrupt;
@@ -44,6 +44,7 @@ pub fn programs(package: &str, nexthop_objects: Option<NexthopObjects>) -> Resul
     Ok(Programs {
         daemon: directory.join("selvedge"),
         arguments: Vec::new(),
+        account: Some(Account::OF_AGENTS),
         bgpctl: directory.join("bgpctl"),
         nexthop_objects,
     })
@@ -55,7 +56,7 @@ pub fn programs(package: &str, nexthop_objects: Option<NexthopObjects>) -> Resul
 /// # Errors
 /// The system does not say which program calls.
 pub fn tor_programs(agent: &Programs) -> Result<Programs> {
-    Ok(Programs { daemon: own_path()?, arguments: vec!["tor".into()], ..agent.clone() })
+    Ok(Programs { daemon: own_path()?, arguments: vec!["tor".into()], account: None, ..agent.clone() })
 }
 
 /// `conf/lab/NODE.toml` of each node.

@@ -183,7 +183,7 @@ async fn speak(mut wanted: mpsc::Receiver<u32>) {
         name: "c1".to_owned(),
         id: PeerId(1),
         session: session(router_id),
-        rib: PeerConfig { max_prefixes: u32::MAX },
+        rib: PeerConfig::limited_to(u32::MAX),
         events,
     };
     let peer = Peer::spawn(settings, rib.clone());

@@ -23,7 +23,7 @@ pub mod topology;
 pub mod tor;
 mod wait;
 
-pub use agent::{Agent, NexthopObjects, Programs};
+pub use agent::{Account, Agent, NexthopObjects, Programs};
 pub use bird::Bird;
 pub use capture::{Capture, Frame};
 pub use echo::Fragmentation;

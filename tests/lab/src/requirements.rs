@@ -3,6 +3,7 @@
 
 use std::fs::File;
 use std::io::Write;
+use std::path::Path;
 use std::thread;
 
 use crate::bird::Bird;
@@ -17,6 +18,10 @@ pub enum Requirement {
     Frr,
     /// BIRD.
     Bird,
+    /// strace(1), which shows what a program asks of the kernel.
+    Strace,
+    /// systemd-analyze(1), which knows what is in systemd's sets of system calls; systemd itself need not run.
+    SystemdAnalyze,
 }
 
 impl Requirement {
@@ -27,6 +32,8 @@ impl Requirement {
             Self::Root => nix::unistd::geteuid().is_root(),
             Self::Frr => Frr::is_installed(),
             Self::Bird => Bird::is_installed(),
+            Self::Strace => Path::new("/usr/bin/strace").exists(),
+            Self::SystemdAnalyze => Path::new("/usr/bin/systemd-analyze").exists(),
         }
     }
 
@@ -35,6 +42,8 @@ impl Requirement {
             Self::Root => "this needs root",
             Self::Frr => "this needs FRR: apt-get install frr",
             Self::Bird => "this needs BIRD: apt-get install bird2",
+            Self::Strace => "this needs strace: apt-get install strace",
+            Self::SystemdAnalyze => "this needs systemd-analyze: apt-get install systemd",
         }
     }
 }

@@ -90,6 +90,12 @@ impl AsPath {
         self.views().flat_map(View::asns).any(|other| other == asn)
     }
 
+    /// How often the AS is in it.
+    #[must_use]
+    pub fn count(&self, asn: Asn) -> usize {
+        self.views().flat_map(View::asns).filter(|&other| other == asn).count()
+    }
+
     /// The AS next to us: the first of a leading AS_SEQUENCE.
     #[must_use]
     pub fn neighbor_as(&self) -> Option<Asn> {

@@ -1,6 +1,7 @@
 //! The three kinds of community, and how operators write them.
 
 use std::fmt;
+use std::str::FromStr;
 
 /// A community (RFC 1997): AS number and value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -23,6 +24,18 @@ impl Community {
     pub const NO_EXPORT_SUBCONFED: Self = Self(0xffff_ff03);
     /// NOPEER (RFC 3765).
     pub const NO_PEER: Self = Self(0xffff_ff04);
+
+    /// Those that have a name, in the order of their numbers.
+    pub const WELL_KNOWN: [Self; 8] = [
+        Self::GRACEFUL_SHUTDOWN,
+        Self::LLGR_STALE,
+        Self::NO_LLGR,
+        Self::BLACKHOLE,
+        Self::NO_EXPORT,
+        Self::NO_ADVERTISE,
+        Self::NO_EXPORT_SUBCONFED,
+        Self::NO_PEER,
+    ];
 
     fn name(self) -> Option<&'static str> {
         let name = match self {
@@ -48,6 +61,65 @@ impl fmt::Display for Community {
             None => write!(f, "{}:{}", self.0 >> 16, self.0 & 0xffff),
         }
     }
+}
+
+/// Why a community was refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum CommunityError {
+    /// Neither numbers nor a word.
+    #[error("not a community")]
+    Syntax,
+    /// A word that no well-known community has.
+    #[error("no well-known community has this name")]
+    UnknownName,
+    /// A number that its field does not hold.
+    #[error("{number} is over {max}")]
+    OutOfRange {
+        /// What was given.
+        number: u64,
+        /// The most that the field holds.
+        max: u32,
+    },
+}
+
+/// As it is shown: `65001:100` with numbers up to 65535, or the name of a well-known one.
+impl FromStr for Community {
+    type Err = CommunityError;
+
+    fn from_str(text: &str) -> Result<Self, CommunityError> {
+        if let Some(known) = Self::WELL_KNOWN.into_iter().find(|known| known.name() == Some(text)) {
+            return Ok(known);
+        }
+        let [asn, value] = numbers(text, u16::MAX.into())?;
+        Ok(Self(asn << 16 | value))
+    }
+}
+
+/// As it is shown: `64496:1:2`, numbers up to 4294967295 (RFC 8092 section 5).
+impl FromStr for LargeCommunity {
+    type Err = CommunityError;
+
+    fn from_str(text: &str) -> Result<Self, CommunityError> {
+        let [global, local1, local2] = numbers(text, u32::MAX)?;
+        Ok(Self { global, local1, local2 })
+    }
+}
+
+/// Decimal numbers with colons between them.
+fn numbers<const N: usize>(text: &str, max: u32) -> Result<[u32; N], CommunityError> {
+    let is_word = |text: &str| text.bytes().all(|octet| octet.is_ascii_alphabetic() || octet == b'-');
+    if !text.is_empty() && is_word(text) {
+        return Err(CommunityError::UnknownName);
+    }
+    let number = |field: &str| {
+        // A sign is no part of a number here, though Rust would take it.
+        let digits = field.bytes().all(|octet| octet.is_ascii_digit()).then_some(field);
+        let number: u64 = digits.and_then(|digits| digits.parse().ok()).ok_or(CommunityError::Syntax)?;
+        let fits = u32::try_from(number).ok().filter(|number| *number <= max);
+        fits.ok_or(CommunityError::OutOfRange { number, max })
+    };
+    let fields = text.split(':').map(number).collect::<Result<Vec<u32>, _>>()?;
+    fields.try_into().map_err(|_| CommunityError::Syntax)
 }
 
 /// An extended community (RFC 4360), not looked into.
@@ -82,6 +154,41 @@ impl fmt::Display for LargeCommunity {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn communities_are_read_as_they_are_shown() {
+        for text in ["65001:100", "0:0", "65535:65535", "no-export", "graceful-shutdown", "blackhole"] {
+            assert_eq!(text.parse::<Community>().unwrap().to_string(), text);
+        }
+        assert_eq!("65535:65281".parse(), Ok(Community::NO_EXPORT));
+        for text in [
+            "",
+            ":",
+            "1",
+            "1:",
+            ":1",
+            "1:2:3",
+            "+1:2",
+            "1:-2",
+            "1 :2",
+            "0x1:2",
+            "no export",
+            "99999999999999999999:1",
+        ] {
+            assert_eq!(text.parse::<Community>(), Err(CommunityError::Syntax), "{text:?}");
+        }
+        for text in ["no-exprot", "NO-EXPORT", "internet"] {
+            assert_eq!(text.parse::<Community>(), Err(CommunityError::UnknownName), "{text}");
+        }
+        assert_eq!(
+            "65536:1".parse::<Community>(),
+            Err(CommunityError::OutOfRange { number: 65536, max: 65535 })
+        );
+        let large: LargeCommunity = "4294967295:0:7".parse().unwrap();
+        assert_eq!(large.to_string(), "4294967295:0:7");
+        assert_eq!("1:2".parse::<LargeCommunity>(), Err(CommunityError::Syntax));
+        assert!(matches!("1:2:4294967296".parse::<LargeCommunity>(), Err(CommunityError::OutOfRange { .. })));
+    }
 
     #[test]
     fn communities_look_as_operators_write_them() {

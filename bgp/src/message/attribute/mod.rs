@@ -23,7 +23,7 @@ mod value;
 pub(super) mod write;
 
 pub use as_path::{AsPath, Segment, SegmentKind};
-pub use community::{Community, ExtendedCommunity, LargeCommunity};
+pub use community::{Community, CommunityError, ExtendedCommunity, LargeCommunity};
 pub use seldom::Seldom;
 
 /// What LOCAL_PREF is where a path carries none. It has to be there on iBGP (RFC 4271 section 5.1.5), which leaves the

@@ -167,7 +167,7 @@ impl Stage {
             name: "test".to_owned(),
             id: PEER,
             session: session_config(),
-            rib: PeerConfig { max_prefixes: 10 },
+            rib: PeerConfig::limited_to(10),
             events,
         };
         let peer = Peer::spawn(settings, RibHandle::played(sender));

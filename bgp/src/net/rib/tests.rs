@@ -29,7 +29,7 @@ impl Played {
     /// A neighbor whose session is up.
     async fn up(&self, peer: PeerId) -> mpsc::Receiver<PeerBatch> {
         let (sender, batches) = mpsc::channel(1);
-        let config = PeerConfig { max_prefixes: 1000 };
+        let config = PeerConfig::limited_to(1000);
         self.send(ToRib::Configure { peer, name: "eth0".to_owned(), config, batches: sender }).await;
         let session = Box::new(external(peer.0));
         self.send(ToRib::Up { peer, epoch: Epoch::default(), session }).await;
@@ -204,7 +204,7 @@ async fn a_neighbor_that_failed_is_forgotten_with_its_routes() {
 #[test]
 fn a_peer_at_its_limit_is_asked_again_at_once_and_then_not_for_a_while() {
     let mut rib = fixture(Role::Host, 1);
-    rib.configure_peer(ONE, PeerConfig { max_prefixes: 1 });
+    rib.configure_peer(ONE, PeerConfig::limited_to(1));
     let (batches, _) = mpsc::channel(1);
     let name = "eth0".to_owned();
     let mut link =

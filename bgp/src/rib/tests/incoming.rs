@@ -7,7 +7,7 @@ use crate::policy::{Refusal, Role};
 use crate::rib::fixtures::{
     LOCAL_AS, external, fib, from_peer, gateways, originate, prefix, reach, rib, settle, withdraw,
 };
-use crate::rib::{FamilyCounts, PathStatus, PeerConfig, PeerSession, Rib, Ripeness, Totals};
+use crate::rib::{FamilyCounts, PathStatus, PeerConfig, PeerSession, ReceivedView, Rib, Ripeness, Totals};
 use crate::{Families, Family, PeerId};
 
 const ONE: PeerId = PeerId(1);
@@ -169,14 +169,14 @@ fn a_drained_path_loses_against_any_other() {
     rib.receive(ONE, reach(&draining, &["0.0.0.0/0"]));
     rib.receive(TWO, reach(&from_peer(2, &[65200, 65300]), &["0.0.0.0/0"]));
     assert_eq!(fib(&mut rib), BTreeMap::from([(prefix("0.0.0.0/0"), gateways(&[2]))]));
-    let [path] = rib.received(ONE, None, 10).items.try_into().unwrap();
-    assert_eq!((path.1.received.local_pref, path.1.imported.unwrap().local_pref), (None, Some(0)));
+    let [ReceivedView { path, .. }] = rib.received(ONE, None, 10).items.try_into().unwrap();
+    assert_eq!((path.received.local_pref, path.imported.unwrap().local_pref), (None, Some(0)));
 }
 
 #[test]
 fn what_is_over_the_limit_is_counted_until_it_is_withdrawn_or_sent_again() {
     let mut rib = rib(Role::Host, 1);
-    rib.configure_peer(ONE, PeerConfig { max_prefixes: 1 });
+    rib.configure_peer(ONE, PeerConfig::limited_to(1));
     rib.receive(ONE, reach(&from_peer(1, &[]), &["20.0.0.0/8", "21.0.0.0/8", "22.0.0.0/8", "23.0.0.0/8"]));
     assert_eq!(counts(&rib, ONE).over_limit, 3);
     rib.receive(ONE, withdraw(&["23.0.0.0/8", "20.0.0.0/8"]));
@@ -192,7 +192,7 @@ fn what_is_over_the_limit_is_counted_until_it_is_withdrawn_or_sent_again() {
 #[test]
 fn over_the_limit_what_is_there_stays_and_a_refresh_is_wanted_when_there_is_room() {
     let mut rib = rib(Role::Host, 1);
-    rib.configure_peer(ONE, PeerConfig { max_prefixes: 2 });
+    rib.configure_peer(ONE, PeerConfig::limited_to(2));
     rib.receive(ONE, reach(&from_peer(1, &[]), &["20.0.0.0/8", "21.0.0.0/8", "22.0.0.0/8", "2001:db8::/32"]));
     let routes: Vec<_> = fib(&mut rib).into_keys().collect();
     assert_eq!(routes, [prefix("20.0.0.0/8"), prefix("21.0.0.0/8"), prefix("2001:db8::/32")]);
@@ -212,10 +212,10 @@ fn over_the_limit_what_is_there_stays_and_a_refresh_is_wanted_when_there_is_room
     assert_eq!(rib.take_refresh_wanted(ONE), Families::from_iter([V4]));
     assert_eq!(rib.take_refresh_wanted(ONE), Families::NONE);
     rib.receive(ONE, reach(&from_peer(1, &[]), &["22.0.0.0/8", "23.0.0.0/8"]));
-    rib.configure_peer(ONE, PeerConfig { max_prefixes: 3 });
+    rib.configure_peer(ONE, PeerConfig::limited_to(3));
     assert_eq!(rib.take_refresh_wanted(ONE), Families::from_iter([V4]));
     // A lower limit takes nothing away.
-    rib.configure_peer(ONE, PeerConfig { max_prefixes: 0 });
+    rib.configure_peer(ONE, PeerConfig::limited_to(0));
     settle(&mut rib);
     assert_eq!(counts(&rib, ONE).accepted, 2);
 }
@@ -223,7 +223,7 @@ fn over_the_limit_what_is_there_stays_and_a_refresh_is_wanted_when_there_is_room
 #[test]
 fn attributes_refused_for_the_limit_are_freed() {
     let mut rib = rib(Role::Host, 1);
-    rib.configure_peer(ONE, PeerConfig { max_prefixes: 0 });
+    rib.configure_peer(ONE, PeerConfig::limited_to(0));
     for number in 0..1000 {
         rib.receive(ONE, reach(&from_peer(1, &[number]), &["20.0.0.0/8"]));
         rib.process(1);
@@ -306,7 +306,7 @@ fn a_removed_neighbor_leaves_nothing_also_when_its_name_is_used_again() {
     assert_eq!(fib(&mut rib).len(), 2);
     rib.remove_peer(ONE);
     assert_eq!(rib.counts(ONE, V4), None);
-    rib.configure_peer(ONE, PeerConfig { max_prefixes: 10 });
+    rib.configure_peer(ONE, PeerConfig::limited_to(10));
     rib.session_up(ONE, external(1));
     rib.receive(ONE, reach(&from_peer(1, &[]), &["20.0.0.0/8"]));
     assert_eq!(fib(&mut rib), BTreeMap::from([(prefix("21.0.0.0/8"), None)]));
@@ -347,7 +347,7 @@ fn a_refused_path_is_shown_but_not_used() {
     let mut rib = rib(Role::Host, 1);
     rib.receive(ONE, reach(&from_peer(1, &[]), &["169.254.0.0/16"]));
     assert_eq!(fib(&mut rib), BTreeMap::new());
-    let [(_, path)] = rib.received(ONE, None, 10).items.try_into().unwrap();
+    let [ReceivedView { path, .. }] = rib.received(ONE, None, 10).items.try_into().unwrap();
     assert_eq!((path.status, path.imported), (PathStatus::Refused(Refusal::Martian), None));
     rib.receive(ONE, withdraw(&["169.254.0.0/16"]));
     settle(&mut rib);

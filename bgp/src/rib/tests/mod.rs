@@ -5,5 +5,6 @@ mod incoming;
 mod leaves;
 mod model;
 mod outgoing;
+mod policies;
 mod restart;
 mod views;

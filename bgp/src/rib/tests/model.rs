@@ -4,13 +4,14 @@
 //! is all the bookkeeping around them: marks, sweeps, generations, sets that wait, partial turns.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use proptest::prelude::*;
 
 use crate::message::{Attributes, Community, RefreshKind, Update};
 use crate::policy::{
-    Guard, Inbound, Judgement, Maintenance, Outbound, Role, Route, Target, marked, permits, rewrite,
-    usable_gateway,
+    Action, Changes, Conditions, Edit, Guard, Inbound, Judgement, Maintenance, Outbound, Policy, PrefixList,
+    Refusal, Role, Route, Rule, Target, Transit, marked, permits, rewrite, usable_gateway,
 };
 use crate::rib::decision::{Candidate, Source, Standing, decide};
 use crate::rib::fixtures::{
@@ -46,6 +47,7 @@ enum Event {
     EndOfRib(u32, Family),
     Reconfigure(u32),
     Maintain(u32, Maintenance),
+    Configure(u32, PeerConfig),
     Announce { peer: u32, variant: u8, prefixes: Vec<&'static str> },
     Withdraw { peer: u32, prefixes: Vec<&'static str> },
     Originate(Vec<&'static str>),
@@ -74,6 +76,7 @@ fn event() -> impl Strategy<Value = Event> {
         2 => (peer(), family()).prop_map(|(peer, family)| Event::EndOfRib(peer, family)),
         1 => peer().prop_map(Event::Reconfigure),
         3 => (peer(), maintenance()).prop_map(|(peer, maintenance)| Event::Maintain(peer, maintenance)),
+        3 => (peer(), peer_config()).prop_map(|(peer, config)| Event::Configure(peer, config)),
         8 => (peer(), 0..VARIANTS, some()).prop_map(|(peer, variant, prefixes)| Event::Announce { peer, variant, prefixes }),
         4 => (peer(), some()).prop_map(|(peer, prefixes)| Event::Withdraw { peer, prefixes }),
         2 => proptest::sample::subsequence(&OWN[..], 0..=3).prop_map(Event::Originate),
@@ -91,6 +94,51 @@ fn maintenance() -> impl Strategy<Value = Maintenance> {
     let inbound = vec![Inbound::Plain, Inbound::Last];
     let parts = (prop::sample::select(outbound), prop::sample::select(inbound));
     parts.prop_map(|(outbound, inbound)| Maintenance { outbound, inbound })
+}
+
+fn peer_config() -> impl Strategy<Value = PeerConfig> {
+    let policy = || prop::sample::select(policies());
+    let transit = prop::sample::select(vec![Transit::Never, Transit::Allowed]);
+    let parts = (policy(), policy(), 0..2_u8, transit);
+    parts.prop_map(|(import, export, allowed_own_as, transit)| PeerConfig {
+        allowed_own_as,
+        transit,
+        import,
+        export,
+        ..PeerConfig::limited_to(1000)
+    })
+}
+
+/// None, ones that take away, ones that change; what they can do has tables of its own.
+fn policies() -> Vec<Option<Arc<Policy>>> {
+    let some = |ranges: [&str; 2]| Conditions {
+        prefixes: vec![Arc::new(PrefixList::new(None, ranges.map(|text| text.parse().unwrap()).to_vec()))],
+        ..Conditions::default()
+    };
+    let marked = Conditions { communities: vec![Community::NO_EXPORT], ..Conditions::default() };
+    let rule = |conditions, changes, action| Rule { conditions, changes, action };
+    let changes = || Changes { local_pref: Some(300), med: Some(9), prepends: 1, ..Changes::default() };
+    let no_export = Edit::Adjust { remove: vec![], add: vec![Community::NO_EXPORT] };
+    let tag = Changes { communities: no_export, ..Changes::default() };
+    let ranges = ["0.0.0.0/0 le 32", "2001:db8::/32"];
+    let policy = |rules, default| Some(Arc::new(Policy { name: "any".to_owned(), rules, default }));
+    vec![
+        None,
+        policy(vec![], Action::Accept),
+        policy(vec![], Action::Reject),
+        policy(
+            vec![rule(some(["20.0.0.0/7 le 8", "fd00:8::/64"]), Changes::default(), Some(Action::Accept))],
+            Action::Reject,
+        ),
+        policy(vec![rule(some(ranges), changes(), None)], Action::Accept),
+        policy(
+            vec![
+                rule(some(["0.0.0.0/0", "10.1.8.192/26"]), tag, None),
+                rule(marked, changes(), Some(Action::Accept)),
+            ],
+            Action::Reject,
+        ),
+    ]
 }
 
 fn session_of(number: u32) -> PeerSession {
@@ -148,6 +196,7 @@ struct Model {
     away: BTreeMap<u32, Said>,
     originated: BTreeMap<Prefix, Originator>,
     maintained: BTreeMap<u32, Maintenance>,
+    configured: BTreeMap<u32, PeerConfig>,
 }
 
 /// The RIB, the model, and those who listen to the RIB.
@@ -162,7 +211,7 @@ impl World {
     fn new(role: Role) -> Self {
         let mut rib = Rib::new(config(role));
         for number in 1..=PEERS {
-            rib.configure_peer(PeerId(number), PeerConfig { max_prefixes: 1000 });
+            rib.configure_peer(PeerId(number), PeerConfig::limited_to(1000));
         }
         Self { rib, model: Model::default(), fib: BTreeMap::new(), held: BTreeMap::new() }
     }
@@ -203,9 +252,14 @@ impl World {
             }
             Event::Reconfigure(peer) => {
                 self.rib.remove_peer(id(peer));
-                self.rib.configure_peer(id(peer), PeerConfig { max_prefixes: 1000 });
+                self.rib.configure_peer(id(peer), PeerConfig::limited_to(1000));
                 self.forget(peer);
                 self.model.maintained.remove(&peer);
+                self.model.configured.remove(&peer);
+            }
+            Event::Configure(peer, config) => {
+                self.rib.configure_peer(id(peer), config.clone());
+                self.model.configured.insert(peer, config);
             }
             Event::Maintain(peer, maintenance) => {
                 self.rib.maintain(id(peer), maintenance);
@@ -312,8 +366,8 @@ impl World {
         let received = self.rib.received(PeerId(peer), None, 1000).items;
         let stale: BTreeSet<_> = received
             .into_iter()
-            .filter(|(_, path)| path.freshness == Freshness::Stale)
-            .map(|(prefix, _)| prefix)
+            .filter(|route| route.path.freshness == Freshness::Stale)
+            .map(|route| route.prefix)
             .collect();
         assert_eq!(stale, said.left, "peer {peer}");
     }
@@ -387,7 +441,56 @@ impl Model {
         let (config, session) = (config(role), session_of(peer));
         let originated = self.originated.clone().into();
         let inbound = self.maintenance(peer).inbound;
-        Guard { config: &config, originated: &originated, session: &session, inbound }.judge(prefix, path)
+        let PeerConfig { allowed_own_as, import, .. } = self.config_of(peer);
+        let guard =
+            Guard { config: &config, originated: &originated, session: &session, inbound, allowed_own_as };
+        let judgement = guard.judge(prefix, path);
+        let guarded = match &judgement {
+            Judgement::AsReceived => path.clone(),
+            Judgement::Changed(changed) => (**changed).clone(),
+            Judgement::Refused(_) | Judgement::Echo => return judgement,
+        };
+        let Some(policy) = import else { return judgement };
+        let ruling = policy.judge(prefix, &Arc::new(guarded.clone()), session.asn);
+        let is_external = session.kind == PeerKind::External;
+        let is_leaving = is_external && path.communities.contains(&Community::GRACEFUL_SHUTDOWN);
+        match (ruling.action, ruling.changed) {
+            (Action::Reject, _) => Judgement::Refused(Refusal::Policy),
+            (Action::Accept, None) => judgement,
+            (Action::Accept, Some(changed)) => {
+                let mut changed = (*changed).clone();
+                if inbound == Inbound::Last || is_leaving {
+                    changed.local_pref = guarded.local_pref;
+                }
+                Judgement::Changed(Box::new(changed))
+            }
+        }
+    }
+
+    fn config_of(&self, peer: u32) -> PeerConfig {
+        self.configured.get(&peer).cloned().unwrap_or_else(|| PeerConfig::limited_to(1000))
+    }
+
+    /// A best route that a neighbor may be told, after its export policy.
+    fn exported(
+        &self,
+        to: u32,
+        prefix: Prefix,
+        attributes: &Attributes,
+        next_hop: NextHop,
+    ) -> Option<Attributes> {
+        let kind = session_of(to).kind;
+        let Some(policy) = self.config_of(to).export else {
+            return Some(rewrite(attributes, LOCAL_AS, kind, next_hop));
+        };
+        let mut base = attributes.clone();
+        if kind == PeerKind::External {
+            base.med = None;
+        }
+        let ruling = policy.judge(prefix, &Arc::new(base.clone()), LOCAL_AS);
+        let changed = ruling.changed.as_deref().unwrap_or(&base);
+        let told = Attributes { med: changed.med, ..rewrite(changed, LOCAL_AS, kind, next_hop) };
+        (ruling.action == Action::Accept).then_some(told)
     }
 
     fn maintenance(&self, peer: u32) -> Maintenance {
@@ -443,7 +546,7 @@ impl Model {
 
     fn export(&self, role: Role, to: u32) -> BTreeMap<Prefix, Attributes> {
         let session = session_of(to);
-        let target = Target { peer: PeerId(to), kind: session.kind };
+        let target = Target { peer: PeerId(to), kind: session.kind, transit: self.config_of(to).transit };
         let mut exported = BTreeMap::new();
         for prefix in PREFIXES.map(prefix) {
             for (source, attributes, standing) in self.standings(role, prefix) {
@@ -453,7 +556,7 @@ impl Model {
                 };
                 if standing == Standing::Best && permits(role, route, &attributes, target).is_ok() {
                     let next_hop = session.next_hop(prefix.family()).unwrap();
-                    let plain = rewrite(&attributes, LOCAL_AS, session.kind, next_hop);
+                    let Some(plain) = self.exported(to, prefix, &attributes, next_hop) else { continue };
                     let told = match self.maintenance(to).outbound {
                         Outbound::Plain => plain,
                         Outbound::Marked { prepends } => marked(&plain, LOCAL_AS, session.kind, prepends),

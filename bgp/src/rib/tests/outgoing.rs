@@ -31,7 +31,7 @@ fn drain(rib: &mut Rib, peer: PeerId, held: &mut Held) {
 
 fn fresh(session: PeerSession) -> Rib {
     let mut rib = Rib::new(config(Role::Host));
-    rib.configure_peer(ONE, PeerConfig { max_prefixes: 10 });
+    rib.configure_peer(ONE, PeerConfig::limited_to(10));
     originate(&mut rib, &["1.1.1.1/32", "10.1.8.192/26", "fd00:8::/64"]);
     rib.session_up(ONE, session);
     rib
@@ -87,7 +87,7 @@ fn end_of_rib_waits_for_the_last_prefix_and_comes_once() {
 #[test]
 fn end_of_rib_comes_also_with_nothing_to_say() {
     let mut rib = Rib::new(config(Role::Host));
-    rib.configure_peer(ONE, PeerConfig { max_prefixes: 10 });
+    rib.configure_peer(ONE, PeerConfig::limited_to(10));
     rib.session_up(ONE, PeerSession { families: Families::from_iter([V6]), ..external(1) });
     assert_eq!(poll(&mut rib, ONE, 10), [ToPeer::Update(Outgoing::EndOfRib(V6))]);
 }

@@ -41,8 +41,8 @@ fn end_of_rib(rib: &mut Rib, peer: PeerId) {
 
 fn stale(rib: &Rib, peer: PeerId) -> Vec<String> {
     let received = rib.received(peer, None, 100).items.into_iter();
-    let stale = received.filter(|(_, path)| path.freshness == Freshness::Stale);
-    stale.map(|(prefix, _)| prefix.to_string()).collect()
+    let stale = received.filter(|route| route.path.freshness == Freshness::Stale);
+    stale.map(|route| route.prefix.to_string()).collect()
 }
 
 #[test]
@@ -153,7 +153,7 @@ fn what_becomes_ours_meanwhile_is_not_believed_any_more() {
 #[test]
 fn a_table_that_changed_over_the_restart_gets_its_room() {
     let mut rib = rib(Role::Host, 1);
-    rib.configure_peer(ONE, PeerConfig { max_prefixes: 2 });
+    rib.configure_peer(ONE, PeerConfig::limited_to(2));
     announce(&mut rib, ONE, &["20.0.0.0/8", "21.0.0.0/8"]);
     settle(&mut rib);
     rib.session_lost(ONE, Families::ALL);
@@ -164,7 +164,7 @@ fn a_table_that_changed_over_the_restart_gets_its_room() {
     assert_eq!(rib.take_refresh_wanted(ONE), only(Family::Ipv4Unicast));
     announce(&mut rib, ONE, &["22.0.0.0/8", "23.0.0.0/8"]);
     settle(&mut rib);
-    let received: Vec<_> = rib.received(ONE, None, 10).items.into_iter().map(|(prefix, _)| prefix).collect();
+    let received: Vec<_> = rib.received(ONE, None, 10).items.into_iter().map(|route| route.prefix).collect();
     assert_eq!(received, [prefix("22.0.0.0/8"), prefix("23.0.0.0/8")]);
 }
 

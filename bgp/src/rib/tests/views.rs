@@ -5,7 +5,7 @@ use crate::rib::decision::Reason;
 use crate::rib::fixtures::{
     LOCAL_AS, address, external, from_peer, gateway, gateways, originate, prefix, reach, rib, settle,
 };
-use crate::rib::{Originator, PathSource, PathStatus, Rib};
+use crate::rib::{Originator, PathSource, PathStatus, ReceivedView, Rib};
 use crate::{Family, PeerId};
 
 const ONE: PeerId = PeerId(1);
@@ -85,7 +85,7 @@ fn pages_join_without_gap_or_overlap() {
 fn received_and_advertised_are_of_one_neighbor() {
     let mut rib = filled();
     let received: Vec<_> =
-        rib.received(TWO, None, 10).items.into_iter().map(|(prefix, _)| prefix.to_string()).collect();
+        rib.received(TWO, None, 10).items.into_iter().map(|route| route.prefix.to_string()).collect();
     assert_eq!(received, ["0.0.0.0/0", "20.0.0.0/8"]);
     assert_eq!(rib.advertised(TWO, None, 10).items, []);
     rib.poll_outgoing(TWO, 10);
@@ -99,7 +99,7 @@ fn received_and_advertised_are_of_one_neighbor() {
 #[test]
 fn a_path_that_policy_leaves_alone_is_held_once() {
     let rib = filled();
-    for (_, path) in rib.received(ONE, None, 10).items {
+    for ReceivedView { path, .. } in rib.received(ONE, None, 10).items {
         if let Some(imported) = path.imported {
             assert!(std::sync::Arc::ptr_eq(&imported, &path.received));
         }

@@ -29,6 +29,9 @@ fn any_happening() -> impl Strategy<Value = Happening> {
 }
 
 proptest! {
+    // What it has found so far took a few hundred cases, or a few thousand.
+    #![proptest_config(ProptestConfig::with_cases(4000))]
+
     /// Whatever comes in, and in whatever order: no panic, no step that RFC 5880 does not have, nothing said that it
     /// forbids, and no more than it allows.
     #[test]

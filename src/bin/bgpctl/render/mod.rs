@@ -13,6 +13,7 @@ mod fib;
 mod interfaces;
 mod memory;
 mod neighbor;
+mod policy;
 mod rib;
 mod summary;
 
@@ -22,6 +23,7 @@ pub(crate) use fib::{fib, fib_counters};
 pub(crate) use interfaces::interfaces;
 pub(crate) use memory::memory;
 pub(crate) use neighbor::{neighbor, neighbors};
+pub(crate) use policy::policies;
 pub(crate) use rib::{advertised, destinations, received, rib};
 pub(crate) use summary::summary;
 

@@ -5,6 +5,7 @@ use selvedge::control::api::{
     AdvertisedRoute, Destination, Path, PathAttributes, PathOrigin, PathSource, PathStatus, ReceivedRoute,
 };
 
+use super::policy::trace;
 use super::{Position, left, or_dash, peer, right, table};
 use crate::output::printable;
 
@@ -58,6 +59,7 @@ pub(crate) fn received(routes: &[ReceivedRoute], position: Position) -> String {
         right("LocPrf"),
         left("Path", 20),
         left("Why not", 0),
+        left("Policy", 0),
     ];
     let rows = routes.iter().map(|route| {
         let why = match &route.status {
@@ -73,6 +75,7 @@ pub(crate) fn received(routes: &[ReceivedRoute], position: Position) -> String {
             or_dash(route.attributes.local_pref),
             as_path(&route.attributes),
             why,
+            route.policy.as_ref().map(trace).unwrap_or_default(),
         ]
     });
     headed(position, routes.is_empty(), table(columns, rows.collect(), position))
@@ -378,6 +381,7 @@ e                       fe80::a                    eth0       tor1(eth0)        
             prefix: prefix.parse().unwrap(),
             status,
             stale: false,
+            policy: None,
             attributes: attributes("fe80::a", "65004 65002"),
         };
         let refused = PathStatus::Refused { reason: "martian".to_owned() };
@@ -386,7 +390,7 @@ e                       fe80::a                    eth0       tor1(eth0)        
 Status: * valid, S stale, > best, = multipath, x refused, e echo of an own route
 Origin: i - IGP, e - EGP, ? - incomplete
 
-    Network             Next hop                   Metric  LocPrf  Path                  Why not
+    Network             Next hop                   Metric  LocPrf  Path                  Why not  Policy
 *>  10.0.0.0/8          fe80::a                         -       -  65004 65002 ?
 x   127.0.0.0/8         fe80::a                         -       -  65004 65002 ?         martian
 ";

@@ -1,6 +1,6 @@
 //! `show summary`: the columns that FRR's users know, without those that mean nothing here.
 
-use selvedge::control::api::{BfdState, NeighborSummary, SessionState, Summary};
+use selvedge::control::api::{BfdState, NeighborSummary, SessionState, Summary, Trial};
 
 use super::{Position, left, peer, right, span, table};
 use crate::output::printable;
@@ -10,7 +10,7 @@ pub(crate) fn summary(summary: &Summary) -> String {
     let head = format!(
         "BGP router identifier {router_id}, local AS number {}\n\
          {}, selvedge {}, up {}\n\
-         RIB: {} destinations, {} paths; FIB: {} routes\n\n",
+         RIB: {} destinations, {} paths; FIB: {} routes\n{}\n",
         summary.local_as,
         printable(&summary.hostname),
         printable(&summary.version),
@@ -18,6 +18,7 @@ pub(crate) fn summary(summary: &Summary) -> String {
         summary.rib.destinations,
         summary.rib.paths,
         summary.fib_routes,
+        summary.trial.as_ref().map(trial).unwrap_or_default(),
     );
     let neighbors = &summary.neighbors;
     if neighbors.is_empty() {
@@ -37,6 +38,20 @@ pub(crate) fn summary(summary: &Summary) -> String {
     let errors: String = neighbors.iter().filter_map(error).collect();
     let unwatched: String = neighbors.iter().filter_map(unwatched).collect();
     format!("{head}{table}\nNeighbors: {}, established: {established}\n{errors}{unwatched}", neighbors.len())
+}
+
+/// What becomes of the configuration.
+fn trial(trial: &Trial) -> String {
+    match trial {
+        Trial::Running { left_s } => {
+            format!("Configuration: on trial for another {}, unless `bgpctl confirm` comes\n", span(*left_s))
+        }
+        Trial::Failed { ago_s, reason } => format!(
+            "Configuration: not that of the file, which was left {} ago: {}\n",
+            span(*ago_s),
+            printable(reason)
+        ),
+    }
 }
 
 /// Why a neighbor is not up, where anything is known.
@@ -122,6 +137,7 @@ pub(super) mod tests {
             uptime_s: 93_780,
             rib: RibTotals { destinations: 8, paths: 14 },
             fib_routes: 6,
+            trial: None,
             neighbors: vec![established(), down],
         };
         let expected = "\
@@ -138,6 +154,15 @@ eth1: connection refused
 eth1: BFD is Down
 ";
         assert_eq!(summary(&answer), expected);
+        let running = Summary { trial: Some(Trial::Running { left_s: 59 }), ..answer.clone() };
+        assert!(summary(&running).contains(
+            "6 routes\nConfiguration: on trial for another 00:00:59, unless `bgpctl confirm` comes\n\nNeighbor"
+        ));
+        let failed = Trial::Failed { ago_s: 3, reason: "it was not confirmed in time".to_owned() };
+        let failed = Summary { trial: Some(failed), ..answer.clone() };
+        assert!(summary(&failed).contains(
+            "\nConfiguration: not that of the file, which was left 00:00:03 ago: it was not confirmed in time\n\n"
+        ));
         let none = Summary { neighbors: Vec::new(), router_id: None, ..answer };
         assert!(summary(&none).starts_with("BGP router identifier not known yet, local AS number 65001\n"));
         assert!(summary(&none).ends_with("\n\nNo neighbors.\n"));

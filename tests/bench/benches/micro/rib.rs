@@ -94,8 +94,13 @@ fn judge_all(bencher: Bencher<'_, '_>, prefixes: &[Prefix], expected: &Judgement
     let blocks = ["172.16.0.0/16", "fd00:10::/64"];
     let routes = blocks.map(|block| (block.parse().unwrap(), Originator::StaticBlock));
     let originated = Originated::from(BTreeMap::from(routes));
-    let guard =
-        Guard { config: &config, originated: &originated, session: &session, inbound: Inbound::Plain };
+    let guard = Guard {
+        config: &config,
+        originated: &originated,
+        session: &session,
+        inbound: Inbound::Plain,
+        allowed_own_as: 0,
+    };
     for &prefix in prefixes {
         assert_eq!(guard.judge(prefix, &attributes), *expected, "{prefix}");
     }
@@ -148,7 +153,7 @@ fn packing(bencher: Bencher<'_, '_>, routes_of_a_node: usize) {
     // A ToR: a host has too little to tell.
     let mut rib = Rib::new(rib_config(Role::Transit));
     for peer in [from, to] {
-        rib.configure_peer(PeerId(peer), PeerConfig { max_prefixes: u32::MAX });
+        rib.configure_peer(PeerId(peer), PeerConfig::limited_to(u32::MAX));
     }
     rib.session_up(PeerId(from), session(from));
     for (node, prefixes) in (0..).zip(prefixes(Family::Ipv4Unicast, ROUTES).chunks(routes_of_a_node)) {
