@@ -4,7 +4,7 @@ use std::path::Path;
 
 use proptest::prelude::*;
 
-use super::policies::tests::any_policies;
+use super::policies::tests::any::any_policies;
 use super::*;
 
 /// A configuration with the AS number and then this text.

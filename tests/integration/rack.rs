@@ -3,6 +3,9 @@
 mod drain;
 mod graceful;
 mod privileges;
+mod reload;
+mod traffic;
+mod transit;
 
 use std::net::IpAddr;
 use std::path::Path;
@@ -13,8 +16,8 @@ use lab::check::{self, Verdict};
 use lab::rack::{lay_uplink, leads_over};
 use lab::route::PROTOCOL_BGP;
 use lab::{
-    Account, Action, Capture, Host, Journal, NexthopObjects, NodeDaemon, Outcome, Ping, Programs, Rack,
-    RackOptions, Requirement, Route, TorDaemon, can_run, eventually, topology,
+    Account, Action, Capture, Host, Journal, NexthopObjects, NodeDaemon, Outcome, Ping, Port, Programs, Rack,
+    RackOptions, Requirement, Route, TorDaemon, cable, can_run, eventually, topology,
 };
 
 /// FRR takes two to three seconds from a new link to its first UPDATE; the rest is for a loaded machine.
@@ -31,29 +34,34 @@ fn rack(test: &str) -> Option<Rack> {
 
 /// As [`rack`], with nexthop objects or without.
 fn rack_with(test: &str, nexthop_objects: Option<NexthopObjects>) -> Option<Rack> {
-    if !can_run(&[Requirement::Root, Requirement::Frr]) {
-        return None;
-    }
-    let programs = Programs {
+    programs(nexthop_objects).map(|programs| rack_of(test, programs))
+}
+
+/// What the nodes of a rack with FRR run.
+fn programs(nexthop_objects: Option<NexthopObjects>) -> Option<Programs> {
+    can_run(&[Requirement::Root, Requirement::Frr]).then(|| Programs {
         daemon: env!("CARGO_BIN_EXE_selvedge").into(),
         arguments: Vec::new(),
         account: Some(Account::OF_AGENTS),
         bgpctl: env!("CARGO_BIN_EXE_bgpctl").into(),
         nexthop_objects,
-    };
-    Some(rack_of(test, programs))
+    })
 }
 
 /// A rack of these programs; FRR and root are there.
 fn rack_of(test: &str, programs: Programs) -> Rack {
+    Rack::up(options(test, programs)).unwrap_or_else(|error| panic!("{error}"))
+}
+
+/// The rack of the design, its nodes with the files of the lab.
+fn options(test: &str, programs: Programs) -> RackOptions {
     let read = |name: &str| {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("conf/lab/{name}.toml"));
         std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
     };
     let configs = topology::nodes().iter().map(|node| read(node.name)).collect();
     let name = format!("{test}-{}", std::process::id());
-    let options = RackOptions { name, nodes: NodeDaemon::Agent { programs, configs }, tors: TorDaemon::Frr };
-    Rack::up(options).unwrap_or_else(|error| panic!("{error}"))
+    RackOptions { name, nodes: NodeDaemon::Agent { programs, configs }, tors: TorDaemon::Frr }
 }
 
 fn assert_held(verdict: &Verdict) {

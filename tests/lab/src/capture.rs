@@ -18,6 +18,8 @@ use crate::netns::Netns;
 const ETHERTYPE_IPV4: u16 = 0x0800;
 const ETHERTYPE_IPV6: u16 = 0x86dd;
 const PROTOCOL_TCP: u8 = 6;
+/// RFC 9293 section 3.1.
+const TCP_SYN: u8 = 0x02;
 const BGP_PORT: u16 = 179;
 /// RFC 4271 section 4.1: marker, length, type.
 const BGP_HEADER: usize = 19;
@@ -57,6 +59,19 @@ pub struct IpHeader {
     pub length: usize,
     /// Length of the header itself.
     header: usize,
+}
+
+/// A TCP segment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Segment<'a> {
+    /// Source and destination port.
+    pub ports: (u16, u16),
+    /// Number of its first octet, or of the SYN.
+    pub sequence: u32,
+    /// Whether it has the SYN flag: the connection begins with it.
+    pub is_first: bool,
+    /// What it carries.
+    pub payload: &'a [u8],
 }
 
 /// A capture that is running. It ends when it is dropped.
@@ -131,7 +146,7 @@ impl Frame {
     /// Type and length of each BGP message that begins in this frame. Right as long as messages begin with segments,
     /// which they do while the connection is young and no segment is full.
     pub fn bgp_messages(&self) -> impl Iterator<Item = (u8, usize)> {
-        let mut rest = self.bgp_payload().unwrap_or_default();
+        let mut rest = self.bgp_segment().map(|segment| segment.payload).unwrap_or_default();
         std::iter::from_fn(move || {
             let header: &[u8; BGP_HEADER] = rest.first_chunk()?;
             let [marker @ .., high, low, kind] = header;
@@ -144,15 +159,24 @@ impl Frame {
         })
     }
 
-    fn bgp_payload(&self) -> Option<&[u8]> {
+    /// The TCP segment in it, if it belongs to BGP.
+    #[must_use]
+    pub fn bgp_segment(&self) -> Option<Segment<'_>> {
         let ip = self.ip.filter(|ip| ip.protocol == PROTOCOL_TCP)?;
         let packet = self.octets.get(14..)?;
         let segment = packet.get(ip.header..ip.length)?;
-        let port = |at: usize| Some(u16::from_be_bytes([*segment.get(at)?, *segment.get(at + 1)?]));
-        if port(0)? != BGP_PORT && port(2)? != BGP_PORT {
+        let header: &[u8; 14] = segment.first_chunk()?;
+        let [s0, s1, d0, d1, n0, n1, n2, n3, _, _, _, _, offset, flags] = *header;
+        let ports = (u16::from_be_bytes([s0, s1]), u16::from_be_bytes([d0, d1]));
+        if ports.0 != BGP_PORT && ports.1 != BGP_PORT {
             return None;
         }
-        segment.get(usize::from(segment.get(12)? >> 4) * 4..)
+        Some(Segment {
+            ports,
+            sequence: u32::from_be_bytes([n0, n1, n2, n3]),
+            is_first: flags & TCP_SYN != 0,
+            payload: segment.get(usize::from(offset >> 4) * 4..)?,
+        })
     }
 
     fn parse(octets: &[u8], at: Instant) -> Option<Self> {

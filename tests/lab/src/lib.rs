@@ -19,6 +19,7 @@ pub mod rack;
 mod requirements;
 pub mod route;
 mod scratch;
+mod speech;
 pub mod topology;
 pub mod tor;
 mod wait;
@@ -38,6 +39,7 @@ pub use rack::{Daemon, Host, NodeDaemon, Pod, Rack, RackOptions, TorDaemon};
 pub use requirements::{Requirement, can_run};
 pub use route::{Action, NextHop, Route};
 pub use scratch::Scratch;
+pub use speech::Speech;
 pub use wait::{check_interrupt, eventually, interrupt, interrupt_on_signals};
 
 #[cfg(test)]

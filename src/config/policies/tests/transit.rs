@@ -9,7 +9,7 @@ use bgp::rib::{Originator, PeerConfig, PeerSession, Rib, RibConfig, ToPeer};
 use bgp::{Asn, Families, InterfaceIndex, NextHop, PeerId, PeerKind, Prefix, RouterId};
 use proptest::prelude::*;
 
-use super::any_policies;
+use super::any::any_policies;
 use crate::config::tests::with;
 use crate::config::{Config, parse};
 
@@ -18,7 +18,7 @@ fn tor(number: u32) -> PeerSession {
     let link_local = |octet: u32| Ipv6Addr::from(0xfe80_u128 << 112 | u128::from(octet));
     PeerSession {
         kind: PeerKind::External,
-        asn: Asn(65100 + number),
+        asn: Asn(65003 + number),
         router_id: RouterId(Ipv4Addr::from(0x0a00_0000 + number)),
         address: link_local(number).into(),
         interface: Some(InterfaceIndex(number)),
@@ -33,7 +33,7 @@ fn tor(number: u32) -> PeerSession {
 
 /// What a ToR says: a default route, prefixes that policies of the generator speak of, and communities that they add.
 fn said_by(number: u32) -> Update {
-    let asns = vec![Asn(65100 + number), Asn(65200)];
+    let asns = vec![Asn(65003 + number), Asn(65003)];
     let next_hop = NextHop::LinkLocal(Ipv6Addr::from(0xfe80_u128 << 112 | u128::from(number)));
     let attributes = Attributes {
         as_path: AsPath::from_segments([Segment { kind: SegmentKind::Sequence, asns }]),
