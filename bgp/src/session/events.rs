@@ -8,7 +8,7 @@ use bytes::BytesMut;
 
 use super::connection::{Connection, Direction, Extension, Stage};
 use super::error::{Damping, is_unsupported_parameter};
-use super::negotiate::{OpenForm, our_open};
+use super::negotiate::{OpenForm, RestartState, our_open};
 use super::{Action, Administrative, ConnectionId, Session, SessionError, State, Stop, connection_mut};
 use crate::message::{CeaseSubcode, MessageKind, Notification};
 
@@ -92,7 +92,8 @@ impl Session {
         self.forget();
         self.retry.reset();
         match stop {
-            Stop::Silent | Stop::Notify(_) => {}
+            Stop::Silent => self.restart = RestartState::Severed,
+            Stop::Notify(_) => {}
             Stop::Restart(_) => {
                 self.administrative = Administrative::Started;
                 self.rearm(now);

@@ -159,7 +159,8 @@ pub enum Event {
 /// How to stop.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Stop {
-    /// Close TCP without a word, so that a peer with graceful restart keeps our routes.
+    /// Close TCP without a word, so that a peer with graceful restart keeps our routes: this process ends, or the peer
+    /// is out of reach. After the latter the next OPEN says that no forwarding state was preserved.
     Silent,
     /// Send this NOTIFICATION first.
     Notify(Notification),

@@ -90,12 +90,16 @@ pub(super) enum RestartState {
     },
     /// There was a session: the kernel's routes have been there ever since.
     Running,
+    /// The peer was out of reach. Its kernel may have lost its routes to us with the link, and FRR 8.4 does not write
+    /// them again for paths that it has kept as stale: it must not keep them.
+    Severed,
 }
 
 impl RestartState {
     fn forwarding(self, family: Family) -> ForwardingState {
         match self {
             Self::Started { inherited } if !inherited.contains(family) => ForwardingState::Lost,
+            Self::Severed => ForwardingState::Lost,
             Self::Started { .. } | Self::Running => ForwardingState::Preserved,
         }
     }
@@ -104,7 +108,7 @@ impl RestartState {
     fn is_restarting(self) -> bool {
         match self {
             Self::Started { inherited } => !inherited.is_empty(),
-            Self::Running => false,
+            Self::Running | Self::Severed => false,
         }
     }
 }

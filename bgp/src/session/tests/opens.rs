@@ -112,6 +112,16 @@ fn restart_and_forwarding_bits_are_those_of_the_start_until_the_first_session() 
         driven.next_deadline();
         let actions = driven.handle(Event::Connected(driven.dialled.unwrap()));
         assert_eq!(bits(&actions), (false, vec![Preserved; 2]));
+
+        // Out of reach, before the session is there again or after: what the peer forwarded with may be gone.
+        for _ in 0..2 {
+            driven.handle(Event::Stop(Stop::Silent));
+            driven.handle(Event::Start);
+            let actions = driven.handle(Event::Connected(driven.dialled.unwrap()));
+            assert_eq!(bits(&actions), (false, vec![Lost; 2]));
+            driven.receive(open_bytes(&their_open()));
+            driven.receive(keepalive());
+        }
     }
 }
 
