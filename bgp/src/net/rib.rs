@@ -16,7 +16,9 @@ use tracing::{info, warn};
 use crate::memory::list_octets;
 use crate::message::{RefreshKind, RouteRefresh, Update};
 use crate::policy::Maintenance;
-use crate::rib::{FibChange, Originator, PeerConfig, PeerSession, Rib, RibConfig, Ripeness, ToPeer};
+use crate::rib::{
+    FibChange, Gateways, LostLink, Originator, PeerConfig, PeerSession, Rib, RibConfig, Ripeness, ToPeer,
+};
 use crate::{Families, Family, PeerId, Prefix};
 
 /// Messages that may wait for the RIB. Each is one read of a socket at most, whose prefixes and attributes take up to
@@ -101,6 +103,11 @@ pub(super) enum ToRib {
     Remove {
         peer: PeerId,
     },
+    /// It is to be removed, because the configuration has it no longer.
+    Deconfigure {
+        peer: PeerId,
+    },
+    LinksLost(Vec<LostLink>),
     Up {
         peer: PeerId,
         epoch: Epoch,
@@ -151,6 +158,8 @@ impl ToRib {
             | Self::Reconfigure { .. }
             | Self::Maintain { .. }
             | Self::Remove { .. }
+            | Self::Deconfigure { .. }
+            | Self::LinksLost(_)
             | Self::Up { .. }
             | Self::Down { .. }
             | Self::Forget { .. }
@@ -171,6 +180,8 @@ impl ToRib {
             | Self::Reconfigure { .. }
             | Self::Maintain { .. }
             | Self::Remove { .. }
+            | Self::Deconfigure { .. }
+            | Self::LinksLost(_)
             | Self::Up { .. }
             | Self::Down { .. }
             | Self::Forget { .. }
@@ -212,6 +223,7 @@ impl RibHandle {
             peers: BTreeMap::new(),
             unsettled_since: None,
             last_full_turn: None,
+            kept_defaults: BTreeMap::new(),
             convergence: Convergence::Waiting {
                 deadline: Instant::now() + settings.convergence_deadline,
                 expected: None,
@@ -242,6 +254,15 @@ impl RibHandle {
     /// [`RibStopped`].
     pub async fn expect(&self, peers: BTreeSet<PeerId>) -> Result<(), RibStopped> {
         self.inbox.send(ToRib::Expected(peers)).await.map_err(|_| RibStopped)
+    }
+
+    /// Packets do not pass these links any more. What a neighbor says does not depend on it; what is kept of neighbors
+    /// that say nothing does.
+    ///
+    /// # Errors
+    /// [`RibStopped`].
+    pub async fn links_lost(&self, links: Vec<LostLink>) -> Result<(), RibStopped> {
+        self.inbox.send(ToRib::LinksLost(links)).await.map_err(|_| RibStopped)
     }
 
     /// Asks the RIB something. The question runs between two turns and has to be short: a page, not a table.
@@ -313,6 +334,8 @@ struct Task {
     /// When a turn last took in as much as a turn may.
     last_full_turn: Option<Instant>,
     convergence: Convergence,
+    /// As was logged.
+    kept_defaults: BTreeMap<Prefix, Gateways>,
 }
 
 enum Wake {
@@ -334,6 +357,7 @@ impl Task {
             // A turn is short, and then it is the others': a peer task that waits on this thread has a KEEPALIVE to send.
             yield_now().await;
             self.rib.process(DECISION_BUDGET);
+            self.tell_of_kept_defaults();
             yield_now().await;
             self.serve_peers();
             self.check_convergence();
@@ -446,6 +470,9 @@ impl Task {
                 self.rib.remove_peer(peer);
                 self.peers.remove(&peer);
             }
+            // Its task says goodbye, and has it removed then.
+            ToRib::Deconfigure { peer } => self.rib.deconfigure_peer(peer),
+            ToRib::LinksLost(links) => self.rib.links_lost(&links),
             ToRib::Up { peer, epoch, session } => {
                 self.rib.session_up(peer, *session);
                 if let Some(link) = self.peers.get_mut(&peer) {
@@ -522,6 +549,20 @@ impl Task {
                 );
             }
         }
+    }
+
+    /// Says once of a default route that it is kept, and once that it is not any more.
+    fn tell_of_kept_defaults(&mut self) {
+        let kept = self.rib.kept_defaults();
+        for (prefix, gateways) in kept.iter().filter(|(prefix, _)| !self.kept_defaults.contains_key(prefix)) {
+            let over =
+                gateways.iter().map(|gateway| gateway.address.to_string()).collect::<Vec<_>>().join(", ");
+            warn!(%prefix, over, "default route kept: the configuration has taken its last path");
+        }
+        for prefix in self.kept_defaults.keys().filter(|prefix| !kept.contains_key(prefix)) {
+            info!(%prefix, "default route no longer kept");
+        }
+        self.kept_defaults = kept;
     }
 
     /// RFC 4724 section 4.1 lets a restarting speaker go ahead without neighbors that restart as well or do not have the

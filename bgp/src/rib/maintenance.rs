@@ -99,6 +99,8 @@ impl Rib {
         let (&peer, &after) = self.judging.first_key_value()?;
         let next = self.table.behind(after).next().map(|(prefix, _)| prefix);
         let mut effort = Effort::LOOK;
+        let default = next.filter(|prefix| prefix.is_default()).map(Prefix::family);
+        let way = default.and_then(|family| self.way_by(peer, family));
         match (next, self.intake(peer)) {
             (Some(prefix), Some(mut intake)) => {
                 effort = Effort::with(intake.import);
@@ -111,6 +113,7 @@ impl Rib {
                 self.judging.remove(&peer);
             }
         }
+        default.into_iter().for_each(|family| self.judged(peer, family, way));
         Some(effort)
     }
 }
