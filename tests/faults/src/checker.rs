@@ -205,7 +205,7 @@ fn kernel_against_fib(node: &Host) -> Result<Vec<String>> {
     let mut said = BTreeSet::new();
     for route in told {
         match &route.status {
-            FibState::Installed => {
+            FibState::Installed | FibState::Kept => {
                 said.insert(plain(route));
             }
             FibState::Blocked { .. } => {}
