@@ -4,6 +4,8 @@
 //! agent, and to each peer the routes it has room for. It works in turns of bounded length and looks at its inbox
 //! between them.
 
+mod warnings;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::{pending, ready};
 use std::time::Duration;
@@ -11,11 +13,12 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::{JoinHandle, yield_now};
 use tokio::time::Instant;
-use tracing::{info, warn};
+use tracing::info;
 
 use crate::memory::list_octets;
 use crate::message::{RefreshKind, RouteRefresh, Update};
 use crate::policy::Maintenance;
+use crate::rib::limit::Marks;
 use crate::rib::{
     FibChange, Gateways, LostLink, Originator, PeerConfig, PeerSession, Rib, RibConfig, Ripeness, ToPeer,
 };
@@ -309,8 +312,8 @@ struct PeerLink {
     epoch: Option<Epoch>,
     /// When it may be asked for a refresh again, where it was asked lately.
     next_refresh: Option<Instant>,
-    /// Families of the present session whose excess was logged.
-    warned: Families,
+    /// How full the log calls each family.
+    marks: BTreeMap<Family, Marks>,
 }
 
 /// Whether the neighbors have said what they had to say at first.
@@ -460,11 +463,14 @@ impl Task {
         match message {
             ToRib::Configure { peer, name, config, batches } => {
                 self.rib.configure_peer(peer, config);
-                let warned = Families::NONE;
-                let link = PeerLink { name, batches, ready: None, epoch: None, next_refresh: None, warned };
+                let marks = BTreeMap::new();
+                let link = PeerLink { name, batches, ready: None, epoch: None, next_refresh: None, marks };
                 self.peers.insert(peer, link);
             }
-            ToRib::Reconfigure { peer, config } => self.rib.configure_peer(peer, config),
+            ToRib::Reconfigure { peer, config } => {
+                self.rib.configure_peer(peer, config);
+                self.warn_of_limit(peer);
+            }
             ToRib::Maintain { peer, maintenance } => self.rib.maintain(peer, maintenance),
             ToRib::Remove { peer } => {
                 self.rib.remove_peer(peer);
@@ -475,11 +481,12 @@ impl Task {
             ToRib::LinksLost(links) => self.rib.links_lost(&links),
             ToRib::Up { peer, epoch, session } => {
                 self.rib.session_up(peer, *session);
+                // What is left of the last session, or nothing.
+                self.warn_of_limit(peer);
                 if let Some(link) = self.peers.get_mut(&peer) {
                     link.epoch = Some(epoch);
                     link.ready = None;
                     link.next_refresh = None;
-                    link.warned = Families::NONE;
                 }
             }
             ToRib::Down { peer, kept } => {
@@ -534,35 +541,6 @@ impl Task {
                 link.ready = None;
             }
         }
-    }
-
-    /// Says once in a session that routes of a family are left out.
-    fn warn_of_limit(&mut self, peer: PeerId) {
-        let Some(link) = self.peers.get_mut(&peer) else { return };
-        for family in Family::ALL {
-            if !link.warned.contains(family) && self.rib.is_over_limit(peer, family) {
-                link.warned.insert(family);
-                warn!(
-                    neighbor = link.name,
-                    %family,
-                    "the neighbor sends more routes than max-prefixes: what was there first is kept, the rest is refused"
-                );
-            }
-        }
-    }
-
-    /// Says once of a default route that it is kept, and once that it is not any more.
-    fn tell_of_kept_defaults(&mut self) {
-        let kept = self.rib.kept_defaults();
-        for (prefix, gateways) in kept.iter().filter(|(prefix, _)| !self.kept_defaults.contains_key(prefix)) {
-            let over =
-                gateways.iter().map(|gateway| gateway.address.to_string()).collect::<Vec<_>>().join(", ");
-            warn!(%prefix, over, "default route kept: the configuration has taken its last path");
-        }
-        for prefix in self.kept_defaults.keys().filter(|prefix| !kept.contains_key(prefix)) {
-            info!(%prefix, "default route no longer kept");
-        }
-        self.kept_defaults = kept;
     }
 
     /// RFC 4724 section 4.1 lets a restarting speaker go ahead without neighbors that restart as well or do not have the

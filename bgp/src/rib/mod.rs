@@ -21,6 +21,7 @@ pub(crate) mod fixtures;
 mod interner;
 mod kept_default;
 mod leaves;
+pub(crate) mod limit;
 mod loc_rib;
 mod maintenance;
 mod originated;
@@ -55,6 +56,7 @@ use crate::{Asn, Families, Family, InterfaceIndex, NextHop, PeerId, PeerKind, Pr
 pub use census::{Census, RibMemory};
 pub use decision::Reason;
 pub use kept_default::LostLink;
+pub use limit::LimitUse;
 pub use originated::Originated;
 pub use policies::{AppliedPolicy, PoliciesView};
 pub use view::{
@@ -352,12 +354,6 @@ impl Rib {
         if self.flowing(peer, family).is_some_and(AdjRibIn::refresh_ended) {
             self.sweep.request();
         }
-    }
-
-    /// Whether the neighbor has announced more of a family than it may have.
-    #[must_use]
-    pub fn is_over_limit(&self, peer: PeerId, family: Family) -> bool {
-        self.peers.get(&peer).is_some_and(|known| known.adj_rib_in.of(family).over_limit > 0)
     }
 
     /// Families of which something was refused for the limit while there is room now: a refresh brings it back.

@@ -208,7 +208,7 @@ fn a_peer_at_its_limit_is_asked_again_at_once_and_then_not_for_a_while() {
     let (batches, _) = mpsc::channel(1);
     let name = "eth0".to_owned();
     let mut link =
-        PeerLink { name, batches, ready: None, epoch: None, next_refresh: None, warned: Families::NONE };
+        PeerLink { name, batches, ready: None, epoch: None, next_refresh: None, marks: BTreeMap::new() };
     let flap = |rib: &mut Rib| {
         rib.receive(ONE, reach(&from_peer(1, &[]), &["20.0.0.0/8", "21.0.0.0/8"]));
         rib.receive(ONE, withdraw(&["20.0.0.0/8"]));
