@@ -4,6 +4,7 @@
 //! agent, and to each peer the routes it has room for. It works in turns of bounded length and looks at its inbox
 //! between them.
 
+mod slices;
 mod warnings;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -227,6 +228,7 @@ impl RibHandle {
             unsettled_since: None,
             last_full_turn: None,
             kept_defaults: BTreeMap::new(),
+            unheard: None,
             convergence: Convergence::Waiting {
                 deadline: Instant::now() + settings.convergence_deadline,
                 expected: None,
@@ -339,6 +341,8 @@ struct Task {
     convergence: Convergence,
     /// As was logged.
     kept_defaults: BTreeMap<Prefix, Gateways>,
+    /// What the last turn had no time for.
+    unheard: Option<ToRib>,
 }
 
 enum Wake {
@@ -372,6 +376,9 @@ impl Task {
     /// Every branch is cancel-safe. Messages come first, so that sessions are heard while there is work; nobody is
     /// kept waiting by that, since each turn serves everybody.
     async fn wait(&mut self) -> Wake {
+        if let Some(message) = self.unheard.take() {
+            return Wake::Message(Some(message));
+        }
         let deadline = match &self.convergence {
             Convergence::Waiting { deadline, .. } => Some(*deadline),
             Convergence::Reached | Convergence::Told => None,
@@ -397,14 +404,14 @@ impl Task {
     /// One message, and what is already there behind it: it belongs into the same turn, since it may supersede what
     /// came before.
     fn take_in(&mut self, message: ToRib) {
-        let mut taken = message.cost();
-        self.handle(message);
-        while taken < INTAKE_BUDGET {
-            let Ok(message) = self.inbox.try_recv() else { break };
-            taken += message.cost();
+        let (mut left, mut next) = (INTAKE_BUDGET, Some(message));
+        while let Some(message) = next {
+            let message = self.slice(message, left);
+            left = left.saturating_sub(message.cost().saturating_mul(self.weight(&message)));
             self.handle(message);
+            next = if left > 0 && self.unheard.is_none() { self.inbox.try_recv().ok() } else { None };
         }
-        if taken >= INTAKE_BUDGET {
+        if left == 0 {
             self.last_full_turn = Some(Instant::now());
         }
     }

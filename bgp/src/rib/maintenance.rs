@@ -94,6 +94,13 @@ impl Rib {
         Effort::with(self.peers.get(&peer).and_then(|peer| peer.config.export.as_deref()))
     }
 
+    /// What a path of a neighbor costs by its import policy, in looks at a prefix.
+    pub(crate) fn looks_at_a_path(&self, peer: PeerId) -> usize {
+        let Effort(looks) =
+            Effort::with(self.peers.get(&peer).and_then(|peer| peer.config.import.as_deref()));
+        looks
+    }
+
     /// Judges one path anew for a neighbor that is used in another way; `None` when there is none.
     pub(super) fn judge_next(&mut self) -> Option<Effort> {
         let (&peer, &after) = self.judging.first_key_value()?;
