@@ -91,6 +91,7 @@ impl Before {
         }
         for (node, before) in site.rack.nodes.iter().zip(&self.agents) {
             wrong.extend(before.resources(node)?);
+            wrong.extend(only_inherited(node)?);
         }
         Ok(wrong)
     }
@@ -205,21 +206,31 @@ struct Plain {
     source: Option<IpAddr>,
 }
 
+fn told(node: &Host) -> Result<Vec<FibRoute>> {
+    let told = node.agent()?.bgpctl(&["--json", "show", "fib"])?;
+    serde_json::from_str(&told)
+        .map_err(|source| Error::Json { command: "bgpctl show fib".to_owned(), source })
+}
+
+/// Routes of an earlier run that nobody has announced again yet.
+fn only_inherited(node: &Host) -> Result<Vec<String>> {
+    let stale = told(node)?.into_iter().filter(|route| route.status == FibState::Stale);
+    Ok(stale.map(|route| format!("{}: {} is only inherited", node.router.name, route.prefix)).collect())
+}
+
 /// Every route that is the agent's, in its own words and in the kernel's.
 fn kernel_against_fib(node: &Host) -> Result<Vec<String>> {
     let name = node.router.name;
-    let told = node.agent()?.bgpctl(&["--json", "show", "fib"])?;
-    let told: Vec<FibRoute> = serde_json::from_str(&told)
-        .map_err(|source| Error::Json { command: "bgpctl show fib".to_owned(), source })?;
     let mut wrong = Vec::new();
     let mut said = BTreeSet::new();
-    for route in told {
+    for route in told(node)? {
         match &route.status {
-            FibState::Installed | FibState::Kept => {
+            // An inherited one waits, in the kernel, for a session that need not be back this soon.
+            FibState::Installed | FibState::Kept | FibState::Stale => {
                 said.insert(plain(route));
             }
             FibState::Blocked { .. } => {}
-            FibState::Pending | FibState::Failed { .. } | FibState::Stale => {
+            FibState::Pending | FibState::Failed { .. } => {
                 wrong.push(format!("{name}: {} is {:?}", route.prefix, route.status));
             }
         }
