@@ -169,6 +169,15 @@ impl Prefix {
         }
     }
 
+    /// The default route of a family: 0.0.0.0/0 or ::/0.
+    #[must_use]
+    pub fn default_route(family: Family) -> Self {
+        match family {
+            Family::Ipv4Unicast => Self::V4(Ipv4Prefix { address: Ipv4Addr::UNSPECIFIED, length: 0 }),
+            Family::Ipv6Unicast => Self::V6(Ipv6Prefix { address: Ipv6Addr::UNSPECIFIED, length: 0 }),
+        }
+    }
+
     /// Whether it is 0.0.0.0/0 or ::/0.
     #[must_use]
     pub fn is_default(self) -> bool {

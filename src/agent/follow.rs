@@ -17,7 +17,7 @@ use super::neighbors::{self, NeighborName, Obstacle};
 use super::{Agent, Neighbor, origin};
 use crate::config::{self, Config};
 use crate::drain::Wanted;
-use crate::kernel::interfaces::Interfaces;
+use crate::kernel::interfaces::{Interface, Interfaces};
 use crate::kernel::sysctl;
 use crate::nd::Uplinks;
 
@@ -26,10 +26,11 @@ impl Agent {
     pub(super) async fn reconcile(&mut self) {
         let interfaces = self.interfaces.borrow_and_update().clone();
         self.originate(&interfaces).await;
+        self.tell_of_lost_links(&interfaces).await;
 
         let wanted = neighbors::wanted(&self.config, &interfaces);
         self.change_rib_configs(&wanted).await;
-        self.remove_unwanted(&wanted);
+        self.remove_unwanted(&wanted, &interfaces);
         for (name, settings) in &wanted {
             match self.neighbors.get_mut(name) {
                 // Perhaps another entry of the file that says the same; or BFD, which changes no session.
@@ -78,6 +79,15 @@ impl Agent {
             debug!("the RIB is gone: the agent is about to end");
         }
         self.expected = peers;
+    }
+
+    /// Tells the RIB which links do not run any more: it may still rely on one of which no neighbor speaks.
+    async fn tell_of_lost_links(&mut self, interfaces: &Arc<Interfaces>) {
+        let before = std::mem::replace(&mut self.links_before, Arc::clone(interfaces));
+        let lost = neighbors::lost_links(&before, interfaces);
+        if !lost.is_empty() && self.rib.links_lost(lost).await.is_err() {
+            debug!("the RIB is gone: the agent is about to end");
+        }
     }
 
     async fn originate(&mut self, interfaces: &Interfaces) {
@@ -151,7 +161,11 @@ impl Agent {
 
     /// Ends what is no longer configured, or is configured in another way: with a NOTIFICATION, in a task of its
     /// own, since a peer may be slow to take it.
-    fn remove_unwanted(&mut self, wanted: &BTreeMap<NeighborName, config::Neighbor>) {
+    fn remove_unwanted(
+        &mut self,
+        wanted: &BTreeMap<NeighborName, config::Neighbor>,
+        interfaces: &Interfaces,
+    ) {
         let gone = self.neighbors.extract_if(.., |name, neighbor| match wanted.get(name) {
             Some(settings) => !neighbors::are_as_good(&neighbor.settings, settings),
             None => true,
@@ -159,9 +173,11 @@ impl Agent {
         for (name, neighbor) in gone {
             let removal = Removal::of(&name, &self.config, wanted);
             info!(neighbor = %name, reason = %removal, "neighbor removed");
+            let link = neighbors::interface_of(&name, interfaces).map(Interface::is_running);
+            let is_cut_off = matches!(removal, Removal::InterfaceGone(_)) || link == Some(false);
             self.leaving.spawn(async move {
-                if let Removal::InterfaceGone(_) = removal {
-                    // Nobody can be told anything there.
+                if is_cut_off {
+                    // Nobody can be told anything there, and nothing that it gave is to be kept.
                     neighbor.peer.send(PeerCommand::Target(None)).await;
                 }
                 neighbor.peer.shutdown(Stop::Notify(neighbors::deconfigured())).await;

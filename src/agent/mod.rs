@@ -222,6 +222,8 @@ struct Agent {
     inherited: Families,
     started: Instant,
     interfaces: watch::Receiver<Arc<Interfaces>>,
+    /// As they were looked at last.
+    links_before: Arc<Interfaces>,
     routers: Routers,
     neighbors: BTreeMap<NeighborName, Neighbor>,
     /// Neighbors that were removed and still say goodbye.

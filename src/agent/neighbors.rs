@@ -8,9 +8,9 @@ use std::time::Duration;
 
 use bgp::message::{CeaseSubcode, Notification};
 use bgp::net::{BoundInterface, Caller, HopLimit, Md5Key, Target};
-use bgp::rib::PeerConfig;
+use bgp::rib::{LostLink, PeerConfig};
 use bgp::session::{RemoteAs, SessionConfig};
-use bgp::{Families, Family, InterfaceIndex, RouterId};
+use bgp::{Families, Family, InterfaceIndex, Prefix, RouterId};
 use ipnetwork::IpNetwork;
 use serde::{Deserialize, Serialize};
 
@@ -164,6 +164,26 @@ pub(super) fn target(
             })
         }
     }
+}
+
+/// The links that ran and do not any more, or did not in between, with the networks that were on them.
+pub(super) fn lost_links(before: &Interfaces, now: &Interfaces) -> Vec<LostLink> {
+    let runs = |interface: &&Interface| {
+        let is_unbroken =
+            |now: &Interface| now.is_running() && now.carrier_changes == interface.carrier_changes;
+        now.by_index.get(&interface.index).is_some_and(is_unbroken)
+    };
+    let ran = before.by_index.values().filter(|interface| interface.is_running());
+    let lost = ran.filter(|interface| !runs(interface)).map(|interface| {
+        let networks = interface.addresses.iter();
+        LostLink {
+            interface: interface.index,
+            networks: networks
+                .filter_map(|network| Prefix::masked(network.ip(), network.prefix()).ok())
+                .collect(),
+        }
+    });
+    lost.collect()
 }
 
 /// The interface that a neighbor's packets come in by, where it is known and there.

@@ -4,9 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Instant;
 
-use bgp::PeerId;
 use bgp::net::PeerEvent;
 use bgp::policy::{Policy, Transit};
+use bgp::rib::PeerConfig;
+use bgp::{PeerId, Prefix};
 use tracing::{info, warn};
 
 use super::trial::Failure;
@@ -64,12 +65,17 @@ impl Agent {
         if new.neighbors.is_empty() && !self.config.neighbors.is_empty() {
             return Err(ReloadError::NoNeighborLeft);
         }
-        let details = changes(&self.config, &new);
+        let mut details = changes(&self.config, &new);
         let count = match details.len() {
             0 => "nothing".to_owned(),
             1 => "1 change".to_owned(),
             n => format!("{n} changes"),
         };
+        for prefix in self.defaults_lost_to(&new).await {
+            details.push(format!(
+                "default route kept: {prefix} would lose its last path, and stays in the kernel as it is"
+            ));
+        }
         let message = match order {
             ReloadOrder::InWords => format!("a reload would make this of the configuration: {count}"),
             ReloadOrder::AtOnce => {
@@ -91,6 +97,24 @@ impl Agent {
             }
         };
         Ok(api::Done { message, details })
+    }
+
+    /// The default routes whose last path another configuration takes. What the RIB says is true for the moment.
+    async fn defaults_lost_to(&self, new: &Config) -> Vec<Prefix> {
+        let wanted = neighbors::wanted(new, &self.interfaces.borrow());
+        let changes: BTreeMap<PeerId, Option<PeerConfig>> = self
+            .neighbors
+            .iter()
+            .map(|(name, neighbor)| {
+                let stays = wanted.get(name).filter(|wanted| {
+                    let settings = neighbors::with_rib_config(&neighbor.settings, wanted);
+                    neighbors::are_as_good(&config::Neighbor { damping: wanted.damping, ..settings }, wanted)
+                });
+                (neighbor.peer.id, stays.map(neighbors::rib_config))
+            })
+            .collect();
+        // Without a RIB the agent is about to end.
+        self.rib.ask(move |rib| rib.defaults_lost_by(&changes)).await.unwrap_or_default()
     }
 
     async fn apply(&mut self, new: Arc<Config>, changes: &[String]) {

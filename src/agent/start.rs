@@ -122,6 +122,7 @@ pub(super) async fn start(
         inherited,
         started,
         interfaces,
+        links_before: Arc::default(),
         routers: Routers::new(),
         neighbors: BTreeMap::new(),
         leaving: JoinSet::new(),

@@ -4,6 +4,9 @@
 //! agent, and to each peer the routes it has room for. It works in turns of bounded length and looks at its inbox
 //! between them.
 
+mod slices;
+mod warnings;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::{pending, ready};
 use std::time::Duration;
@@ -11,12 +14,15 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::{JoinHandle, yield_now};
 use tokio::time::Instant;
-use tracing::{info, warn};
+use tracing::info;
 
 use crate::memory::list_octets;
 use crate::message::{RefreshKind, RouteRefresh, Update};
 use crate::policy::Maintenance;
-use crate::rib::{FibChange, Originator, PeerConfig, PeerSession, Rib, RibConfig, Ripeness, ToPeer};
+use crate::rib::limit::Marks;
+use crate::rib::{
+    FibChange, Gateways, LostLink, Originator, PeerConfig, PeerSession, Rib, RibConfig, Ripeness, ToPeer,
+};
 use crate::{Families, Family, PeerId, Prefix};
 
 /// Messages that may wait for the RIB. Each is one read of a socket at most, whose prefixes and attributes take up to
@@ -101,6 +107,11 @@ pub(super) enum ToRib {
     Remove {
         peer: PeerId,
     },
+    /// It is to be removed, because the configuration has it no longer.
+    Deconfigure {
+        peer: PeerId,
+    },
+    LinksLost(Vec<LostLink>),
     Up {
         peer: PeerId,
         epoch: Epoch,
@@ -151,6 +162,8 @@ impl ToRib {
             | Self::Reconfigure { .. }
             | Self::Maintain { .. }
             | Self::Remove { .. }
+            | Self::Deconfigure { .. }
+            | Self::LinksLost(_)
             | Self::Up { .. }
             | Self::Down { .. }
             | Self::Forget { .. }
@@ -171,6 +184,8 @@ impl ToRib {
             | Self::Reconfigure { .. }
             | Self::Maintain { .. }
             | Self::Remove { .. }
+            | Self::Deconfigure { .. }
+            | Self::LinksLost(_)
             | Self::Up { .. }
             | Self::Down { .. }
             | Self::Forget { .. }
@@ -212,6 +227,8 @@ impl RibHandle {
             peers: BTreeMap::new(),
             unsettled_since: None,
             last_full_turn: None,
+            kept_defaults: BTreeMap::new(),
+            unheard: None,
             convergence: Convergence::Waiting {
                 deadline: Instant::now() + settings.convergence_deadline,
                 expected: None,
@@ -242,6 +259,15 @@ impl RibHandle {
     /// [`RibStopped`].
     pub async fn expect(&self, peers: BTreeSet<PeerId>) -> Result<(), RibStopped> {
         self.inbox.send(ToRib::Expected(peers)).await.map_err(|_| RibStopped)
+    }
+
+    /// Packets do not pass these links any more. What a neighbor says does not depend on it; what is kept of neighbors
+    /// that say nothing does.
+    ///
+    /// # Errors
+    /// [`RibStopped`].
+    pub async fn links_lost(&self, links: Vec<LostLink>) -> Result<(), RibStopped> {
+        self.inbox.send(ToRib::LinksLost(links)).await.map_err(|_| RibStopped)
     }
 
     /// Asks the RIB something. The question runs between two turns and has to be short: a page, not a table.
@@ -288,8 +314,8 @@ struct PeerLink {
     epoch: Option<Epoch>,
     /// When it may be asked for a refresh again, where it was asked lately.
     next_refresh: Option<Instant>,
-    /// Families of the present session whose excess was logged.
-    warned: Families,
+    /// How full the log calls each family.
+    marks: BTreeMap<Family, Marks>,
 }
 
 /// Whether the neighbors have said what they had to say at first.
@@ -313,6 +339,10 @@ struct Task {
     /// When a turn last took in as much as a turn may.
     last_full_turn: Option<Instant>,
     convergence: Convergence,
+    /// As was logged.
+    kept_defaults: BTreeMap<Prefix, Gateways>,
+    /// What the last turn had no time for.
+    unheard: Option<ToRib>,
 }
 
 enum Wake {
@@ -334,6 +364,7 @@ impl Task {
             // A turn is short, and then it is the others': a peer task that waits on this thread has a KEEPALIVE to send.
             yield_now().await;
             self.rib.process(DECISION_BUDGET);
+            self.tell_of_kept_defaults();
             yield_now().await;
             self.serve_peers();
             self.check_convergence();
@@ -345,6 +376,9 @@ impl Task {
     /// Every branch is cancel-safe. Messages come first, so that sessions are heard while there is work; nobody is
     /// kept waiting by that, since each turn serves everybody.
     async fn wait(&mut self) -> Wake {
+        if let Some(message) = self.unheard.take() {
+            return Wake::Message(Some(message));
+        }
         let deadline = match &self.convergence {
             Convergence::Waiting { deadline, .. } => Some(*deadline),
             Convergence::Reached | Convergence::Told => None,
@@ -370,14 +404,14 @@ impl Task {
     /// One message, and what is already there behind it: it belongs into the same turn, since it may supersede what
     /// came before.
     fn take_in(&mut self, message: ToRib) {
-        let mut taken = message.cost();
-        self.handle(message);
-        while taken < INTAKE_BUDGET {
-            let Ok(message) = self.inbox.try_recv() else { break };
-            taken += message.cost();
+        let (mut left, mut next) = (INTAKE_BUDGET, Some(message));
+        while let Some(message) = next {
+            let message = self.slice(message, left);
+            left = left.saturating_sub(message.cost().saturating_mul(self.weight(&message)));
             self.handle(message);
+            next = if left > 0 && self.unheard.is_none() { self.inbox.try_recv().ok() } else { None };
         }
-        if taken >= INTAKE_BUDGET {
+        if left == 0 {
             self.last_full_turn = Some(Instant::now());
         }
     }
@@ -436,23 +470,30 @@ impl Task {
         match message {
             ToRib::Configure { peer, name, config, batches } => {
                 self.rib.configure_peer(peer, config);
-                let warned = Families::NONE;
-                let link = PeerLink { name, batches, ready: None, epoch: None, next_refresh: None, warned };
+                let marks = BTreeMap::new();
+                let link = PeerLink { name, batches, ready: None, epoch: None, next_refresh: None, marks };
                 self.peers.insert(peer, link);
             }
-            ToRib::Reconfigure { peer, config } => self.rib.configure_peer(peer, config),
+            ToRib::Reconfigure { peer, config } => {
+                self.rib.configure_peer(peer, config);
+                self.warn_of_limit(peer);
+            }
             ToRib::Maintain { peer, maintenance } => self.rib.maintain(peer, maintenance),
             ToRib::Remove { peer } => {
                 self.rib.remove_peer(peer);
                 self.peers.remove(&peer);
             }
+            // Its task says goodbye, and has it removed then.
+            ToRib::Deconfigure { peer } => self.rib.deconfigure_peer(peer),
+            ToRib::LinksLost(links) => self.rib.links_lost(&links),
             ToRib::Up { peer, epoch, session } => {
                 self.rib.session_up(peer, *session);
+                // What is left of the last session, or nothing.
+                self.warn_of_limit(peer);
                 if let Some(link) = self.peers.get_mut(&peer) {
                     link.epoch = Some(epoch);
                     link.ready = None;
                     link.next_refresh = None;
-                    link.warned = Families::NONE;
                 }
             }
             ToRib::Down { peer, kept } => {
@@ -505,21 +546,6 @@ impl Task {
                 // There was room, and nobody else sends; a task that has ended needs nothing more.
                 let _ = link.batches.try_send(PeerBatch { epoch, items });
                 link.ready = None;
-            }
-        }
-    }
-
-    /// Says once in a session that routes of a family are left out.
-    fn warn_of_limit(&mut self, peer: PeerId) {
-        let Some(link) = self.peers.get_mut(&peer) else { return };
-        for family in Family::ALL {
-            if !link.warned.contains(family) && self.rib.is_over_limit(peer, family) {
-                link.warned.insert(family);
-                warn!(
-                    neighbor = link.name,
-                    %family,
-                    "the neighbor sends more routes than max-prefixes: what was there first is kept, the rest is refused"
-                );
             }
         }
     }

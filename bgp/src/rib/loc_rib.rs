@@ -8,6 +8,7 @@ use smallvec::SmallVec;
 
 use super::adj_rib_out::Cause;
 use super::decision::{self, Candidate, Source, Standing, Standings};
+use super::kept_default::Given;
 use super::peer::Peer;
 use super::table::{Destination, Path, Timing, Verdict};
 use super::{Effort, Gateway, Gateways, Rib};
@@ -190,7 +191,11 @@ impl Rib {
 
     /// Decides for one prefix and tells everyone whom it concerns.
     fn decide(&mut self, prefix: Prefix) {
-        let Outcome { best, gateways } = self.outcome(prefix);
+        let Outcome { best, mut gateways } = self.outcome(prefix);
+        if prefix.is_default() {
+            let given = if best.is_some() { Given::Some } else { Given::None };
+            gateways.extend(self.kept_gateways(prefix.family(), given));
+        }
         let wanted = if gateways.is_empty() { None } else { self.gateways.intern(gateways) };
         let timing = self.timing(prefix);
         if let Some(before) = self.table.want(prefix, wanted, timing) {
@@ -321,7 +326,7 @@ impl Rib {
         local.into_iter().chain(learned).collect()
     }
 
-    fn contender<'a>(&'a self, path: &'a Path, family: Family) -> Option<Contender<'a>> {
+    pub(super) fn contender<'a>(&'a self, path: &'a Path, family: Family) -> Option<Contender<'a>> {
         let session = self.peers.get(&path.peer)?.source_with(family)?;
         match path.verdict() {
             Verdict::Accepted(imported) if self.is_live(path, family) => Some(Contender {

@@ -94,11 +94,20 @@ impl Rib {
         Effort::with(self.peers.get(&peer).and_then(|peer| peer.config.export.as_deref()))
     }
 
+    /// What a path of a neighbor costs by its import policy, in looks at a prefix.
+    pub(crate) fn looks_at_a_path(&self, peer: PeerId) -> usize {
+        let Effort(looks) =
+            Effort::with(self.peers.get(&peer).and_then(|peer| peer.config.import.as_deref()));
+        looks
+    }
+
     /// Judges one path anew for a neighbor that is used in another way; `None` when there is none.
     pub(super) fn judge_next(&mut self) -> Option<Effort> {
         let (&peer, &after) = self.judging.first_key_value()?;
         let next = self.table.behind(after).next().map(|(prefix, _)| prefix);
         let mut effort = Effort::LOOK;
+        let default = next.filter(|prefix| prefix.is_default()).map(Prefix::family);
+        let way = default.and_then(|family| self.way_by(peer, family));
         match (next, self.intake(peer)) {
             (Some(prefix), Some(mut intake)) => {
                 effort = Effort::with(intake.import);
@@ -111,6 +120,7 @@ impl Rib {
                 self.judging.remove(&peer);
             }
         }
+        default.into_iter().for_each(|family| self.judged(peer, family, way));
         Some(effort)
     }
 }

@@ -19,7 +19,9 @@ pub mod decision;
 #[cfg(test)]
 pub(crate) mod fixtures;
 mod interner;
+mod kept_default;
 mod leaves;
+pub(crate) mod limit;
 mod loc_rib;
 mod maintenance;
 mod originated;
@@ -42,6 +44,7 @@ use smallvec::SmallVec;
 use self::adj_rib_in::{AdjRibIn, Generation, Intake};
 use self::adj_rib_out::Answer;
 use self::interner::Interner;
+use self::kept_default::Way;
 use self::loc_rib::Sweep;
 use self::peer::Peer;
 use self::per_family::PerFamily;
@@ -52,6 +55,8 @@ use crate::{Asn, Families, Family, InterfaceIndex, NextHop, PeerId, PeerKind, Pr
 
 pub use census::{Census, RibMemory};
 pub use decision::Reason;
+pub use kept_default::LostLink;
+pub use limit::LimitUse;
 pub use originated::Originated;
 pub use policies::{AppliedPolicy, PoliciesView};
 pub use view::{
@@ -216,6 +221,8 @@ pub struct Rib {
     judging: BTreeMap<PeerId, Option<Prefix>>,
     /// Neighbors that are to be told anew whatever changed for them, and the last prefix that was looked at.
     telling: BTreeMap<PeerId, Option<Prefix>>,
+    /// What is kept of default routes that the configuration has taken the last path of.
+    kept_ways: PerFamily<Vec<Way>>,
 }
 
 impl Rib {
@@ -236,6 +243,7 @@ impl Rib {
             retired: BTreeMap::new(),
             judging: BTreeMap::new(),
             telling: BTreeMap::new(),
+            kept_ways: PerFamily::default(),
         }
     }
 
@@ -288,14 +296,13 @@ impl Rib {
         let Some(known) = self.peers.get_mut(&peer) else {
             return;
         };
-        if known.session.take().or(known.lost.take()).is_none() {
-            return;
-        }
+        let Some(session) = known.session.take().or(known.lost.take()) else { return };
         known.adj_rib_out = adj_rib_out::AdjRibOut::default();
         for family in Family::ALL {
             known.adj_rib_in.of_mut(family).reset();
             self.announcing.remove(&(peer, family));
         }
+        self.speaker_lost(&session, Families::ALL);
         self.sweep.request();
     }
 
@@ -318,6 +325,7 @@ impl Rib {
                 self.sweep.request();
             }
         }
+        end_of_rib.into_iter().for_each(|family| self.announcement_ended(family));
     }
 
     /// The peer asks for a family again (RFC 2918); with RFC 7313 the answer is bracketed.
@@ -346,12 +354,6 @@ impl Rib {
         if self.flowing(peer, family).is_some_and(AdjRibIn::refresh_ended) {
             self.sweep.request();
         }
-    }
-
-    /// Whether the neighbor has announced more of a family than it may have.
-    #[must_use]
-    pub fn is_over_limit(&self, peer: PeerId, family: Family) -> bool {
-        self.peers.get(&peer).is_some_and(|known| known.adj_rib_in.of(family).over_limit > 0)
     }
 
     /// Families of which something was refused for the limit while there is room now: a refresh brings it back.

@@ -32,7 +32,9 @@ impl Rib {
         }
         // What the peer was told may have been the last to hold some attributes.
         self.attributes.note_mass_release();
-        known.lost = (!families.is_empty()).then_some(PeerSession { families, ..session });
+        known.lost = (!families.is_empty()).then(|| PeerSession { families, ..session.clone() });
+        let ended = Family::ALL.into_iter().filter(|family| !families.contains(*family)).collect();
+        self.speaker_lost(&session, ended);
         if has_dead {
             self.sweep.request();
         }

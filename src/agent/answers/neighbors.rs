@@ -106,6 +106,7 @@ impl View {
                     .unwrap_or_default(),
             },
             messages: api::Messages { received: status.received.into(), sent: status.sent.into() },
+            max_prefixes: neighbor.settings.max_prefixes,
             refused,
             stale: families.clone().map(|counts| u64::from(counts.stale)).sum(),
             echoes: families.map(|counts| u64::from(counts.echoes)).sum(),

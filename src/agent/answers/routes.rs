@@ -92,7 +92,13 @@ impl View {
             }
         };
         let next = routes.last().filter(|_| more).map(|route| route.prefix);
-        let items = routes.into_iter().map(|route| self.fib_entry(route)).collect();
+        let kept = self.ask(Rib::kept_defaults).await?;
+        let mut items: Vec<_> = routes.into_iter().map(|route| self.fib_entry(route)).collect();
+        for route in &mut items {
+            if route.status == api::FibState::Installed && kept.contains_key(&route.prefix) {
+                route.status = api::FibState::Kept;
+            }
+        }
         Ok(api::Fib {
             counters: words::fib_counters(counters),
             next_hops: words::fib_next_hops(counters.next_hops),

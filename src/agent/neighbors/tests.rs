@@ -228,3 +228,26 @@ fn a_glob_and_a_full_name_with_the_same_settings_are_as_good() {
     assert!(are_as_good(&glob, &full));
     assert!(!are_as_good(&full, &other));
 }
+
+#[test]
+fn a_link_is_lost_that_does_not_run_any_more_or_did_not_in_between() {
+    let tor1 = || link(1, "tor1", &[]);
+    let tor2 = || link(2, "tor2", &["192.0.2.7/24", "2001:db8::7/64"]);
+    let before = interfaces([tor1(), tor2()]);
+    let lost = |now: [Option<Interface>; 2]| -> Vec<u32> {
+        let lost = lost_links(&before, &interfaces(now.into_iter().flatten()));
+        lost.into_iter().map(|link| link.interface.0).collect()
+    };
+    let renamed = Interface { name: "up1".to_owned(), mtu: 9000, ..tor1() };
+    assert_eq!(lost([Some(renamed), Some(link(2, "tor2", &[]))]), [0; 0]);
+    assert_eq!(lost([Some(Interface { carrier: false, ..tor1() }), Some(tor2())]), [1]);
+    assert_eq!(lost([Some(Interface { admin_up: false, ..tor1() }), None]), [1, 2]);
+    assert_eq!(lost([Some(tor1()), Some(Interface { carrier_changes: 3, ..tor2() })]), [2]);
+    let was_down = interfaces([Interface { carrier: false, ..tor1() }]);
+    assert_eq!(lost_links(&was_down, &interfaces([])), []);
+    let networks = ["192.0.2.0/24", "2001:db8::/64"].map(|text| text.parse().unwrap()).to_vec();
+    assert_eq!(
+        lost_links(&before, &interfaces([tor1()])),
+        [LostLink { interface: InterfaceIndex(2), networks }]
+    );
+}

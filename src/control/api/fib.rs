@@ -98,6 +98,9 @@ pub struct FibGateway {
 pub enum FibState {
     /// As wanted.
     Installed,
+    /// There though no neighbor gives it as policy would have it: a default route that the configuration has taken the
+    /// last path of.
+    Kept,
     /// On the way.
     Pending,
     /// Refused by the kernel; tried again.

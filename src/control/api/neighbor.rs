@@ -51,6 +51,8 @@ pub struct Neighbor {
     pub capabilities: Capabilities,
     /// By type.
     pub messages: Messages,
+    /// Prefixes that it may have in each family; those of `summary.prefixes_by_family` that were received count.
+    pub max_prefixes: u32,
     /// Prefixes refused at present, by reason in words.
     pub refused: BTreeMap<String, u64>,
     /// Prefixes that are kept from a session that was lost, while the neighbor restarts (RFC 4724). How long they are is

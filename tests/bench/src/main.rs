@@ -10,6 +10,7 @@ mod compare;
 mod counting;
 mod flaps;
 mod layout;
+mod policy;
 mod rib;
 
 #[global_allocator]
@@ -59,6 +60,11 @@ enum Commands {
         #[arg(default_value_t = 10)]
         rounds: u32,
     },
+    /// Measure the RIB's turns when a file of a thousand lines changes the policy of a full table
+    Policy {
+        /// Sizes of the table
+        prefixes: Vec<usize>,
+    },
     /// Measure the whole RIB, from UPDATE to FIB change
     Rib {
         /// Sizes of the table
@@ -78,6 +84,10 @@ fn main() -> ExitCode {
         Commands::Gate(options) => compare::gate(&options),
         Commands::Layout { prefixes } => {
             layout::run(&prefixes);
+            Ok(true)
+        }
+        Commands::Policy { prefixes } => {
+            policy::run(&prefixes);
             Ok(true)
         }
         Commands::Rib { prefixes } => {

@@ -19,7 +19,7 @@ const BUDGET: usize = 1024;
 /// How often all routes come and go.
 const FLAPS: usize = 3;
 
-fn session(peer: u32) -> PeerSession {
+pub(crate) fn session(peer: u32) -> PeerSession {
     PeerSession {
         kind: PeerKind::External,
         asn: Asn(65100 + peer),
@@ -39,7 +39,7 @@ fn link_local(peer: u32) -> Ipv6Addr {
     Ipv6Addr::from(0xfe80_u128 << 112 | u128::from(peer))
 }
 
-fn update(peer: u32, number: usize, prefixes: &[Prefix]) -> Update {
+pub(crate) fn update(peer: u32, number: usize, prefixes: &[Prefix]) -> Update {
     let origin = Asn(u32::try_from(number).unwrap_or_default() + 100_000);
     let segment = Segment { kind: SegmentKind::Sequence, asns: vec![Asn(65100 + peer), Asn(65000), origin] };
     let attributes = Attributes {
@@ -50,13 +50,14 @@ fn update(peer: u32, number: usize, prefixes: &[Prefix]) -> Update {
     Update { reach: vec![Reach { attributes, prefixes: prefixes.to_vec() }], ..Update::default() }
 }
 
-struct Clock {
-    spent: Duration,
-    longest: Duration,
+#[derive(Default)]
+pub(crate) struct Clock {
+    pub(crate) spent: Duration,
+    pub(crate) longest: Duration,
 }
 
 impl Clock {
-    fn turn<T>(&mut self, work: impl FnOnce() -> T) -> T {
+    pub(crate) fn turn<T>(&mut self, work: impl FnOnce() -> T) -> T {
         let begin = counting::cpu_time();
         let result = work();
         let took = counting::cpu_time() - begin;
@@ -66,7 +67,7 @@ impl Clock {
     }
 }
 
-fn settle(rib: &mut Rib, clock: &mut Clock) {
+pub(crate) fn settle(rib: &mut Rib, clock: &mut Clock) {
     while clock.turn(|| rib.process(BUDGET)) {}
     while !clock.turn(|| rib.poll_fib(BUDGET, Ripeness::Any)).is_empty() {}
     while clock.turn(|| rib.process(BUDGET)) {}
@@ -110,16 +111,16 @@ fn measure(prefixes: &[Prefix], in_update: usize) {
     });
     (1..=PEERS).for_each(|peer| rib.configure_peer(PeerId(peer), PeerConfig::limited_to(u32::MAX)));
     (1..=PEERS).for_each(|peer| rib.session_up(PeerId(peer), session(peer)));
-    let mut loading = Clock { spent: Duration::ZERO, longest: Duration::ZERO };
+    let mut loading = Clock::default();
     load(&mut rib, prefixes, in_update, &mut loading);
     let (held, peak) = (counting::in_use() - before, counting::take_peak() - before);
-    let mut falling = Clock { spent: Duration::ZERO, longest: Duration::ZERO };
+    let mut falling = Clock::default();
     (1..=PEERS).for_each(|peer| falling.turn(|| rib.session_down(PeerId(peer))));
     settle(&mut rib, &mut falling);
     let (first, resident_first) = (counting::in_use() - before, counting::resident());
     for _ in 1..FLAPS {
         (1..=PEERS).for_each(|peer| rib.session_up(PeerId(peer), session(peer)));
-        let mut clock = Clock { spent: Duration::ZERO, longest: Duration::ZERO };
+        let mut clock = Clock::default();
         load(&mut rib, prefixes, in_update, &mut clock);
         (1..=PEERS).for_each(|peer| rib.session_down(PeerId(peer)));
         settle(&mut rib, &mut clock);

@@ -103,7 +103,7 @@ impl Vitals {
         Ok(Self {
             pid,
             log_length: agent.log().len(),
-            resident_kib: resident_kib(pid)?,
+            resident_kib: resident_kib(agent)?,
             descriptors: descriptors(pid)?,
         })
     }
@@ -131,7 +131,7 @@ impl Vitals {
         let name = node.router.name;
         let now = Self::of(node.agent()?)?;
         let mut wrong = Vec::new();
-        let most = self.resident_kib + self.resident_kib / 10 + MEMORY_SLACK_KIB;
+        let most = most_kib(self.resident_kib);
         if now.resident_kib > most {
             let (was, is) = (self.resident_kib, now.resident_kib);
             wrong.push(format!("{name}: {is} KiB are resident, {was} were before"));
@@ -164,8 +164,18 @@ pub(crate) fn peak_kib(agent: &Agent) -> Result<u64> {
     status_kib(pid, "VmHWM:")
 }
 
-fn resident_kib(pid: u32) -> Result<u64> {
+/// What is resident of an agent.
+///
+/// # Errors
+/// It does not run.
+pub(crate) fn resident_kib(agent: &Agent) -> Result<u64> {
+    let pid = agent.id().ok_or_else(|| Error::Missing("an agent is not running".to_owned()))?;
     status_kib(pid, "VmRSS:")
+}
+
+/// What may be resident of an agent after a fault.
+pub(crate) fn most_kib(before: u64) -> u64 {
+    before + before / 10 + MEMORY_SLACK_KIB
 }
 
 /// A number of proc_pid_status(5).
@@ -216,7 +226,7 @@ fn kernel_against_fib(node: &Host) -> Result<Vec<String>> {
     for route in told(node)? {
         match &route.status {
             // An inherited one waits, in the kernel, for a session that need not be back this soon.
-            FibState::Installed | FibState::Stale => {
+            FibState::Installed | FibState::Kept | FibState::Stale => {
                 said.insert(plain(route));
             }
             FibState::Blocked { .. } => {}

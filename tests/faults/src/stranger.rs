@@ -71,7 +71,8 @@ impl Stranger {
         for (netns, interface, ..) in ends {
             netns.await_link_local(interface, PATIENCE)?;
         }
-        let config = build::node_configs()?.into_iter().next().unwrap_or_default();
+        let lab = build::node_configs()?.into_iter().next().unwrap_or_default();
+        let config = site.setting.applied_to(lab);
         let control = site.agent()?.socket();
         let stranger = Self { netns, config, control, sessions: Cell::new(0), _scratch: scratch };
         stranger.configure(site, settings)?;

@@ -335,6 +335,7 @@ fn neighbor() -> api::Neighbor {
         refused: BTreeMap::new(),
         stale: 0,
         echoes: 0,
+        max_prefixes: 100_000,
         times_established: 1,
         flaps: api::Flaps::default(),
         last_failure: None,

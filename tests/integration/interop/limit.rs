@@ -90,3 +90,44 @@ fn a_higher_limit_is_filled_without_a_new_session() {
     });
     assert_eq!(times_established(&neighbor), 1, "the session stays");
 }
+
+#[test]
+fn a_limit_that_is_almost_reached_is_told_once_and_again_after_it_was_not() {
+    // The two routes of the node that come back from FRR count as well: 42 of 50.
+    let networks = networks();
+    let names: Vec<_> = networks[..40].iter().map(String::as_str).collect();
+    let conf = tor_conf_with("c1", " neighbor c1 interface remote-as external", &names);
+    let Some(mut link) = Link::lay("almost", lab::Requirement::Frr) else { return };
+    link.start_frr(&conf);
+    link.start_agent(&format!("{UNNUMBERED}max-prefixes = 50\n"));
+    let await_kept = |kept: u64| {
+        link.await_neighbor("tor1", &format!("{kept} routes kept"), |neighbor| {
+            let received = pointer(neighbor, "/prefixes_by_family/ipv4-unicast/received");
+            received == Some(kept) && over(neighbor).is_none()
+        })
+    };
+    let warnings = || {
+        let log = link.agent().log();
+        log.lines().filter(|line| line.contains("almost as many routes as max-prefixes")).count()
+    };
+    let change = |word: &str, networks: &[String]| {
+        let lines: String = networks.iter().map(|network| format!("{word}network {network}\n")).collect();
+        link.frr().configure(&format!("router bgp 65004\naddress-family ipv4 unicast\n{lines}")).unwrap();
+    };
+    await_kept(42);
+    assert_eq!(warnings(), 1, "{}", link.agent().log());
+    let text = link.agent().bgpctl(&["show", "neighbor", "tor1"]).unwrap();
+    assert!(text.contains("42 of 50 IPv4 unicast (84 %)"), "{text}");
+    // 76 percent is not yet well below.
+    change("no ", &networks[36..40]);
+    await_kept(38);
+    change("", &networks[36..40]);
+    await_kept(42);
+    assert_eq!(warnings(), 1, "{}", link.agent().log());
+    change("no ", &networks[30..40]);
+    await_kept(32);
+    change("", &networks[30..40]);
+    await_kept(42);
+    assert_eq!(warnings(), 2, "{}", link.agent().log());
+    assert!(!link.agent().log().contains("more routes than max-prefixes"), "{}", link.agent().log());
+}

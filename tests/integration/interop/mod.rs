@@ -3,6 +3,7 @@
 
 mod bfd;
 mod bird;
+mod default_route;
 mod drain;
 mod fixture;
 mod hostile;

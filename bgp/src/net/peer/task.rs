@@ -234,6 +234,10 @@ impl Task {
             PeerCommand::Shutdown(stop) => {
                 let forget = matches!(stop, Stop::Notify(_));
                 self.silence = Silence::Shutdown;
+                if forget {
+                    // Before the session ends by it: nothing that the peer does is the reason.
+                    self.backlog.push_back(ToRib::Deconfigure { peer: self.id });
+                }
                 self.session.handle(Event::Stop(stop), now());
                 self.drain();
                 if forget {

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::message::Update;
-use crate::policy::Role;
+use crate::policy::{Action, Changes, Conditions, Policy, Role, Rule};
 use crate::rib::fixtures::{config, external, from_peer, gateways, prefix, reach, rib as fixture, withdraw};
 
 const ONE: PeerId = PeerId(1);
@@ -208,7 +208,7 @@ fn a_peer_at_its_limit_is_asked_again_at_once_and_then_not_for_a_while() {
     let (batches, _) = mpsc::channel(1);
     let name = "eth0".to_owned();
     let mut link =
-        PeerLink { name, batches, ready: None, epoch: None, next_refresh: None, warned: Families::NONE };
+        PeerLink { name, batches, ready: None, epoch: None, next_refresh: None, marks: BTreeMap::new() };
     let flap = |rib: &mut Rib| {
         rib.receive(ONE, reach(&from_peer(1, &[]), &["20.0.0.0/8", "21.0.0.0/8"]));
         rib.receive(ONE, withdraw(&["20.0.0.0/8"]));
@@ -242,4 +242,54 @@ async fn a_neighbor_that_restarts_costs_the_fib_nothing_until_it_is_given_up() {
     played.send(ToRib::Forget { peer: ONE }).await;
     let gone = FibChange { prefix: prefix("20.0.0.0/8"), gateways: None };
     assert_eq!(played.fib.recv().await.unwrap().changes, [gone]);
+}
+
+#[tokio::test]
+async fn an_update_that_goes_by_a_long_policy_is_heard_in_slices_and_before_what_follows_it() {
+    const ROUTES: u32 = 4000;
+    let (sender, inbox) = mpsc::channel(INBOX);
+    let (fib, _batches) = mpsc::channel(1);
+    let mut task = Task {
+        rib: Rib::new(config(Role::Host)),
+        inbox,
+        fib,
+        peers: BTreeMap::new(),
+        unsettled_since: None,
+        last_full_turn: None,
+        convergence: Convergence::Told,
+        kept_defaults: BTreeMap::new(),
+        unheard: None,
+    };
+    let rule = Rule {
+        conditions: Conditions { origin_as: vec![crate::Asn(65009)], ..Conditions::default() },
+        changes: Changes::default(),
+        action: Some(Action::Reject),
+    };
+    let rules = Policy { name: "long".to_owned(), rules: vec![rule; 32], default: Action::Accept };
+    let looks = 1 + rules.size() / 16;
+    assert!(looks > 1);
+    let import = Some(std::sync::Arc::new(rules));
+    task.rib.configure_peer(ONE, PeerConfig { import, ..PeerConfig::limited_to(ROUTES) });
+    task.rib.session_up(ONE, external(1));
+    let hosts: Vec<Prefix> = originated(ROUTES).into_keys().collect();
+    let reach = vec![crate::message::Reach { attributes: from_peer(1, &[]), prefixes: hosts.clone() }];
+    let announced = Update { reach, ..Update::default() };
+    sender.try_send(ToRib::Updates { peer: ONE, updates: vec![announced] }).unwrap();
+    let withdrawn = Update { withdrawn: hosts, ..Update::default() };
+    sender.try_send(ToRib::Updates { peer: ONE, updates: vec![withdrawn] }).unwrap();
+    let (slice, mut turns, mut before) = (INTAKE_BUDGET / looks, 0, 0);
+    loop {
+        let Wake::Message(Some(message)) = task.wait().await else { continue };
+        task.take_in(message);
+        let now = task.rib.counts(ONE, Family::Ipv4Unicast).unwrap().received;
+        if now < before {
+            break;
+        }
+        let heard = usize::try_from(now - before).unwrap();
+        assert!(heard <= slice, "{heard} in a turn");
+        (turns, before) = (turns + 1, now);
+    }
+    // The last slice left room for the withdrawal.
+    assert_eq!(turns, usize::try_from(ROUTES).unwrap() / slice);
+    assert_eq!(task.rib.counts(ONE, Family::Ipv4Unicast).unwrap().received, 0);
 }

@@ -2,6 +2,7 @@
 
 mod decision;
 mod incoming;
+mod kept_default;
 mod leaves;
 mod model;
 mod outgoing;

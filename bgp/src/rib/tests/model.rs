@@ -343,7 +343,16 @@ impl World {
     }
 
     fn check(&self, role: Role) {
-        let expected = self.model.fib(role);
+        let mut expected = self.model.fib(role);
+        for (prefix, gateways) in self.rib.kept_defaults() {
+            let mut said = self.model.up.iter().chain(&self.model.away);
+            let is_refused = said.any(|(&peer, said)| {
+                let judged = said.paths.get(&prefix).map(|path| self.model.judge(role, peer, prefix, path));
+                matches!(judged, Some(Judgement::Refused(_)))
+            });
+            assert!(is_refused, "nobody gives {prefix}");
+            assert_eq!(expected.insert(prefix, gateways), None, "somebody gives {prefix}");
+        }
         assert_eq!(self.fib, expected);
         for (&peer, held) in &self.held {
             let told: BTreeMap<_, _> =

@@ -57,6 +57,7 @@ fn rows(route: &FibRoute) -> Vec<[String; 6]> {
 fn state(state: &FibState) -> String {
     match state {
         FibState::Installed => "installed".to_owned(),
+        FibState::Kept => "kept".to_owned(),
         FibState::Pending => "pending".to_owned(),
         FibState::Failed { reason } => format!("failed: {}", printable(reason)),
         FibState::Blocked { by } => format!("blocked by {}", printable(by)),

@@ -124,9 +124,20 @@ fn prefixes(neighbor: &Neighbor) -> String {
     if neighbor.stale > 0 {
         text += &line("Stale", format_args!("{} (kept while the neighbor restarts)", neighbor.stale));
     }
+    text += &line("Max prefixes", max_prefixes(neighbor));
     let refused = neighbor.refused.iter().map(|(reason, count)| format!("{count} {}", printable(reason)));
     text += &line("Refused", listed(refused));
     text + &line("Echoes", format_args!("{} (own prefixes that the peer has accepted)", neighbor.echoes))
+}
+
+/// The limit, and how much of it each family uses.
+fn max_prefixes(neighbor: &Neighbor) -> String {
+    let limit = u64::from(neighbor.max_prefixes);
+    let used = neighbor.summary.prefixes_by_family.iter().map(|(family, counts)| {
+        let percent = (counts.received * 100).checked_div(limit).unwrap_or_default();
+        format!("{} of {limit} {family} ({percent} %)", counts.received)
+    });
+    listed(used)
 }
 
 fn messages(neighbor: &Neighbor) -> String {
@@ -238,6 +249,7 @@ mod tests {
             refused: BTreeMap::from([("default route".to_owned(), 1)]),
             stale: 0,
             echoes: 2,
+            max_prefixes: 5,
             times_established: 2,
             flaps: Flaps { count: 4, held_back_for_ms: Some(2_300) },
             last_failure: Some(FailureReport { reason: "hold timer\u{7} expired".to_owned(), ago_s: 83 }),
@@ -272,6 +284,7 @@ tor1(eth0)
   Prefixes      received  accepted  sent
   IPv4 unicast         4         3     2
   total                4         3     2
+  Max prefixes        4 of 5 IPv4 unicast (80 %)
   Refused             1 default route
   Echoes              2 (own prefixes that the peer has accepted)
   Messages       received  sent

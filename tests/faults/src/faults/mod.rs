@@ -4,6 +4,7 @@ mod discovery;
 mod failover;
 mod flood;
 mod kernel;
+mod leak;
 mod links;
 mod messages;
 mod nemesis;
@@ -27,6 +28,7 @@ pub(crate) fn all() -> Vec<&'static Fault> {
         resources::FAULTS,
         nemesis::FAULTS,
         // Last: each has another setting than those before, and thus a rack of its own.
+        leak::FAULTS,
         failover::FAULTS,
     ];
     kinds.into_iter().flatten().collect()

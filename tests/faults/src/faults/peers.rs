@@ -192,17 +192,17 @@ pub(super) fn portion(first: u32, end: u32, sharing: Sharing) -> Vec<u8> {
             // MED, and a community of the route's own.
             attributes.extend([0x80, 4, 4, 0, high, middle, low, 0xc0, 8, 4, 0xfe, high, middle, low]);
         }
-        let nlri: Vec<u8> = chunk
-            .iter()
-            .flat_map(|number| {
-                let network = u32::from(Ipv4Addr::new(11, 0, 0, 0)).wrapping_add(number.wrapping_mul(256));
-                let [a, b, c, _] = network.to_be_bytes();
-                [24, a, b, c]
-            })
-            .collect();
+        let nlri: Vec<u8> = chunk.iter().flat_map(|number| network(*number)).collect();
         stream.extend(wire::update(&[], &attributes, &nlri));
     }
     stream
+}
+
+/// As NLRI.
+pub(super) fn network(number: u32) -> [u8; 4] {
+    let network = u32::from(Ipv4Addr::new(11, 0, 0, 0)).wrapping_add(number.wrapping_mul(256));
+    let [a, b, c, _] = network.to_be_bytes();
+    [24, a, b, c]
 }
 
 /// What becomes of the peer's window.
