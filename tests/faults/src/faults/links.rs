@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use lab::rack::lay_uplink;
 use lab::{Capture, Frame, Host, Netns, Result, eventually};
+use nix::sys::signal::Signal;
 
 use crate::fault::{Fate, Fault, Length, Loss, Number};
 use crate::site::{BOTH, Session, Site, tool};
@@ -53,6 +54,17 @@ pub(super) const FAULTS: &[Fault] = &[
         loss: Loss::Any,
         heals_within: LINK_BACK,
         make: down_and_up_unseen,
+        ..Fault::USUAL
+    },
+    // The same of a bgpd that sees nothing of it: it hears the same paths again over another connection.
+    Fault {
+        number: Number(4),
+        name: "an uplink goes down and comes up while the ToR's bgpd hangs",
+        expected: "the ToR forwards to the node again when bgpd goes on",
+        length: Length::Long,
+        loss: Loss::Any,
+        heals_within: LINK_BACK.saturating_add(DAMPED),
+        make: down_and_up_while_bgpd_hangs,
         ..Fault::USUAL
     },
     Fault {
@@ -194,6 +206,17 @@ fn down_and_up_unseen(site: &mut Site) -> Result<()> {
     let (agent, netns) = site.agent_mut()?;
     agent.start_again(netns)?;
     site.await_session("tor1", Session::Up, Instant::now(), LINK_BACK)?;
+    back(site)
+}
+
+fn down_and_up_while_bgpd_hangs(site: &mut Site) -> Result<()> {
+    site.frr_mut()?.0.signal_bgpd(Signal::SIGSTOP)?;
+    site.tor()?.netns.set_down("c1")?;
+    site.await_over(&["tor2"], Instant::now())?;
+    site.tor()?.netns.set_up("c1")?;
+    site.tor()?.netns.await_link_local("c1", LINK_BACK)?;
+    site.victim()?.netns.await_link_local("tor1", LINK_BACK)?;
+    site.frr_mut()?.0.signal_bgpd(Signal::SIGCONT)?;
     back(site)
 }
 
