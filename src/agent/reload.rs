@@ -142,7 +142,7 @@ impl Agent {
     pub(super) fn confirm(&mut self) -> Result<api::Done, NothingToConfirm> {
         if let Some((at, failure)) = self.trials.failed() {
             let (failure, ago_s) = (failure.clone(), at.elapsed().as_secs());
-            self.trials.confirm();
+            self.trials.forget_failure();
             return Err(NothingToConfirm::TooLate { failure, ago_s });
         }
         if !self.trials.confirm() {

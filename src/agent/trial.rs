@@ -53,6 +53,7 @@ impl Trials {
     /// before it is still what to go back to.
     pub(super) fn begin(&mut self, before: Arc<Config>, until: Instant, sessions: BTreeSet<PeerId>) {
         let before = self.running.take().map_or(before, |trial| trial.before);
+        self.failed = None;
         self.running = Some(Trial { before, until, sessions });
     }
 
@@ -97,6 +98,11 @@ impl Trials {
     pub(super) fn failed(&self) -> Option<&(Instant, Failure)> {
         self.failed.as_ref()
     }
+
+    /// Somebody was told what became of it.
+    pub(super) fn forget_failure(&mut self) {
+        self.failed = None;
+    }
 }
 
 #[cfg(test)]
@@ -128,8 +134,11 @@ mod tests {
         assert!(trials.expired(now + minute - Duration::from_nanos(1)).is_none());
         assert_eq!(trials.expired(now + minute), Some(configuration(65001)));
         assert_eq!(trials.failed(), Some(&(now + minute, Failure::NotConfirmed)));
-        assert_eq!((trials.deadline(), trials.confirm()), (None, false));
-        assert_eq!(trials.failed(), None, "that was an answer to it");
+        assert_eq!(trials.deadline(), None);
+
+        // Another one is not taken for the one that failed.
+        trials.begin(configuration(65001), now + minute * 3, BTreeSet::new());
+        assert_eq!((trials.failed(), trials.confirm(), trials.confirm()), (None, true, false));
     }
 
     #[test]

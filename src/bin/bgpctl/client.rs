@@ -43,7 +43,7 @@ fn plain(error: &io::Error) -> String {
 fn hint(error: &io::Error) -> &'static str {
     match error.kind() {
         io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => "; is selvedge running?",
-        io::ErrorKind::PermissionDenied => "; the socket is for root alone: try sudo",
+        io::ErrorKind::PermissionDenied => "; the socket is for root and the daemon's group: try sudo",
         _ => "",
     }
 }
@@ -149,7 +149,7 @@ mod tests {
         );
         assert_eq!(
             line(libc::EACCES),
-            "cannot reach the daemon at /run/x.sock: Permission denied; the socket is for root alone: try sudo"
+            "cannot reach the daemon at /run/x.sock: Permission denied; the socket is for root and the daemon's group: try sudo"
         );
     }
 }

