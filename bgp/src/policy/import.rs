@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Inbound, Preference, Role, Variants, is_martian};
 use crate::message::{Attributes, Community};
-use crate::rib::{Gateway, Originated, PeerSession, RibConfig};
+use crate::rib::{Connected, Gateway, Originated, PeerSession, RibConfig};
 use crate::{Asn, NextHop, PeerKind, Prefix};
 
 /// ASes in a path that a host believes, at most. Real paths have fewer than 20; longer ones come from mistakes.
@@ -26,6 +26,8 @@ pub enum Refusal {
     OriginatorLoop,
     /// A prefix that originates here, or a part of it.
     OwnPrefix,
+    /// A network that a link of this host is in, or a part of it.
+    Connected,
     /// See [`is_martian`].
     Martian,
     /// More than [`MAX_PATH_LENGTH`] ASes.
@@ -50,10 +52,11 @@ pub enum Refusal {
 
 impl Refusal {
     /// All, in their order.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::AsLoop,
         Self::OriginatorLoop,
         Self::OwnPrefix,
+        Self::Connected,
         Self::Martian,
         Self::PathTooLong,
         Self::FirstAs,
@@ -87,6 +90,8 @@ pub struct Guard<'a> {
     pub config: &'a RibConfig,
     /// What originates here.
     pub originated: &'a Originated,
+    /// What its links are in.
+    pub connected: &'a Connected,
     /// The session that the path came over.
     pub session: &'a PeerSession,
     /// How its paths are to be used.
@@ -155,7 +160,7 @@ impl Guard<'_> {
         let refusal = assessment
             .loops
             .or_else(|| self.originated.covers(prefix).then_some(Refusal::OwnPrefix))
-            .or_else(|| self.martian(prefix))
+            .or_else(|| self.unlearnable(prefix))
             .or(assessment.implausible)
             .or_else(|| usable_gateway(prefix, next_hop, self.session).err())
             .or_else(|| assessment.next_hop_is_ours.then_some(Refusal::NextHopOurs));
@@ -168,10 +173,11 @@ impl Guard<'_> {
         is_ours.then_some(Refusal::OriginatorLoop)
     }
 
-    /// What a host does not believe. A ToR has to carry what its fabric uses.
-    fn martian(&self, prefix: Prefix) -> Option<Refusal> {
+    /// What a host does not believe. A ToR has to carry what its fabric uses, and shares networks with its neighbors.
+    fn unlearnable(&self, prefix: Prefix) -> Option<Refusal> {
         match self.config.role {
             Role::Transit => None,
+            Role::Host if self.connected.covers(prefix) => Some(Refusal::Connected),
             Role::Host => is_martian(prefix).then_some(Refusal::Martian),
         }
     }

@@ -1,6 +1,7 @@
 //! The three tables of RFC 4271 section 3.2 and the decision process of section 9.1, without clock or task.
 //!
-//! In: sessions that come and go, their updates, and the set of routes that originate here. Out, as sets keyed
+//! In: sessions that come and go, their updates, the set of routes that originate here and that of networks which its links
+//! are in. Out, as sets keyed
 //! by prefix that are emptied when their consumer can take more: FIB changes ([`Rib::poll_fib`]) and what each
 //! neighbor has yet to be told ([`Rib::poll_outgoing`]). A superseded change vanishes in the set.
 //!
@@ -15,11 +16,13 @@ mod adj_rib_out;
 pub mod bench;
 mod census;
 mod chunks;
+mod connected;
 pub mod decision;
 #[cfg(test)]
 pub(crate) mod fixtures;
 mod interner;
 mod leaves;
+mod lengths;
 mod loc_rib;
 mod maintenance;
 mod originated;
@@ -51,6 +54,7 @@ use crate::policy::{Policy, Role, Transit};
 use crate::{Asn, Families, Family, InterfaceIndex, NextHop, PeerId, PeerKind, Prefix, RouterId};
 
 pub use census::{Census, RibMemory};
+pub use connected::Connected;
 pub use decision::Reason;
 pub use originated::Originated;
 pub use policies::{AppliedPolicy, PoliciesView};
@@ -205,6 +209,7 @@ pub struct Rib {
     table: Table,
     originated: Originated,
     originated_attributes: Arc<Attributes>,
+    connected: Connected,
     attributes: Interner<Attributes>,
     gateways: Interner<Gateways>,
     sweep: Sweep,
@@ -214,6 +219,8 @@ pub struct Rib {
     retired: BTreeMap<PeerId, PerFamily<Generation>>,
     /// Neighbors whose paths are judged anew, and the last prefix that was.
     judging: BTreeMap<PeerId, Option<Prefix>>,
+    /// Networks in which the paths of all neighbors are judged anew, and the last prefix of each that was.
+    revising: BTreeMap<Prefix, Option<Prefix>>,
     /// Neighbors that are to be told anew whatever changed for them, and the last prefix that was looked at.
     telling: BTreeMap<PeerId, Option<Prefix>>,
 }
@@ -229,12 +236,14 @@ impl Rib {
             table: Table::default(),
             originated: Originated::default(),
             originated_attributes: attributes.share(Attributes::originated()),
+            connected: Connected::default(),
             attributes,
             gateways: Interner::new(),
             sweep: Sweep::default(),
             announcing: BTreeSet::new(),
             retired: BTreeMap::new(),
             judging: BTreeMap::new(),
+            revising: BTreeMap::new(),
             telling: BTreeMap::new(),
         }
     }
@@ -394,6 +403,7 @@ impl Rib {
             Self::decide_next,
             Self::sweep_next,
             Self::judge_next,
+            Self::revise_next,
             Self::announce_next,
             Self::tell_next,
             Self::free_next,
@@ -421,6 +431,7 @@ impl Rib {
             || matches!(self.sweep, Sweep::Running { .. })
             || !self.announcing.is_empty()
             || !self.judging.is_empty()
+            || !self.revising.is_empty()
             || !self.telling.is_empty()
             || self.attributes.is_sweeping()
             || self.gateways.is_sweeping()
@@ -525,6 +536,7 @@ impl Rib {
             import: config.import.as_deref(),
             hits: import_hits,
             originated: &self.originated,
+            connected: &self.connected,
             limit: config.max_prefixes,
             adj_rib_in,
             table: &mut self.table,
