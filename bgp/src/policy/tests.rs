@@ -142,9 +142,11 @@ fn guard_by_next_hop_on_an_unnumbered_session() {
         ("20.0.0.0/8", Ipv6WithLinkLocal { global, link_local: link_local(1) }, None),
         ("20.0.0.0/8", v4("192.0.2.1"), None),
         ("20.0.0.0/8", v4("1.1.1.1"), Some(Refusal::NextHopOurs)),
-        // Inside a block that originates here: a pod may be a router.
-        ("20.0.0.0/8", v4("10.1.8.193"), None),
-        ("20.0.0.0/8", v6("2001:db8::1"), None),
+        // A pod of this host's own.
+        ("20.0.0.0/8", v4("10.1.8.193"), Some(Refusal::NextHopThirdParty)),
+        ("20.0.0.0/8", v4("2.2.2.2"), Some(Refusal::NextHopThirdParty)),
+        ("20.0.0.0/8", v6("fd00:99::5"), None),
+        ("20.0.0.0/8", v6("2001:db8::1"), Some(Refusal::NextHopThirdParty)),
         ("20.0.0.0/8", Itself, Some(Refusal::NextHopMissing)),
         ("20.0.0.0/8", LinkLocal(OUR_LINK_LOCAL), Some(Refusal::NextHopOurs)),
         (

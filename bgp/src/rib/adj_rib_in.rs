@@ -227,6 +227,8 @@ pub(crate) struct Intake<'a> {
     pub(crate) hits: &'a mut Hits,
     pub(crate) originated: &'a Originated,
     pub(crate) connected: &'a Connected,
+    /// Set where a judgement depends on these two, whatever the prefix.
+    pub(crate) depends_on_networks: &'a mut bool,
     /// Paths to remember in each family, at most.
     pub(crate) limit: u32,
     pub(crate) adj_rib_in: &'a mut PerFamily<AdjRibIn>,
@@ -368,6 +370,7 @@ impl Intake<'_> {
             self.forget_assessed();
             let attributes = Arc::clone(self.attributes.get(received)?);
             let assessment = guard.assess(&attributes);
+            *self.depends_on_networks |= assessment.depends_on_networks();
             self.attributes.retain(received);
             self.assessed = Some(Assessed {
                 received,

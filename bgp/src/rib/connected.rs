@@ -33,9 +33,10 @@ impl Connected {
         networks.any(|network| !network.is_default() && self.networks.contains(&network))
     }
 
-    /// Those that are in one of both.
+    /// Those that are in one of both and cover anything.
     fn difference(&self, other: &Self) -> Vec<Prefix> {
-        self.networks.symmetric_difference(&other.networks).copied().collect()
+        let differing = self.networks.symmetric_difference(&other.networks);
+        differing.filter(|network| !network.is_default()).copied().collect()
     }
 }
 
@@ -44,9 +45,18 @@ impl Rib {
     /// said of those that came or went.
     pub fn set_connected(&mut self, networks: BTreeSet<Prefix>) {
         let before = std::mem::replace(&mut self.connected, networks.into());
-        let changed = before.difference(&self.connected).into_iter();
+        let changed = before.difference(&self.connected);
+        if !changed.is_empty() {
+            self.judge_next_hops();
+        }
         // One that was being gone through begins anew.
-        self.revising.extend(changed.filter(|network| !network.is_default()).map(|network| (network, None)));
+        self.revising.extend(changed.into_iter().map(|network| (network, None)));
+    }
+
+    /// Judges anew all that those neighbors say which gave next hops that may be in our own networks.
+    pub(super) fn judge_next_hops(&mut self) {
+        let concerned = self.peers.iter().filter(|(_, known)| known.depends_on_networks);
+        self.judging.extend(concerned.map(|(&peer, _)| (peer, None)));
     }
 
     /// Judges anew what all neighbors say of one prefix in a network that came or went; `None` when there is none.

@@ -381,6 +381,9 @@ impl Rib {
     pub fn set_originated(&mut self, routes: BTreeMap<Prefix, Originator>) {
         let before = std::mem::replace(&mut self.originated, routes.into());
         let changed = before.difference(&self.originated);
+        if !changed.is_empty() {
+            self.judge_next_hops();
+        }
         for &prefix in &changed {
             self.table.mark_dirty(prefix);
         }
@@ -525,7 +528,7 @@ impl Rib {
 
     /// What takes in what a peer says and judges what it said; `None` while nothing of it counts.
     fn intake(&mut self, id: PeerId) -> Option<Intake<'_>> {
-        let Peer { config, maintenance, session, lost, adj_rib_in, import_hits, .. } =
+        let Peer { config, maintenance, session, lost, adj_rib_in, import_hits, depends_on_networks, .. } =
             self.peers.get_mut(&id)?;
         Some(Intake {
             peer: id,
@@ -537,6 +540,7 @@ impl Rib {
             hits: import_hits,
             originated: &self.originated,
             connected: &self.connected,
+            depends_on_networks,
             limit: config.max_prefixes,
             adj_rib_in,
             table: &mut self.table,

@@ -38,7 +38,7 @@ const OWN: [&str; 3] = ["10.1.8.192/26", "21.0.0.0/8", "fd00:8::/64"];
 const LINKS: [&str; 4] = ["0.0.0.0/0", "10.1.8.0/24", "20.0.0.0/7", "2001:db8::/32"];
 /// The last one is internal.
 const PEERS: u32 = 4;
-const VARIANTS: u8 = 7;
+const VARIANTS: u8 = 8;
 
 #[derive(Debug, Clone)]
 enum Event {
@@ -161,6 +161,8 @@ fn attributes(number: u32, variant: u8) -> Attributes {
         3 => Attributes { med: Some(5), as_path: path(&[65100 + number, 65300]), ..base },
         4 => Attributes { communities: [Community::GRACEFUL_SHUTDOWN].into(), ..base },
         5 => Attributes { communities: [Community::NO_EXPORT].into(), local_pref: Some(150), ..base },
+        // On a link or not, and in a network that originates here or not.
+        6 => Attributes { next_hop: NextHop::Ipv4([21, 0, 0, 9].into()), ..base },
         _ => Attributes { as_path: path(&[64999]), ..base },
     }
 }
