@@ -11,7 +11,9 @@ use serde_json::Value;
 use socket2::{Domain, Protocol, Socket, Type};
 
 use super::bfd::{bfd, is, number, up as up_with_bfd};
-use super::fixture::{BLOCKS, Link, PATIENCE, UNNUMBERED, times_established, unnumbered_conf};
+use super::fixture::{
+    BLOCKS, Link, PATIENCE, UNNUMBERED, refuse_dials_to, times_established, unnumbered_conf,
+};
 use super::speaker::{advertise, icmp};
 
 /// What Calico gives to the host's side of a pod's cable, and the link-local address of that.
@@ -48,6 +50,15 @@ fn up(test: &str) -> Option<(Link, Netns)> {
     // The node answers for the address of its uplink on that link alone.
     pod.add_neighbor("eth0", link.node_link_local().into(), HOST_MAC).unwrap();
     pod.add_address("eth0", link.tor_link_local().into(), 64).unwrap();
+    // Without duplicate address detection too, an address takes a moment to be usable.
+    link.node.await_link_local(CALI, PATIENCE).unwrap();
+    let (eth0, tor) = (pod.index("eth0").unwrap(), link.tor_link_local());
+    eventually("the pod's addresses are usable", PATIENCE, || {
+        let global = ADDRESSES[1].parse().unwrap();
+        let all = [SocketAddrV6::new(tor, 0, 0, eth0), SocketAddrV6::new(global, 0, 0, 0)];
+        Ok(pod.run(|| all.iter().all(|address| UdpSocket::bind(address).is_ok()))?.then_some(()))
+    })
+    .unwrap();
     Some((link, pod))
 }
 
@@ -269,6 +280,8 @@ fn segments_of_the_tors_session_count_on_its_link_alone() {
 #[test]
 fn a_port_that_is_taken_is_waited_for_and_said() {
     let Some(mut link) = Link::lay("podtaken", Requirement::Frr) else { return };
+    // The thief would keep FRR waiting for an OPEN.
+    refuse_dials_to(&link.node);
     let thief = link.node.run(|| TcpListener::bind("[::]:179")).unwrap().unwrap();
     link.start_frr(&unnumbered_conf());
     link.start_agent(UNNUMBERED);
