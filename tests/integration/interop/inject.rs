@@ -74,7 +74,11 @@ fn await_learned(link: &Link, prefix: &str, is_there: bool) {
     eventually(&what, PATIENCE, || {
         Ok((learned(link).iter().any(|found| found == prefix) == is_there).then_some(()))
     })
-    .unwrap_or_else(|error| panic!("{error}\n{}", link.agent().log()));
+    .unwrap_or_else(|error| {
+        let shown = [&["show", "neighbor", "tor1", "received"][..], &["show", "rib", prefix]]
+            .map(|words| link.agent().bgpctl(words).unwrap_or_default());
+        panic!("{error}\n{}\n{:?}\n{}", shown.join("\n"), link.node.routes(), link.agent().log())
+    });
 }
 
 /// A node with a numbered uplink and a pod bridge, the agent on it, and a ToR that a test speaks for.
