@@ -14,6 +14,7 @@ use tracing::{debug, info, warn};
 use super::damping::Damping;
 use super::liveness::Liveness;
 use super::neighbors::{self, NeighborName, Obstacle};
+use super::origin::Origin;
 use super::{Agent, Neighbor, origin};
 use crate::config::{self, Config};
 use crate::drain::Wanted;
@@ -95,11 +96,21 @@ impl Agent {
         if origin == self.origin {
             return;
         }
-        self.local_routes.send_replace(Arc::new(origin.local.clone()));
-        if self.rib.originate(origin.announced.clone()).await.is_err() {
+        let before = std::mem::replace(&mut self.origin, origin);
+        let Origin { announced, connected, local } = &self.origin;
+        if before.local != *local {
+            self.local_routes.send_replace(Arc::new(local.clone()));
+        }
+        let mut told = Ok(());
+        if before.announced != *announced {
+            told = told.and(self.rib.originate(announced.clone()).await);
+        }
+        if before.connected != *connected {
+            told = told.and(self.rib.connect(connected.clone()).await);
+        }
+        if told.is_err() {
             debug!("the RIB is gone: the agent is about to end");
         }
-        self.origin = origin;
     }
 
     fn add(&mut self, name: &NeighborName, settings: &config::Neighbor, interfaces: &Interfaces) {

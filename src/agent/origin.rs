@@ -1,7 +1,7 @@
-//! What this node originates: the loopback's global addresses and its pod blocks. A function of two snapshots,
-//! the configuration and the interfaces; it remembers nothing.
+//! What this node originates, the loopback's global addresses and its pod blocks, and what is its own beside that: the
+//! networks that its links are in. A function of two snapshots, the configuration and the interfaces; it remembers nothing.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use bgp::Prefix;
@@ -9,17 +9,19 @@ use bgp::rib::Originator;
 
 use crate::config::Config;
 use crate::kernel::fib::LocalRoutes;
-use crate::kernel::interfaces::Interfaces;
+use crate::kernel::interfaces::{Interface, Interfaces};
 
 /// What the RIB announces and what the kernel gets for it.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(super) struct Origin {
     pub(super) announced: BTreeMap<Prefix, Originator>,
+    /// No neighbor may speak for these, or for a part of them.
+    pub(super) connected: BTreeSet<Prefix>,
     pub(super) local: LocalRoutes,
 }
 
 pub(super) fn origin(config: &Config, interfaces: &Interfaces) -> Origin {
-    let mut origin = Origin::default();
+    let mut origin = Origin { connected: connected(config, interfaces), ..Origin::default() };
     for block in &config.pods.static_blocks {
         origin.announced.insert(*block, Originator::StaticBlock);
         origin.local.blackholes.insert(*block);
@@ -37,6 +39,16 @@ pub(super) fn origin(config: &Config, interfaces: &Interfaces) -> Origin {
         };
     }
     origin
+}
+
+/// The networks of all links but the loopback interface, which has none. A link that is down has them too: it may come
+/// back, and until then nobody else is to answer for the hosts that are on it.
+fn connected(config: &Config, interfaces: &Interfaces) -> BTreeSet<Prefix> {
+    let is_loopback =
+        |interface: &&Interface| interface.loopback || interface.name == config.loopback.interface;
+    let links = interfaces.by_index.values().filter(|interface| !is_loopback(interface));
+    let networks = links.flat_map(|interface| &interface.addresses);
+    networks.filter_map(|network| Prefix::masked(network.ip(), network.prefix()).ok()).collect()
 }
 
 /// The router identifier where the file gives none: the first global IPv4 address of the loopback interface.
@@ -64,11 +76,15 @@ fn loopback_addresses(config: &Config, interfaces: &Interfaces) -> impl Iterator
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kernel::interfaces::Interface;
     use bgp::InterfaceIndex;
 
     fn lo(addresses: &[&str]) -> Interfaces {
-        let lo = Interface {
+        let lo = lo_interface(addresses);
+        Interfaces { by_index: [(lo.index, lo)].into() }
+    }
+
+    fn lo_interface(addresses: &[&str]) -> Interface {
+        Interface {
             index: InterfaceIndex(1),
             name: "lo".to_owned(),
             admin_up: true,
@@ -79,8 +95,7 @@ mod tests {
             mtu: 65536,
             link_local: None,
             addresses: addresses.iter().map(|text| text.parse().unwrap()).collect(),
-        };
-        Interfaces { by_index: [(lo.index, lo)].into() }
+        }
     }
 
     fn config(text: &str) -> Config {
@@ -97,6 +112,28 @@ mod tests {
         assert_eq!(origin.local.preferred_source_ipv4, Some(Ipv4Addr::new(1, 1, 1, 1)));
         assert_eq!(origin.local.preferred_source_ipv6, Some("fd00::1".parse().unwrap()));
         assert_eq!(router_id(&config, &interfaces), Some(Ipv4Addr::new(1, 1, 1, 1)));
+    }
+
+    #[test]
+    fn links_have_networks_of_their_own_and_the_loopback_interface_has_none() {
+        let mut interfaces = lo(&["127.0.0.1/8", "1.1.1.1/24"]);
+        for (index, name, address) in
+            [(2, "eth0", "192.0.2.5/24"), (3, "cni0", "10.1.8.193/26"), (4, "dummy0", "3.3.3.3/24")]
+        {
+            let index = InterfaceIndex(index);
+            let addresses = vec![address.parse().unwrap(), "fd00:7::5/64".parse().unwrap()];
+            let link =
+                Interface { index, name: name.to_owned(), loopback: false, addresses, ..lo_interface(&[]) };
+            interfaces.by_index.insert(index, link);
+        }
+        let connected = |text: &str| {
+            let networks =
+                origin(&config(&format!("[bgp]\nlocal-as = 65001\n{text}")), &interfaces).connected;
+            networks.iter().map(ToString::to_string).collect::<Vec<_>>()
+        };
+        assert_eq!(connected(""), ["3.3.3.0/24", "10.1.8.192/26", "192.0.2.0/24", "fd00:7::/64"]);
+        let own = "[loopback]\ninterface = \"dummy0\"\n";
+        assert_eq!(connected(own), ["10.1.8.192/26", "192.0.2.0/24", "fd00:7::/64"]);
     }
 
     #[test]

@@ -109,8 +109,9 @@ pub(super) async fn start(
         let _ = rib_task.await;
         "RIB"
     });
-    // Before any session: the first full announcement has to be full.
+    // Before any session: the first full announcement has to be full, and nothing is believed only to be refused.
     let _ = rib.originate(origin.announced.clone()).await;
+    let _ = rib.connect(origin.connected.clone()).await;
 
     let (drain_commands, drains) = mpsc::channel(QUEUE);
     let (kept_drains, restored) = KeptDrains::read(&config.control.socket);

@@ -141,6 +141,8 @@ pub(super) enum ToRib {
         epoch: Epoch,
     },
     Originated(BTreeMap<Prefix, Originator>),
+    /// The networks that links of this host are in.
+    Connected(BTreeSet<Prefix>),
     /// Which neighbors the first convergence waits for.
     Expected(BTreeSet<PeerId>),
     Question(Question),
@@ -158,6 +160,7 @@ impl ToRib {
                 })
                 .sum(),
             Self::Originated(routes) => 1 + routes.len(),
+            Self::Connected(networks) => 1 + networks.len(),
             Self::Configure { .. }
             | Self::Reconfigure { .. }
             | Self::Maintain { .. }
@@ -192,6 +195,7 @@ impl ToRib {
             | Self::Refresh { .. }
             | Self::Ready { .. }
             | Self::Originated(_)
+            | Self::Connected(_)
             | Self::Expected(_)
             | Self::Question(_) => 0,
         }
@@ -250,6 +254,14 @@ impl RibHandle {
     /// [`RibStopped`].
     pub async fn originate(&self, routes: BTreeMap<Prefix, Originator>) -> Result<(), RibStopped> {
         self.inbox.send(ToRib::Originated(routes)).await.map_err(|_| RibStopped)
+    }
+
+    /// Replaces the set of networks that links of this host are in: nothing inside them is learned.
+    ///
+    /// # Errors
+    /// [`RibStopped`].
+    pub async fn connect(&self, networks: BTreeSet<Prefix>) -> Result<(), RibStopped> {
+        self.inbox.send(ToRib::Connected(networks)).await.map_err(|_| RibStopped)
     }
 
     /// Names the neighbors whose End-of-RIB completes the first convergence. Before the first call only the deadline
@@ -522,6 +534,7 @@ impl Task {
                 }
             }
             ToRib::Originated(routes) => self.rib.set_originated(routes),
+            ToRib::Connected(networks) => self.rib.set_connected(networks),
             ToRib::Expected(peers) => {
                 if let Convergence::Waiting { expected, .. } = &mut self.convergence {
                     *expected = Some(peers);

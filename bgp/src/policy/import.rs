@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Inbound, Preference, Role, Variants, is_martian};
 use crate::message::{Attributes, Community};
-use crate::rib::{Gateway, Originated, PeerSession, RibConfig};
+use crate::rib::{Connected, Gateway, Originated, PeerSession, RibConfig};
 use crate::{Asn, NextHop, PeerKind, Prefix};
 
 /// ASes in a path that a host believes, at most. Real paths have fewer than 20; longer ones come from mistakes.
@@ -26,6 +26,8 @@ pub enum Refusal {
     OriginatorLoop,
     /// A prefix that originates here, or a part of it.
     OwnPrefix,
+    /// A network that a link of this host is in, or a part of it.
+    Connected,
     /// See [`is_martian`].
     Martian,
     /// More than [`MAX_PATH_LENGTH`] ASes.
@@ -38,7 +40,8 @@ pub enum Refusal {
     NextHopInvalid,
     /// The next hop is this speaker (RFC 4271 section 5.1.3).
     NextHopOurs,
-    /// A link-local next hop which is not the address of the peer, on a link-local session.
+    /// A link-local next hop which is not the address of the peer, on a link-local session; or, of an external peer, another
+    /// address than its own that no link of this host is in, or that is in a network of its own (RFC 4271 section 5.1.3).
     NextHopThirdParty,
     /// A link-local next hop alone, on a session that is not bound to an interface.
     NextHopWithoutInterface,
@@ -50,10 +53,11 @@ pub enum Refusal {
 
 impl Refusal {
     /// All, in their order.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::AsLoop,
         Self::OriginatorLoop,
         Self::OwnPrefix,
+        Self::Connected,
         Self::Martian,
         Self::PathTooLong,
         Self::FirstAs,
@@ -87,6 +91,8 @@ pub struct Guard<'a> {
     pub config: &'a RibConfig,
     /// What originates here.
     pub originated: &'a Originated,
+    /// What its links are in.
+    pub connected: &'a Connected,
     /// The session that the path came over.
     pub session: &'a PeerSession,
     /// How its paths are to be used.
@@ -103,9 +109,22 @@ pub(crate) struct Assessment {
     loops: Option<Refusal>,
     implausible: Option<Refusal>,
     next_hop_is_ours: bool,
+    bearer: Bearer,
     /// LOCAL_PREF with which the path takes part, unless policy gives it another.
     local_pref: Option<u32>,
     preference: Preference,
+}
+
+/// Whose address a next hop is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Bearer {
+    /// The peer's; or it is link-local, which has rules of its own.
+    Peer,
+    /// Somebody's on a link of this host.
+    OnLink,
+    /// Somebody's whom no packet reaches directly. The kernel would refuse the whole route, with the next hops of others
+    /// in it. Or a pod's: a neighbor has no business to send anything there.
+    Elsewhere,
 }
 
 /// What the guard says of a prefix with attributes that have been assessed.
@@ -142,6 +161,7 @@ impl Guard<'_> {
             loops: if is_loop { Some(Refusal::AsLoop) } else { self.originator_loop(attributes) },
             implausible: self.implausible(attributes),
             next_hop_is_ours: self.originates(attributes.next_hop),
+            bearer: self.bearer(attributes.next_hop),
             local_pref,
             preference,
         }
@@ -155,10 +175,11 @@ impl Guard<'_> {
         let refusal = assessment
             .loops
             .or_else(|| self.originated.covers(prefix).then_some(Refusal::OwnPrefix))
-            .or_else(|| self.martian(prefix))
+            .or_else(|| self.unlearnable(prefix))
             .or(assessment.implausible)
             .or_else(|| usable_gateway(prefix, next_hop, self.session).err())
-            .or_else(|| assessment.next_hop_is_ours.then_some(Refusal::NextHopOurs));
+            .or_else(|| assessment.next_hop_is_ours.then_some(Refusal::NextHopOurs))
+            .or_else(|| (assessment.bearer == Bearer::Elsewhere).then_some(Refusal::NextHopThirdParty));
         refusal.map_or(Admission::Admitted, Admission::Refused)
     }
 
@@ -168,10 +189,11 @@ impl Guard<'_> {
         is_ours.then_some(Refusal::OriginatorLoop)
     }
 
-    /// What a host does not believe. A ToR has to carry what its fabric uses.
-    fn martian(&self, prefix: Prefix) -> Option<Refusal> {
+    /// What a host does not believe. A ToR has to carry what its fabric uses, and shares networks with its neighbors.
+    fn unlearnable(&self, prefix: Prefix) -> Option<Refusal> {
         match self.config.role {
             Role::Transit => None,
+            Role::Host if self.connected.covers(prefix) => Some(Refusal::Connected),
             Role::Host => is_martian(prefix).then_some(Refusal::Martian),
         }
     }
@@ -206,6 +228,30 @@ impl Guard<'_> {
         }
     }
 
+    /// RFC 4271 section 5.1.3: an external peer that is one hop away gives its own address or one on a network that it
+    /// shares with us. An internal one may pass on what it was given.
+    fn bearer(&self, next_hop: NextHop) -> Bearer {
+        let address = match (self.config.role, self.session.kind, next_hop) {
+            (Role::Host, PeerKind::External, NextHop::Ipv4(address)) => IpAddr::V4(address),
+            (Role::Host, PeerKind::External, NextHop::Ipv6(address)) => IpAddr::V6(address),
+            // Without a link the other half cannot be used.
+            (Role::Host, PeerKind::External, NextHop::Ipv6WithLinkLocal { global, .. })
+                if self.session.interface.is_none() =>
+            {
+                IpAddr::V6(global)
+            }
+            (_, _, _) => return Bearer::Peer,
+        };
+        let host = Prefix::host(address);
+        if address == self.session.address {
+            Bearer::Peer
+        } else if self.connected.covers(host) && !self.originated.covers(host) {
+            Bearer::OnLink
+        } else {
+            Bearer::Elsewhere
+        }
+    }
+
     fn local_pref(&self, attributes: &Attributes) -> (Option<u32>, Preference) {
         match self.inbound {
             // RFC 8326 section 4: what the initiator does to the paths of the session that it will shut down.
@@ -225,6 +271,14 @@ impl Guard<'_> {
 }
 
 impl Assessment {
+    /// Whether other networks of this host may make another judgement of it, whatever the prefix.
+    pub(crate) fn depends_on_networks(&self) -> bool {
+        match self.bearer {
+            Bearer::Peer => false,
+            Bearer::OnLink | Bearer::Elsewhere => true,
+        }
+    }
+
     /// What the policy of a neighbor is to make its variants of.
     pub(crate) fn variants(&self, attributes: &Arc<Attributes>, neighbor: Asn) -> Variants {
         let base = self.imported(attributes).map_or_else(|| Arc::clone(attributes), Arc::new);

@@ -1,6 +1,6 @@
 //! One row for each rule.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 
@@ -9,7 +9,7 @@ use crate::message::{Attributes, Community, ExtendedCommunity, Seldom, UnknownAt
 use crate::rib::fixtures::{
     LOCAL_AS, OUR_LINK_LOCAL, address, config, external, from_peer, link_local, path, prefix, session,
 };
-use crate::rib::{Originated, Originator, PeerSession};
+use crate::rib::{Connected, Originated, Originator, PeerSession};
 use crate::{InterfaceIndex, NextHop, PeerId, PeerKind, RouterId};
 
 fn own_routes() -> Originated {
@@ -17,9 +17,15 @@ fn own_routes() -> Originated {
     routes.map(|text| (prefix(text), Originator::StaticBlock)).into_iter().collect::<BTreeMap<_, _>>().into()
 }
 
+fn own_links() -> Connected {
+    let networks = ["192.0.2.0/31", "10.88.0.0/16", "fd00:99::/64", "0.0.0.0/0"];
+    networks.map(prefix).into_iter().collect::<BTreeSet<_>>().into()
+}
+
 fn judge_as(role: Role, session: &PeerSession, text: &str, attributes: &Attributes) -> Judgement {
-    let (config, originated) = (config(role), own_routes());
-    Guard { config: &config, originated: &originated, session, inbound: Inbound::Plain, allowed_own_as: 0 }
+    let (config, originated, connected) = (config(role), own_routes(), own_links());
+    let (originated, connected, inbound) = (&originated, &connected, Inbound::Plain);
+    Guard { config: &config, originated, connected, session, inbound, allowed_own_as: 0 }
         .judge(prefix(text), attributes)
 }
 
@@ -29,7 +35,7 @@ fn judge(text: &str, attributes: &Attributes) -> Judgement {
 
 #[test]
 fn guard_by_prefix() {
-    use Refusal::{Martian, OwnPrefix};
+    use Refusal::{Connected, Martian, OwnPrefix};
     let rows = [
         ("0.0.0.0/0", None),
         ("::/0", None),
@@ -41,6 +47,15 @@ fn guard_by_prefix() {
         ("1.1.1.1/32", Some(OwnPrefix)),
         ("fd00:8::1/128", Some(OwnPrefix)),
         ("fd00::/16", None),
+        ("192.0.2.0/31", Some(Connected)),
+        ("192.0.2.1/32", Some(Connected)),
+        ("192.0.2.2/31", None),
+        ("10.88.0.0/16", Some(Connected)),
+        ("10.88.9.0/24", Some(Connected)),
+        ("10.88.0.0/15", None),
+        ("fd00:99::/64", Some(Connected)),
+        ("fd00:99::5/128", Some(Connected)),
+        ("128.0.0.0/1", None),
         ("0.0.0.0/8", Some(Martian)),
         ("0.1.2.0/24", Some(Martian)),
         ("0.0.0.0/1", None),
@@ -127,9 +142,11 @@ fn guard_by_next_hop_on_an_unnumbered_session() {
         ("20.0.0.0/8", Ipv6WithLinkLocal { global, link_local: link_local(1) }, None),
         ("20.0.0.0/8", v4("192.0.2.1"), None),
         ("20.0.0.0/8", v4("1.1.1.1"), Some(Refusal::NextHopOurs)),
-        // Inside a block that originates here: a pod may be a router.
-        ("20.0.0.0/8", v4("10.1.8.193"), None),
-        ("20.0.0.0/8", v6("2001:db8::1"), None),
+        // A pod of this host's own.
+        ("20.0.0.0/8", v4("10.1.8.193"), Some(Refusal::NextHopThirdParty)),
+        ("20.0.0.0/8", v4("2.2.2.2"), Some(Refusal::NextHopThirdParty)),
+        ("20.0.0.0/8", v6("fd00:99::5"), None),
+        ("20.0.0.0/8", v6("2001:db8::1"), Some(Refusal::NextHopThirdParty)),
         ("20.0.0.0/8", Itself, Some(Refusal::NextHopMissing)),
         ("20.0.0.0/8", LinkLocal(OUR_LINK_LOCAL), Some(Refusal::NextHopOurs)),
         (
@@ -191,6 +208,7 @@ fn guard_by_next_hop_on_a_numbered_session() {
 fn a_tor_carries_what_a_host_would_not_believe() {
     let row = |text: &str, attributes: &Attributes| judge_as(Role::Transit, &external(1), text, attributes);
     assert_eq!(row("169.254.7.0/24", &from_peer(1, &[])), Judgement::AsReceived);
+    assert_eq!(row("192.0.2.0/31", &from_peer(1, &[])), Judgement::AsReceived);
     assert_eq!(row("10.1.8.192/27", &from_peer(1, &[])), Judgement::Refused(Refusal::OwnPrefix));
     assert_eq!(row("20.0.0.0/8", &from_peer(1, &[LOCAL_AS.0])), Judgement::Refused(Refusal::AsLoop));
     let unreachable = Attributes { next_hop: NextHop::Itself, ..from_peer(1, &[]) };
@@ -287,10 +305,10 @@ fn own_as_in_a_path_is_a_loop_beyond_what_is_allowed() {
         ("127.0.0.0/8", 3, own(1), Judgement::Refused(Refusal::Martian)),
     ];
     let (config, originated, session) = (config(Role::Host), own_routes(), external(1));
+    let (originated, connected, session) = (&originated, &own_links(), &session);
     for (text, allowed_own_as, attributes, expected) in rows {
         let inbound = Inbound::Plain;
-        let guard =
-            Guard { config: &config, originated: &originated, session: &session, inbound, allowed_own_as };
+        let guard = Guard { config: &config, originated, connected, session, inbound, allowed_own_as };
         assert_eq!(guard.judge(prefix(text), &attributes), expected, "{text} {allowed_own_as}");
     }
 }
@@ -357,10 +375,11 @@ fn a_marked_route_is_the_last_choice_of_either_kind_of_neighbor() {
 fn paths_of_a_neighbor_under_maintenance_come_last() {
     for kind in [PeerKind::External, PeerKind::Internal] {
         let (config, session) = (config(Role::Host), session(1, kind));
-        let originated = Originated::default();
+        let (originated, connected) = (Originated::default(), Connected::default());
         let guard = Guard {
             config: &config,
             originated: &originated,
+            connected: &connected,
             session: &session,
             inbound: Inbound::Last,
             allowed_own_as: 0,

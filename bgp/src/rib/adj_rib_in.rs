@@ -14,7 +14,7 @@ use smallvec::SmallVec;
 use super::interner::{Handle, Interner};
 use super::per_family::PerFamily;
 use super::table::{Path, Table, Verdict};
-use super::{Originated, PeerSession, RibConfig};
+use super::{Connected, Originated, PeerSession, RibConfig};
 use crate::message::Attributes;
 use crate::policy::{Admission, Assessment, Guard, Hits, Inbound, Policy, Refusal, VariantNumber, Variants};
 use crate::{Asn, PeerId, Prefix};
@@ -226,6 +226,9 @@ pub(crate) struct Intake<'a> {
     /// Of that policy.
     pub(crate) hits: &'a mut Hits,
     pub(crate) originated: &'a Originated,
+    pub(crate) connected: &'a Connected,
+    /// Set where a judgement depends on these two, whatever the prefix.
+    pub(crate) depends_on_networks: &'a mut bool,
     /// Paths to remember in each family, at most.
     pub(crate) limit: u32,
     pub(crate) adj_rib_in: &'a mut PerFamily<AdjRibIn>,
@@ -358,6 +361,7 @@ impl Intake<'_> {
         let guard = Guard {
             config: self.config,
             originated: self.originated,
+            connected: self.connected,
             session: self.session,
             inbound: self.inbound,
             allowed_own_as: self.allowed_own_as,
@@ -366,6 +370,7 @@ impl Intake<'_> {
             self.forget_assessed();
             let attributes = Arc::clone(self.attributes.get(received)?);
             let assessment = guard.assess(&attributes);
+            *self.depends_on_networks |= assessment.depends_on_networks();
             self.attributes.retain(received);
             self.assessed = Some(Assessed {
                 received,

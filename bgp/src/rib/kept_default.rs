@@ -126,6 +126,7 @@ impl Rib {
             let guard = Guard {
                 config: &self.config,
                 originated: &self.originated,
+                connected: &self.connected,
                 session: known.source_with(prefix.family())?,
                 inbound: known.maintenance.inbound,
                 allowed_own_as: config.allowed_own_as,

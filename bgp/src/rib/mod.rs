@@ -1,6 +1,7 @@
 //! The three tables of RFC 4271 section 3.2 and the decision process of section 9.1, without clock or task.
 //!
-//! In: sessions that come and go, their updates, and the set of routes that originate here. Out, as sets keyed
+//! In: sessions that come and go, their updates, the set of routes that originate here and that of networks which its links
+//! are in. Out, as sets keyed
 //! by prefix that are emptied when their consumer can take more: FIB changes ([`Rib::poll_fib`]) and what each
 //! neighbor has yet to be told ([`Rib::poll_outgoing`]). A superseded change vanishes in the set.
 //!
@@ -15,12 +16,14 @@ mod adj_rib_out;
 pub mod bench;
 mod census;
 mod chunks;
+mod connected;
 pub mod decision;
 #[cfg(test)]
 pub(crate) mod fixtures;
 mod interner;
 mod kept_default;
 mod leaves;
+mod lengths;
 pub(crate) mod limit;
 mod loc_rib;
 mod maintenance;
@@ -54,6 +57,7 @@ use crate::policy::{Policy, Role, Transit};
 use crate::{Asn, Families, Family, InterfaceIndex, NextHop, PeerId, PeerKind, Prefix, RouterId};
 
 pub use census::{Census, RibMemory};
+pub use connected::Connected;
 pub use decision::Reason;
 pub use kept_default::LostLink;
 pub use limit::LimitUse;
@@ -210,6 +214,7 @@ pub struct Rib {
     table: Table,
     originated: Originated,
     originated_attributes: Arc<Attributes>,
+    connected: Connected,
     attributes: Interner<Attributes>,
     gateways: Interner<Gateways>,
     sweep: Sweep,
@@ -219,6 +224,8 @@ pub struct Rib {
     retired: BTreeMap<PeerId, PerFamily<Generation>>,
     /// Neighbors whose paths are judged anew, and the last prefix that was.
     judging: BTreeMap<PeerId, Option<Prefix>>,
+    /// Networks in which the paths of all neighbors are judged anew, and the last prefix of each that was.
+    revising: BTreeMap<Prefix, Option<Prefix>>,
     /// Neighbors that are to be told anew whatever changed for them, and the last prefix that was looked at.
     telling: BTreeMap<PeerId, Option<Prefix>>,
     /// What is kept of default routes that the configuration has taken the last path of.
@@ -236,12 +243,14 @@ impl Rib {
             table: Table::default(),
             originated: Originated::default(),
             originated_attributes: attributes.share(Attributes::originated()),
+            connected: Connected::default(),
             attributes,
             gateways: Interner::new(),
             sweep: Sweep::default(),
             announcing: BTreeSet::new(),
             retired: BTreeMap::new(),
             judging: BTreeMap::new(),
+            revising: BTreeMap::new(),
             telling: BTreeMap::new(),
             kept_ways: PerFamily::default(),
         }
@@ -374,6 +383,9 @@ impl Rib {
     pub fn set_originated(&mut self, routes: BTreeMap<Prefix, Originator>) {
         let before = std::mem::replace(&mut self.originated, routes.into());
         let changed = before.difference(&self.originated);
+        if !changed.is_empty() {
+            self.judge_next_hops();
+        }
         for &prefix in &changed {
             self.table.mark_dirty(prefix);
         }
@@ -396,6 +408,7 @@ impl Rib {
             Self::decide_next,
             Self::sweep_next,
             Self::judge_next,
+            Self::revise_next,
             Self::announce_next,
             Self::tell_next,
             Self::free_next,
@@ -423,6 +436,7 @@ impl Rib {
             || matches!(self.sweep, Sweep::Running { .. })
             || !self.announcing.is_empty()
             || !self.judging.is_empty()
+            || !self.revising.is_empty()
             || !self.telling.is_empty()
             || self.attributes.is_sweeping()
             || self.gateways.is_sweeping()
@@ -516,7 +530,7 @@ impl Rib {
 
     /// What takes in what a peer says and judges what it said; `None` while nothing of it counts.
     fn intake(&mut self, id: PeerId) -> Option<Intake<'_>> {
-        let Peer { config, maintenance, session, lost, adj_rib_in, import_hits, .. } =
+        let Peer { config, maintenance, session, lost, adj_rib_in, import_hits, depends_on_networks, .. } =
             self.peers.get_mut(&id)?;
         Some(Intake {
             peer: id,
@@ -527,6 +541,8 @@ impl Rib {
             import: config.import.as_deref(),
             hits: import_hits,
             originated: &self.originated,
+            connected: &self.connected,
+            depends_on_networks,
             limit: config.max_prefixes,
             adj_rib_in,
             table: &mut self.table,

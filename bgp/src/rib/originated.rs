@@ -4,20 +4,19 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 
 use super::Originator;
-use crate::{Family, Prefix};
+use super::lengths::Lengths;
+use crate::Prefix;
 
 /// What originates here, and who asked for it.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Originated {
     routes: BTreeMap<Prefix, Originator>,
-    // The few lengths in use spare one look-up for each possible length.
-    lengths: BTreeSet<(Family, u8)>,
+    lengths: Lengths,
 }
 
 impl From<BTreeMap<Prefix, Originator>> for Originated {
     fn from(routes: BTreeMap<Prefix, Originator>) -> Self {
-        let lengths = routes.keys().map(|prefix| (prefix.family(), prefix.length())).collect();
-        Self { routes, lengths }
+        Self { lengths: routes.keys().collect(), routes }
     }
 }
 
@@ -38,8 +37,7 @@ impl Originated {
     /// everything that others say, so it counts for itself only.
     #[must_use]
     pub fn covers(&self, prefix: Prefix) -> bool {
-        let lengths = self.lengths.range((prefix.family(), 0)..=(prefix.family(), prefix.length()));
-        let mut networks = lengths.filter_map(|&(_, length)| Prefix::masked(prefix.address(), length).ok());
+        let mut networks = self.lengths.around(prefix);
         networks.any(|network| self.contains(network) && (!network.is_default() || prefix.is_default()))
     }
 

@@ -24,6 +24,8 @@ pub(crate) struct Peer {
     pub(crate) export_hits: Hits,
     /// Best routes that it was not told.
     pub(crate) withheld: WithheldCounts,
+    /// Whether it ever gave a next hop whose judgement depends on what originates here and on what our links are in.
+    pub(crate) depends_on_networks: bool,
 }
 
 impl Peer {
@@ -40,6 +42,7 @@ impl Peer {
             import_hits,
             export_hits,
             withheld: WithheldCounts::default(),
+            depends_on_networks: false,
         }
     }
 

@@ -97,6 +97,7 @@ impl Rib {
         let guard = Guard {
             config: &self.config,
             originated: &self.originated,
+            connected: &self.connected,
             session: known.source_with(prefix.family())?,
             inbound: known.maintenance.inbound,
             allowed_own_as: known.config.allowed_own_as,

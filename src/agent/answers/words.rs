@@ -27,6 +27,7 @@ pub(super) fn refusal(refusal: Refusal) -> &'static str {
         Refusal::AsLoop => "our AS is in the AS path",
         Refusal::OriginatorLoop => "it was reflected back to us",
         Refusal::OwnPrefix => "it is in a prefix that originates here",
+        Refusal::Connected => "it is in a network that a link of this node is in",
         Refusal::Martian => "nobody may announce this prefix",
         Refusal::PathTooLong => "the AS path is too long",
         Refusal::FirstAs => "the AS path does not begin with the neighbor's AS",

@@ -29,7 +29,7 @@ const TOR_V6: &str = "2001:db8::1";
 const NODE_V6: &str = "2001:db8::2";
 
 /// An unnumbered node and ToR with their BFD session up.
-fn up(test: &str) -> Option<Link> {
+pub(super) fn up(test: &str) -> Option<Link> {
     up_with(test, "")
 }
 
@@ -55,7 +55,7 @@ fn start_bfdd(link: &mut Link) {
 }
 
 /// The one session, as `bgpctl show bfd` has it.
-fn bfd(link: &Link) -> Option<Value> {
+pub(super) fn bfd(link: &Link) -> Option<Value> {
     let all = link.agent().bgpctl_json(&["show", "bfd"]).unwrap();
     all.pointer("/sessions/0").cloned()
 }
@@ -68,11 +68,11 @@ fn await_bfd(link: &Link, what: &str, wanted: impl Fn(&Value) -> bool) -> Value 
     })
 }
 
-fn is(value: &Value, pointer: &str, wanted: &str) -> bool {
+pub(super) fn is(value: &Value, pointer: &str, wanted: &str) -> bool {
     value.pointer(pointer).and_then(Value::as_str) == Some(wanted)
 }
 
-fn number(value: &Value, pointer: &str) -> Option<u64> {
+pub(super) fn number(value: &Value, pointer: &str) -> Option<u64> {
     value.pointer(pointer).and_then(Value::as_u64)
 }
 

@@ -162,6 +162,39 @@ fn what_originates_here_decides_anew_over_what_is_inside() {
     }
 }
 
+/// Another network of a link is gone through in turns, for all neighbors; what is not inside it is left alone.
+#[test]
+fn what_a_link_is_in_is_not_learned() {
+    let connect = |rib: &mut Rib, networks: &[&str]| {
+        rib.set_connected(networks.iter().copied().map(prefix).collect());
+    };
+    let refused = |rib: &Rib, peer| counts(rib, peer).refused.get(&Refusal::Connected).copied().unwrap_or(0);
+    let mut rib = rib(Role::Host, 2);
+    connect(&mut rib, &["20.1.0.0/16"]);
+    let all = ["0.0.0.0/0", "20.0.0.0/8", "20.1.0.0/16", "20.1.2.0/24", "20.2.0.0/16", "30.0.0.0/8"];
+    for number in [1, 2] {
+        rib.receive(PeerId(number), reach(&from_peer(number, &[]), &all));
+    }
+    assert_eq!(fib(&mut rib).len(), 4, "what is inside is refused at once");
+    for (networks, expected) in [
+        (&["20.0.0.0/8", "20.1.0.0/16"][..], 4),
+        (&["20.1.2.0/25"], 0),
+        (&["0.0.0.0/0"], 0),
+        (&["30.0.0.0/8", "20.2.0.0/16"], 2),
+        (&[], 0),
+    ] {
+        let before = refused(&rib, ONE);
+        connect(&mut rib, networks);
+        assert_eq!(refused(&rib, ONE), before, "not in this turn");
+        settle(&mut rib);
+        assert_eq!((refused(&rib, ONE), refused(&rib, TWO)), (expected, expected), "{networks:?}");
+    }
+    let changed: Vec<_> =
+        fib(&mut rib).into_iter().map(|(prefix, gateways)| (prefix.to_string(), gateways)).collect();
+    let back = |text: &str| (text.to_owned(), gateways(&[1, 2]));
+    assert_eq!(changed, [back("20.1.0.0/16"), back("20.1.2.0/24")], "the others are as they were");
+}
+
 #[test]
 fn a_drained_path_loses_against_any_other() {
     let mut rib = rib(Role::Host, 2);

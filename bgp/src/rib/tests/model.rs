@@ -34,9 +34,11 @@ const PREFIXES: [&str; 8] = [
     "fd00:8::/64",
 ];
 const OWN: [&str; 3] = ["10.1.8.192/26", "21.0.0.0/8", "fd00:8::/64"];
+/// Links can be in these: one of them contains two of the others and no prefix of its own length.
+const LINKS: [&str; 4] = ["0.0.0.0/0", "10.1.8.0/24", "20.0.0.0/7", "2001:db8::/32"];
 /// The last one is internal.
 const PEERS: u32 = 4;
-const VARIANTS: u8 = 7;
+const VARIANTS: u8 = 8;
 
 #[derive(Debug, Clone)]
 enum Event {
@@ -51,6 +53,7 @@ enum Event {
     Announce { peer: u32, variant: u8, prefixes: Vec<&'static str> },
     Withdraw { peer: u32, prefixes: Vec<&'static str> },
     Originate(Vec<&'static str>),
+    Connect(Vec<&'static str>),
     RefreshRequested(u32, Family),
     RefreshBegan(u32, Family),
     RefreshEnded(u32, Family),
@@ -80,6 +83,7 @@ fn event() -> impl Strategy<Value = Event> {
         8 => (peer(), 0..VARIANTS, some()).prop_map(|(peer, variant, prefixes)| Event::Announce { peer, variant, prefixes }),
         4 => (peer(), some()).prop_map(|(peer, prefixes)| Event::Withdraw { peer, prefixes }),
         2 => proptest::sample::subsequence(&OWN[..], 0..=3).prop_map(Event::Originate),
+        2 => proptest::sample::subsequence(&LINKS[..], 0..=4).prop_map(Event::Connect),
         2 => (peer(), family()).prop_map(|(peer, family)| Event::RefreshRequested(peer, family)),
         2 => (peer(), family()).prop_map(|(peer, family)| Event::RefreshBegan(peer, family)),
         2 => (peer(), family()).prop_map(|(peer, family)| Event::RefreshEnded(peer, family)),
@@ -157,6 +161,8 @@ fn attributes(number: u32, variant: u8) -> Attributes {
         3 => Attributes { med: Some(5), as_path: path(&[65100 + number, 65300]), ..base },
         4 => Attributes { communities: [Community::GRACEFUL_SHUTDOWN].into(), ..base },
         5 => Attributes { communities: [Community::NO_EXPORT].into(), local_pref: Some(150), ..base },
+        // On a link or not, and in a network that originates here or not.
+        6 => Attributes { next_hop: NextHop::Ipv4([21, 0, 0, 9].into()), ..base },
         _ => Attributes { as_path: path(&[64999]), ..base },
     }
 }
@@ -195,6 +201,7 @@ struct Model {
     /// Those that restart.
     away: BTreeMap<u32, Said>,
     originated: BTreeMap<Prefix, Originator>,
+    connected: BTreeSet<Prefix>,
     maintained: BTreeMap<u32, Maintenance>,
     configured: BTreeMap<u32, PeerConfig>,
 }
@@ -283,6 +290,11 @@ impl World {
                 originate(&mut self.rib, &prefixes);
                 let routes = prefixes.iter().map(|text| (prefix(text), Originator::StaticBlock));
                 self.model.originated = routes.collect();
+            }
+            Event::Connect(networks) => {
+                let networks: BTreeSet<_> = networks.into_iter().map(prefix).collect();
+                self.rib.set_connected(networks.clone());
+                self.model.connected = networks;
             }
             Event::RefreshRequested(peer, family) => self.rib.refresh_requested(id(peer), family),
             Event::RefreshBegan(peer, family) => {
@@ -447,12 +459,12 @@ impl Model {
     }
 
     fn judge(&self, role: Role, peer: u32, prefix: Prefix, path: &Attributes) -> Judgement {
-        let (config, session) = (config(role), session_of(peer));
-        let originated = self.originated.clone().into();
+        let (config, session) = (&config(role), &session_of(peer));
+        let (originated, connected) = (self.originated.clone().into(), self.connected.clone().into());
+        let (originated, connected) = (&originated, &connected);
         let inbound = self.maintenance(peer).inbound;
         let PeerConfig { allowed_own_as, import, .. } = self.config_of(peer);
-        let guard =
-            Guard { config: &config, originated: &originated, session: &session, inbound, allowed_own_as };
+        let guard = Guard { config, originated, connected, session, inbound, allowed_own_as };
         let judgement = guard.judge(prefix, path);
         let guarded = match &judgement {
             Judgement::AsReceived => path.clone(),

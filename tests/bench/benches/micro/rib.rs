@@ -1,14 +1,14 @@
 //! The steps inside the RIB: keeping attributes once, judging what comes in, deciding, and packing what goes out.
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bgp::message::update::LinkLocalForm;
 use bgp::message::{Attributes, Outgoing, Reach, Update, UpdateCodec};
 use bgp::policy::{Guard, Inbound, Judgement, Refusal, Role};
 use bgp::rib::bench::Interner;
 use bgp::rib::decision::{Candidate, Source, Standing, decide};
-use bgp::rib::{Originated, Originator, PeerConfig, Rib, Ripeness, ToPeer};
+use bgp::rib::{Connected, Originated, Originator, PeerConfig, Rib, Ripeness, ToPeer};
 use bgp::{Family, InterfaceIndex, NextHop, PeerId, PeerKind, Prefix};
 use bytes::BytesMut;
 use divan::Bencher;
@@ -94,9 +94,11 @@ fn judge_all(bencher: Bencher<'_, '_>, prefixes: &[Prefix], expected: &Judgement
     let blocks = ["172.16.0.0/16", "fd00:10::/64"];
     let routes = blocks.map(|block| (block.parse().unwrap(), Originator::StaticBlock));
     let originated = Originated::from(BTreeMap::from(routes));
+    let connected = Connected::from(BTreeSet::from(["192.0.2.0/31".parse().unwrap()]));
     let guard = Guard {
         config: &config,
         originated: &originated,
+        connected: &connected,
         session: &session,
         inbound: Inbound::Plain,
         allowed_own_as: 0,
