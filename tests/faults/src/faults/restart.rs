@@ -275,8 +275,7 @@ fn restarted_as(site: &mut Site, programs: Programs) -> Result<Duration> {
 
 fn started_twice(site: &mut Site) -> Result<()> {
     let config = directory(site)?.join("selvedge.toml");
-    let node = site.victim()?;
-    let programs = site.agent()?.programs();
+    let programs = site.agent()?.programs().clone();
     let account = programs.account.ok_or_else(|| Error::Missing("an account of the agent".to_owned()))?;
     // By the service manager, and by hand: as root without its privileges, which may not even look.
     let ways = [
@@ -286,7 +285,7 @@ fn started_twice(site: &mut Site) -> Result<()> {
     for (words, reason) in ways {
         let begun = Instant::now();
         // By timeout(1): what goes on is to be seen, not waited for.
-        let mut second = node.netns.command(Path::new("timeout"));
+        let mut second = site.victim()?.netns.command(Path::new("timeout"));
         second.args(["--signal=KILL", "5"]).arg(&programs.daemon).arg("--config").arg(&config).args(words);
         let output = second
             .output()
