@@ -43,7 +43,7 @@ pub enum BindError {
         path: PathBuf,
     },
     /// Its directory is there and may not be used: perhaps a daemon of that user runs, which this one cannot see.
-    #[error("{} belongs to user {owner}: go on as that user (--user), or name another socket", directory.display())]
+    #[error("{}: belongs to user {owner}: go on as that user (--user), or name another socket", directory.display())]
     NotOurs {
         /// The directory.
         directory: PathBuf,
@@ -86,14 +86,7 @@ pub(super) struct Socket {
 impl Socket {
     pub(super) fn bind(path: &Path) -> Result<Self, BindError> {
         let directory = directory_of(path)?;
-        let io = |step| {
-            move |source: io::Error| match fs::metadata(directory) {
-                Ok(there) if source.kind() == ErrorKind::PermissionDenied => {
-                    BindError::NotOurs { directory: directory.to_owned(), owner: there.uid() }
-                }
-                Ok(_) | Err(_) => BindError::Io { step, path: path.to_owned(), source },
-            }
-        };
+        let io = |step| move |source| refused(path, directory, step, source);
         if !directory.exists() {
             DirBuilder::new()
                 .recursive(true)
@@ -111,7 +104,7 @@ impl Socket {
             }
             Err(TryLockError::Error(source)) => return Err(io("lock the directory")(source)),
         }
-        remove_stale(path)?;
+        remove_stale(path, directory)?;
 
         let socket = socket2::Socket::new(Domain::UNIX, Type::STREAM, None).map_err(io("open a socket"))?;
         let address = SockAddr::unix(path).map_err(io("use the path"))?;
@@ -147,9 +140,20 @@ fn directory_of(path: &Path) -> Result<&Path, BindError> {
     Ok(if directory.as_os_str().is_empty() { Path::new(".") } else { directory })
 }
 
+/// What the kernel's answer means. Root without its privileges is refused as anybody else is.
+fn refused(path: &Path, directory: &Path, step: &'static str, source: io::Error) -> BindError {
+    let there = fs::symlink_metadata(path).or_else(|_| fs::metadata(directory));
+    match there {
+        Ok(there) if source.kind() == ErrorKind::PermissionDenied => {
+            BindError::NotOurs { directory: directory.to_owned(), owner: there.uid() }
+        }
+        Ok(_) | Err(_) => BindError::Io { step, path: path.to_owned(), source },
+    }
+}
+
 /// Only what is a socket, and only when nobody answers.
-fn remove_stale(path: &Path) -> Result<(), BindError> {
-    let io = |step| move |source| BindError::Io { step, path: path.to_owned(), source };
+fn remove_stale(path: &Path, directory: &Path) -> Result<(), BindError> {
+    let io = |step| move |source| refused(path, directory, step, source);
     match fs::symlink_metadata(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         Err(error) => return Err(io("look at the path")(error)),
