@@ -160,7 +160,13 @@ impl Link {
     pub(super) fn await_routes(&self, what: &str, wanted: impl Fn(&[Route]) -> bool + Send + Sync) {
         self.node.await_routes(what, PATIENCE, wanted).unwrap_or_else(|error| {
             let text = self.agent().bgpctl(&["show", "neighbor"]);
-            panic!("{error}\n{}\nlog of the agent:\n{}", text.unwrap_or_default(), self.agent().log())
+            let frr = self.frr.as_ref().map(|frr| {
+                let said = ["show bgp neighbors", "show interface c1"]
+                    .map(|command| frr.vtysh(command).unwrap_or_else(|error| error.to_string()));
+                format!("\nFRR:\n{}\nlog of FRR:\n{}", said.join("\n"), frr.log())
+            });
+            let (text, log) = (text.unwrap_or_default(), self.agent().log());
+            panic!("{error}\n{text}\nlog of the agent:\n{log}{}", frr.unwrap_or_default())
         });
     }
 
