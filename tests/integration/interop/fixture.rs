@@ -2,6 +2,7 @@
 
 use std::net::Ipv6Addr;
 use std::path::PathBuf;
+use std::sync::Mutex;
 use std::time::Duration;
 
 use bgp::Prefix;
@@ -148,8 +149,15 @@ impl Link {
     /// Waits until the kernel of the node has a BGP route to exactly this prefix.
     pub(super) fn await_route(&self, prefix: &str) -> Route {
         let wanted: Prefix = prefix.parse().unwrap();
-        self.await_routes(prefix, |routes| find(routes, wanted).is_some());
-        self.node.route(wanted).unwrap().unwrap()
+        // As it was seen: it may be gone again by the time that somebody looks once more.
+        let seen = Mutex::new(None);
+        self.await_routes(prefix, |routes| {
+            let found = find(routes, wanted).cloned();
+            let is_there = found.is_some();
+            *seen.lock().unwrap() = found;
+            is_there
+        });
+        seen.into_inner().unwrap().unwrap()
     }
 
     pub(super) fn await_no_route(&self, prefix: &str) {
