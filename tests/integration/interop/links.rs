@@ -115,6 +115,12 @@ fn a_tor_with_another_mac_is_found_again() {
     // As a replaced line card does it: the link goes down and comes up with another address.
     link.tor.set_down("c1").unwrap();
     link.await_no_route("4.4.4.4/32");
+    // A line card takes longer to replace than FRR to see its link go.
+    eventually("FRR has no session either", PATIENCE, || {
+        let state = link.frr_neighbor("c1");
+        Ok(state.get("bgpState").is_some_and(|state| state != "Established").then_some(()))
+    })
+    .unwrap();
     link.tor.set_mac("c1", [2, 0, 0, 0, 0, 77]).unwrap();
     link.tor.set_up("c1").unwrap();
     let up = Instant::now();
