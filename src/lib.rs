@@ -7,6 +7,7 @@
 
 pub mod agent;
 pub mod bfd;
+pub mod cluster;
 pub mod config;
 pub mod control;
 mod datagram;

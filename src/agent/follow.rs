@@ -91,8 +91,10 @@ impl Agent {
         }
     }
 
-    async fn originate(&mut self, interfaces: &Interfaces) {
-        let origin = origin::origin(&self.config, interfaces);
+    /// Makes RIB and FIB follow what is to be originated.
+    pub(super) async fn originate(&mut self, interfaces: &Interfaces) {
+        let cluster = self.cluster.known.borrow_and_update().clone();
+        let origin = origin::origin(&self.config, interfaces, &cluster.desired);
         if origin == self.origin {
             return;
         }

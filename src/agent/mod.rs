@@ -37,6 +37,7 @@ use tokio::task::{JoinError, JoinSet};
 use tracing::{debug, error, info, warn};
 
 use crate::bfd;
+use crate::cluster;
 use crate::config::{self, Config};
 use crate::control::{self, ReloadOrder};
 use crate::drain::{Drains, Wanted};
@@ -214,6 +215,12 @@ struct Bfd {
     requests: mpsc::Sender<bfd::Request>,
 }
 
+/// The way to the task that follows Kubernetes, and back.
+struct Cluster {
+    settings: watch::Sender<Option<cluster::Settings>>,
+    known: watch::Receiver<Arc<cluster::Snapshot>>,
+}
+
 struct Agent {
     path: PathBuf,
     config: Arc<Config>,
@@ -244,6 +251,7 @@ struct Agent {
     uplinks: watch::Sender<Arc<Uplinks>>,
     discovery: mpsc::Sender<nd::Command>,
     bfd: Bfd,
+    cluster: Cluster,
     admission: watch::Sender<listen::Admission>,
     drains: Drains<NeighborName>,
     kept_drains: kept::KeptDrains,
@@ -278,6 +286,11 @@ impl Agent {
                 changed = self.bfd.standings.changed() => {
                     changed.map_err(|_| AgentError::TaskEnded("BFD"))?;
                     self.follow_standings().await;
+                }
+                changed = self.cluster.known.changed() => {
+                    changed.map_err(|_| AgentError::TaskEnded("Kubernetes"))?;
+                    let interfaces = self.interfaces.borrow().clone();
+                    self.originate(&interfaces).await;
                 }
                 Some(event) = inputs.routers.recv() => self.discovered(event).await,
                 Some(event) = inputs.sessions.recv() => self.session_changed(event).await,

@@ -1,5 +1,6 @@
-//! What this node originates, the loopback's global addresses and its pod blocks, and what is its own beside that: the
-//! networks that its links are in. A function of two snapshots, the configuration and the interfaces; it remembers nothing.
+//! What this node originates (the loopback's global addresses, its pod blocks, services), and what is its own beside that: the
+//! networks that its links are in. A function of three snapshots, the configuration, the interfaces and what Kubernetes says;
+//! it remembers nothing.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -7,6 +8,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use bgp::Prefix;
 use bgp::rib::Originator;
 
+use crate::cluster::{BlockSource, Desired};
 use crate::config::Config;
 use crate::kernel::fib::LocalRoutes;
 use crate::kernel::interfaces::{Interface, Interfaces};
@@ -20,8 +22,22 @@ pub(super) struct Origin {
     pub(super) local: LocalRoutes,
 }
 
-pub(super) fn origin(config: &Config, interfaces: &Interfaces) -> Origin {
+pub(super) fn origin(config: &Config, interfaces: &Interfaces, desired: &Desired) -> Origin {
     let mut origin = Origin { connected: connected(config, interfaces), ..Origin::default() };
+    // What is nearest comes last: the file says more than the API server, and the loopback's addresses are the node.
+    origin.announced.extend(desired.services.keys().map(|&prefix| (prefix, Originator::Service)));
+    for (&prefix, block) in &desired.blocks {
+        if block.is_announced() {
+            let originator = match block.source {
+                BlockSource::Node => Originator::NodeBlock,
+                BlockSource::Calico => Originator::CalicoBlock,
+            };
+            origin.announced.insert(prefix, originator);
+        }
+        if block.has_blackhole(prefix) {
+            origin.local.blackholes.insert(prefix);
+        }
+    }
     for block in &config.pods.static_blocks {
         origin.announced.insert(*block, Originator::StaticBlock);
         origin.local.blackholes.insert(*block);
@@ -106,7 +122,7 @@ mod tests {
     fn loopback_addresses_become_host_routes_and_preferred_sources() {
         let interfaces = lo(&["127.0.0.1/8", "1.1.1.1/32", "1.1.1.2/32", "::1/128", "fd00::1/128"]);
         let config = config("[bgp]\nlocal-as = 65001\n");
-        let origin = origin(&config, &interfaces);
+        let origin = origin(&config, &interfaces, &Desired::default());
         let announced: Vec<_> = origin.announced.keys().map(ToString::to_string).collect();
         assert_eq!(announced, ["1.1.1.1/32", "1.1.1.2/32", "fd00::1/128"]);
         assert_eq!(origin.local.preferred_source_ipv4, Some(Ipv4Addr::new(1, 1, 1, 1)));
@@ -127,8 +143,12 @@ mod tests {
             interfaces.by_index.insert(index, link);
         }
         let connected = |text: &str| {
-            let networks =
-                origin(&config(&format!("[bgp]\nlocal-as = 65001\n{text}")), &interfaces).connected;
+            let networks = origin(
+                &config(&format!("[bgp]\nlocal-as = 65001\n{text}")),
+                &interfaces,
+                &Desired::default(),
+            )
+            .connected;
             networks.iter().map(ToString::to_string).collect::<Vec<_>>()
         };
         assert_eq!(connected(""), ["3.3.3.0/24", "10.1.8.192/26", "192.0.2.0/24", "fd00:7::/64"]);
@@ -139,7 +159,7 @@ mod tests {
     #[test]
     fn blocks_get_a_blackhole_and_need_no_loopback() {
         let config = config("[bgp]\nlocal-as = 65001\n[pods.static]\nblocks = [\"10.1.8.192/26\"]\n");
-        let origin = origin(&config, &Interfaces::default());
+        let origin = origin(&config, &Interfaces::default(), &Desired::default());
         let block = "10.1.8.192/26".parse().unwrap();
         assert_eq!(origin.announced, [(block, Originator::StaticBlock)].into());
         assert_eq!(origin.local.blackholes, [block].into());
@@ -147,9 +167,45 @@ mod tests {
     }
 
     #[test]
+    fn what_the_file_says_goes_before_what_kubernetes_says() {
+        use crate::cluster::{AddressKind, Block, Standing};
+        let config = config("[bgp]\nlocal-as = 65001\n[pods.static]\nblocks = [\"10.1.8.0/26\"]\n");
+        let block = |source, standing| Block { source, standing, rivals: BTreeSet::new() };
+        let desired = Desired {
+            blocks: [
+                ("10.1.8.0/26", block(BlockSource::Calico, Standing::OwnedBy("c2".to_owned()))),
+                ("10.1.8.64/26", block(BlockSource::Calico, Standing::Announced)),
+                ("10.1.8.128/26", block(BlockSource::Calico, Standing::Pending)),
+                ("10.1.8.192/32", block(BlockSource::Calico, Standing::Announced)),
+                ("10.2.0.0/24", block(BlockSource::Node, Standing::Announced)),
+            ]
+            .map(|(prefix, block)| (prefix.parse().unwrap(), block))
+            .into(),
+            services: ["192.0.2.1/32", "1.1.1.1/32"]
+                .map(|prefix| (prefix.parse().unwrap(), [AddressKind::External].into()))
+                .into(),
+            ..Desired::default()
+        };
+        let origin = origin(&config, &lo(&["1.1.1.1/32"]), &desired);
+        let announced: Vec<_> =
+            origin.announced.iter().map(|(prefix, who)| (prefix.to_string(), *who)).collect();
+        let expected = [
+            ("1.1.1.1/32", Originator::Loopback),
+            ("10.1.8.0/26", Originator::StaticBlock),
+            ("10.1.8.64/26", Originator::CalicoBlock),
+            ("10.1.8.192/32", Originator::CalicoBlock),
+            ("10.2.0.0/24", Originator::NodeBlock),
+            ("192.0.2.1/32", Originator::Service),
+        ];
+        assert_eq!(announced, expected.map(|(prefix, who)| (prefix.to_owned(), who)));
+        let blackholes: Vec<_> = origin.local.blackholes.iter().map(ToString::to_string).collect();
+        assert_eq!(blackholes, ["10.1.8.0/26", "10.1.8.64/26", "10.1.8.128/26", "10.2.0.0/24"]);
+    }
+
+    #[test]
     fn a_loopback_that_is_not_advertised_is_still_the_preferred_source() {
         let config = config("[bgp]\nlocal-as = 65001\n[loopback]\nadvertise = false\n");
-        let origin = origin(&config, &lo(&["1.1.1.1/32"]));
+        let origin = origin(&config, &lo(&["1.1.1.1/32"]), &Desired::default());
         assert!(origin.announced.is_empty());
         assert_eq!(origin.local.preferred_source_ipv4, Some(Ipv4Addr::new(1, 1, 1, 1)));
     }

@@ -12,6 +12,7 @@ use tracing::{info, warn};
 
 use super::trial::Failure;
 use super::{Agent, neighbors};
+use crate::cluster;
 use crate::config::{self, Config, ConfigError};
 use crate::control::{ReloadOrder, api};
 
@@ -123,6 +124,12 @@ impl Agent {
             self.sysctls_seen.clear();
         }
         self.config = new;
+        let cluster = cluster::Settings::of(&self.config, cluster::name_here);
+        self.cluster.settings.send_if_modified(|now| {
+            let differs = *now != cluster;
+            *now = cluster;
+            differs
+        });
         // What the file does not speak of any more is no longer kept out of use either.
         let config = &self.config;
         self.drains.retain_neighbors(|name| neighbors::is_configured(name, config));
@@ -204,6 +211,7 @@ fn changes(old: &Config, new: &Config) -> Vec<String> {
             lines.push(format!("block {block} removed"));
         }
     }
+    lines.extend(cluster_changes(old, new));
     lines.extend(policy_changes(&old.policies, &new.policies));
     for neighbor in &new.neighbors {
         match old.neighbors.iter().find(|before| before.peer == neighbor.peer) {
@@ -230,6 +238,27 @@ fn changes(old: &Config, new: &Config) -> Vec<String> {
         lines.push("sysctl.manage changed".to_owned());
     }
     lines
+}
+
+/// What comes from Kubernetes: each table that came, went or changed.
+fn cluster_changes(old: &Config, new: &Config) -> impl Iterator<Item = String> {
+    fn row<T: PartialEq>(table: &str, old: Option<&T>, new: Option<&T>) -> Option<String> {
+        let what = match (old, new) {
+            (None, None) => return None,
+            (None, Some(_)) => "added",
+            (Some(_), None) => "removed",
+            (Some(old), Some(new)) if old == new => return None,
+            (Some(_), Some(_)) => "changed",
+        };
+        Some(format!("[{table}] {what}"))
+    }
+    let rows = [
+        row("kubernetes", old.kubernetes.as_ref(), new.kubernetes.as_ref()),
+        row("pods.node", old.pods.node_cidrs.as_ref(), new.pods.node_cidrs.as_ref()),
+        row("pods.calico", old.pods.calico.as_ref(), new.pods.calico.as_ref()),
+        row("services", old.services.as_ref(), new.services.as_ref()),
+    ];
+    rows.into_iter().flatten()
 }
 
 /// Whether sessions go on: what differs needs no new one.

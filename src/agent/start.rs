@@ -16,8 +16,9 @@ use tracing::{info, warn};
 use super::kept::KeptDrains;
 use super::links::KeptLinks;
 use super::neighbors::Routers;
-use super::{Agent, AgentError, Bfd, Inputs, Tasks, ended, listen, origin};
+use super::{Agent, AgentError, Bfd, Cluster, Inputs, Tasks, ended, listen, origin};
 use crate::bfd;
+use crate::cluster;
 use crate::config::Config;
 use crate::control;
 use crate::kernel::fib;
@@ -52,7 +53,8 @@ pub(super) async fn start(
     });
     let router_id = wait_for_router_id(&config, &mut interfaces).await?;
     let snapshot = interfaces.borrow().clone();
-    let origin = origin::origin(&config, &snapshot);
+    let cluster = follow_cluster(&config, tasks).await;
+    let origin = origin::origin(&config, &snapshot, &cluster.known.borrow().desired);
 
     let (local_routes, local) = watch::channel(Arc::new(origin.local.clone()));
     let (batches, from_rib) = mpsc::channel(FIB_QUEUE);
@@ -140,6 +142,7 @@ pub(super) async fn start(
         uplinks,
         discovery,
         bfd: Bfd { peers, standings: followed, requests: bfd_requests },
+        cluster,
         admission,
         drains: restored,
         kept_drains,
@@ -149,6 +152,25 @@ pub(super) async fn start(
         observing: JoinSet::new(),
     };
     Ok((agent, Inputs { routers, sessions, accepted, requests, drains }))
+}
+
+/// What was kept of Kubernetes is known when this is ready: the first full announcement has it.
+async fn follow_cluster(config: &Config, tasks: &mut Tasks) -> Cluster {
+    let wanted = cluster::Settings::of(config, cluster::name_here);
+    let is_kept = wanted.is_some();
+    let (settings, to_follow) = watch::channel(wanted);
+    let (snapshot, mut known) = watch::channel(Arc::default());
+    let inputs = cluster::Inputs { settings: to_follow, snapshot };
+    tasks.spawn(async move {
+        cluster::run(inputs).await;
+        "Kubernetes"
+    });
+    if is_kept {
+        // An error is the end of the task, which the agent finds out.
+        let _ = known.changed().await;
+        known.mark_unchanged();
+    }
+    Cluster { settings, known }
 }
 
 /// Families in which the kernel has routes of an earlier run: what the F bits of the first OPENs promise.

@@ -1,4 +1,5 @@
-//! `[pods.static] blocks`: networks that this node originates and keeps a blackhole for.
+//! Networks that this node originates: `[pods.static] blocks`, which it keeps a blackhole for, and the ranges that the
+//! addresses of `[services]` may be from.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::ops::Range;
@@ -6,25 +7,49 @@ use std::ops::Range;
 use bgp::{Prefix, PrefixError};
 
 use super::problem::{Problems, Refusal, quoted};
-use super::table::{PODS, PODS_STATIC, Section, Value};
+use super::table::{PODS_STATIC, Section, Value};
 
 const ALLOWED: &str = "networks as address/length, such as [\"10.1.8.192/26\", \"fd00:10:1:8::/64\"]";
 
-pub(super) fn read(root: &Section<'_>, problems: &mut Problems) -> Vec<Prefix> {
-    let Some(values) = root
-        .section("pods", &PODS, problems)
-        .and_then(|pods| pods.section("static", &PODS_STATIC, problems))
-        .and_then(|section| section.read("blocks", problems, |value| value.array(ALLOWED)))
-    else {
-        return Vec::new();
-    };
-    let blocks: Vec<_> =
-        values.iter().filter_map(|value| Some((problems.keep(block(value))?, value))).collect();
-    refuse_overlaps(&blocks, problems);
-    blocks.into_iter().map(|(prefix, _)| prefix).collect()
+/// `[pods.static] blocks`.
+pub(super) fn read(pods: &Section<'_>, problems: &mut Problems) -> Vec<Prefix> {
+    pods.section("static", &PODS_STATIC, problems)
+        .and_then(|section| networks(&section, "blocks", block, problems))
+        .unwrap_or_default()
+}
+
+/// The ranges under a key of `[services]`; `None` where it is left out.
+pub(super) fn ranges(
+    section: &Section<'_>,
+    key: &'static str,
+    problems: &mut Problems,
+) -> Option<Vec<Prefix>> {
+    networks(section, key, network, problems)
+}
+
+fn networks(
+    section: &Section<'_>,
+    key: &'static str,
+    reader: fn(&Value<'_>) -> Result<Prefix, Refusal>,
+    problems: &mut Problems,
+) -> Option<Vec<Prefix>> {
+    let values = section.read(key, problems, |value| value.array(ALLOWED))?;
+    let networks: Vec<_> =
+        values.iter().filter_map(|value| Some((problems.keep(reader(value))?, value))).collect();
+    refuse_overlaps(&networks, problems);
+    Some(networks.into_iter().map(|(prefix, _)| prefix).collect())
 }
 
 fn block(value: &Value<'_>) -> Result<Prefix, Refusal> {
+    let prefix = network(value)?;
+    if prefix.length() == prefix.family().max_length() {
+        // The blackhole would stand in for the pod's own host route, and Calico's CNI plugin stops at it.
+        return Err(value.refuse("a single address, which a blackhole would cut off", ALLOWED));
+    }
+    Ok(prefix)
+}
+
+fn network(value: &Value<'_>) -> Result<Prefix, Refusal> {
     let text = value.string(ALLOWED)?;
     if !text.contains('/') {
         return Err(value.refuse("has no length", ALLOWED));
@@ -38,14 +63,10 @@ fn block(value: &Value<'_>) -> Result<Prefix, Refusal> {
             value.refuse(format!("has host bits set: the network is {network}"), ALLOWED)
         }
     })?;
-    if prefix.length() == prefix.family().max_length() {
-        // The blackhole would stand in for the pod's own host route, and Calico's CNI plugin stops at it.
-        return Err(value.refuse("a single address, which a blackhole would cut off", ALLOWED));
-    }
     match reserved(prefix) {
         Some(why) => Err(value.refuse(
             format!("{} {why}", quoted(text)),
-            "networks of unicast addresses that this node's pods have",
+            "networks of unicast addresses, which pods or services have",
         )),
         None => Ok(prefix),
     }
@@ -53,7 +74,7 @@ fn block(value: &Value<'_>) -> Result<Prefix, Refusal> {
 
 /// Why a network can be nobody's pods: a blackhole and an advertisement of it would take the node or the
 /// fabric down. IANA's special-purpose registries (RFC 6890) list them.
-fn reserved(prefix: Prefix) -> Option<&'static str> {
+pub(crate) fn reserved(prefix: Prefix) -> Option<&'static str> {
     if prefix.is_default() {
         return Some("is the default route");
     }

@@ -9,7 +9,7 @@ use toml::de::DeTable;
 use super::neighbors::{self, NeighborInText};
 use super::problem::{ConfigError, Place, Problem, Problems, Refusal};
 use super::table::{self, Value};
-use super::{Config, Password, Pods, blocks, policies, sections};
+use super::{Config, Password, kubernetes, policies, sections};
 
 /// Largest configuration file, in octets. A rack's worth of neighbors is a few thousand.
 pub const MAX_FILE_SIZE: u64 = 1 << 20;
@@ -106,7 +106,9 @@ fn sections_of(text: &str, password: PasswordReader) -> Result<Config, Problems>
     let policies = policies::policies(&root, &prefix_lists, &mut problems);
     let mut neighbors = neighbors::read(&root, &policies, &mut problems);
     neighbors::refuse_loopback(&neighbors, &loopback.interface, &mut problems);
-    let pods = Pods { static_blocks: blocks::read(&root, &mut problems) };
+    let kubernetes = kubernetes::kubernetes(&root, &mut problems);
+    let pods = kubernetes::pods(&root, kubernetes.as_ref(), &mut problems);
+    let services = kubernetes::services(&root, kubernetes.as_ref(), &mut problems);
     let fib = sections::fib(&root, &mut problems);
     let sysctl = sections::sysctl(&root, &mut problems);
     let control = sections::control(&root, &mut problems);
@@ -119,7 +121,19 @@ fn sections_of(text: &str, password: PasswordReader) -> Result<Config, Problems>
     match bgp {
         Some(bgp) if problems.is_empty() => {
             let (prefix_lists, policies) = (prefix_lists.into_values(), policies.into_values());
-            Ok(Config { bgp, loopback, prefix_lists, policies, neighbors, pods, fib, sysctl, control })
+            Ok(Config {
+                bgp,
+                loopback,
+                prefix_lists,
+                policies,
+                neighbors,
+                kubernetes,
+                pods,
+                services,
+                fib,
+                sysctl,
+                control,
+            })
         }
         Some(_) | None => Err(problems),
     }

@@ -3,12 +3,13 @@
 //! In: the text of `/etc/selvedge/selvedge.toml` and the key files that it names. Out: a [`Config`], or a
 //! [`ConfigError`] that holds everything found wrong, each with its line, its key and what is allowed.
 //!
-//! `load` reads files, `table` walks TOML and knows its positions, `sections`, `neighbors` and `blocks` turn
+//! `load` reads files, `table` walks TOML and knows its positions, `sections`, `neighbors`, `blocks` and `kubernetes` turn
 //! each table into its type (`policies` into those of [`bgp::policy`]), `problem` says what is wrong the way a compiler does, `show` writes a
 //! configuration back as TOML.
 
 mod blocks;
 mod duration;
+mod kubernetes;
 mod load;
 mod neighbors;
 mod policies;
@@ -34,6 +35,7 @@ use wildmatch::WildMatch;
 
 use crate::bfd;
 
+pub(crate) use blocks::reserved;
 pub use duration::{DurationError, parse as parse_duration};
 pub use load::{MAX_FILE_SIZE, load, load_again, parse};
 pub use problem::{ConfigError, Paint, Place, Problem};
@@ -52,8 +54,12 @@ pub struct Config {
     pub policies: Vec<Arc<Policy>>,
     /// `[[neighbor]]`, in the order of the file.
     pub neighbors: Vec<Neighbor>,
+    /// `[kubernetes]`; left out: nobody asks an API server anything.
+    pub kubernetes: Option<Kubernetes>,
     /// `[pods]`
     pub pods: Pods,
+    /// `[services]`, which needs `[kubernetes]`; left out: none is announced.
+    pub services: Option<Services>,
     /// `[fib]`
     pub fib: Fib,
     /// `[sysctl]`
@@ -171,11 +177,70 @@ impl std::fmt::Debug for Password {
     }
 }
 
+/// `[kubernetes]`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Kubernetes {
+    /// `kubeconfig` or `in-cluster`: exactly one of the two.
+    pub access: Access,
+    /// `node-name`; left out: `NODE_NAME` of the environment, then the name of the host.
+    pub node_name: Option<String>,
+    /// `state`, an absolute path, default `/var/lib/selvedge/cluster.json`: where what the server said last is kept.
+    pub state: PathBuf,
+}
+
+/// How the API server is found, and who we are to it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Access {
+    /// `kubeconfig`, an absolute path.
+    Kubeconfig(PathBuf),
+    /// `in-cluster = true`: the service account of the pod that we are in.
+    ServiceAccount,
+}
+
 /// `[pods]`
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Pods {
     /// `[pods.static] blocks`: a blackhole and an advertisement each. No two of them overlap.
     pub static_blocks: Vec<Prefix>,
+    /// `[pods.node]`, which needs `[kubernetes]`.
+    pub node_cidrs: Option<NodeCidrs>,
+    /// `[pods.calico]`, which needs `[kubernetes]`.
+    pub calico: Option<Calico>,
+}
+
+/// `[pods.node]`: each of `Node.spec.podCIDRs` is a block.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NodeCidrs {}
+
+/// `[pods.calico]`: each block that Calico's IPAM gave this node is one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Calico {
+    /// `api`, default `auto`.
+    pub api: CalicoApi,
+}
+
+/// Where Calico keeps its objects.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CalicoApi {
+    /// `auto`: the first of the other two that the server has.
+    Any,
+    /// `crd.projectcalico.org/v1`: the custom resources behind Calico's own API server.
+    CrdV1,
+    /// `projectcalico.org/v3`: custom resources without an API server of Calico's.
+    V3,
+}
+
+/// `[services]`: which addresses of services are announced. A kind of address is off where its key is left out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Services {
+    /// `load-balancer`: the ranges of `status.loadBalancer.ingress` that may be announced. No two of them overlap.
+    pub load_balancer: Vec<Prefix>,
+    /// `external`: those of `spec.externalIPs`.
+    pub external: Vec<Prefix>,
+    /// `cluster`: those of `spec.clusterIPs`.
+    pub cluster: Vec<Prefix>,
+    /// `aggregate`, default false: for what every node can serve the range is announced, not each address of it.
+    pub aggregate: bool,
 }
 
 /// `[fib]`

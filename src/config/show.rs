@@ -2,12 +2,16 @@
 
 use std::fmt::{self, Display, Write as _};
 
+use bgp::Prefix;
 use bgp::message::update::LinkLocalForm;
 use bgp::policy::{Policy, PrefixList, Transit};
 use bgp::session::RemoteAs;
 
 use super::duration::show;
-use super::{Bgp, Config, Neighbor, NeighborPeer, NexthopObjects, RuleText, action_word};
+use super::{
+    Access, Bgp, Calico, CalicoApi, Config, Kubernetes, Neighbor, NeighborPeer, NexthopObjects, NodeCidrs,
+    Pods, RuleText, Services, action_word,
+};
 
 impl Config {
     /// This configuration as a file that [`parse`](super::parse) reads back as the same one. A password is
@@ -21,7 +25,19 @@ impl Config {
     }
 
     fn write_toml(&self, out: &mut String) -> fmt::Result {
-        let Self { bgp, loopback, prefix_lists, policies, neighbors, pods, fib, sysctl, control } = self;
+        let Self {
+            bgp,
+            loopback,
+            prefix_lists,
+            policies,
+            neighbors,
+            kubernetes,
+            pods,
+            services,
+            fib,
+            sysctl,
+            control,
+        } = self;
         write_bgp(out, bgp)?;
         writeln!(out, "\n[loopback]")?;
         writeln!(out, "interface = {}", in_quotes(&loopback.interface))?;
@@ -35,8 +51,13 @@ impl Config {
         for neighbor in neighbors {
             write_neighbor(out, neighbor)?;
         }
-        let blocks: Vec<_> = pods.static_blocks.iter().map(in_quotes).collect();
-        writeln!(out, "\n[pods.static]\nblocks = [{}]", blocks.join(", "))?;
+        if let Some(kubernetes) = kubernetes {
+            write_kubernetes(out, kubernetes)?;
+        }
+        write_pods(out, pods)?;
+        if let Some(services) = services {
+            write_services(out, services)?;
+        }
         writeln!(out, "\n[fib]\nprotocol = {}\nmetric = {}", fib.protocol, fib.metric)?;
         writeln!(out, "table = {}\nmax-paths = {}", fib.table, fib.max_paths)?;
         let objects = match fib.nexthop_objects {
@@ -63,6 +84,51 @@ fn write_bgp(out: &mut String, bgp: &Bgp) -> fmt::Result {
     writeln!(out, "hold-time = {}", in_quotes(format_args!("{}s", hold_time.as_secs())))?;
     writeln!(out, "graceful-restart = {}", in_quotes(show(graceful_restart.unwrap_or_default())))?;
     writeln!(out, "stale-time = {}", in_quotes(show(*stale_time)))
+}
+
+fn write_kubernetes(out: &mut String, kubernetes: &Kubernetes) -> fmt::Result {
+    let Kubernetes { access, node_name, state } = kubernetes;
+    writeln!(out, "\n[kubernetes]")?;
+    match access {
+        Access::Kubeconfig(path) => writeln!(out, "kubeconfig = {}", in_quotes(path.display()))?,
+        Access::ServiceAccount => writeln!(out, "in-cluster = true")?,
+    }
+    match node_name {
+        Some(name) => writeln!(out, "node-name = {}", in_quotes(name))?,
+        None => writeln!(out, "# node-name: NODE_NAME of the environment, else the name of the host")?,
+    }
+    writeln!(out, "state = {}", in_quotes(state.display()))
+}
+
+fn write_pods(out: &mut String, pods: &Pods) -> fmt::Result {
+    let Pods { static_blocks, node_cidrs, calico } = pods;
+    writeln!(out, "\n[pods.static]\nblocks = {}", array(static_blocks))?;
+    if let Some(NodeCidrs {}) = node_cidrs {
+        writeln!(out, "\n[pods.node]")?;
+    }
+    if let Some(Calico { api }) = calico {
+        let api = match api {
+            CalicoApi::Any => "auto",
+            CalicoApi::CrdV1 => "crd.projectcalico.org/v1",
+            CalicoApi::V3 => "projectcalico.org/v3",
+        };
+        writeln!(out, "\n[pods.calico]\napi = {}", in_quotes(api))?;
+    }
+    Ok(())
+}
+
+fn write_services(out: &mut String, services: &Services) -> fmt::Result {
+    let Services { load_balancer, external, cluster, aggregate } = services;
+    writeln!(out, "\n[services]")?;
+    for (key, ranges) in [("load-balancer", load_balancer), ("external", external), ("cluster", cluster)] {
+        writeln!(out, "{key} = {}", array(ranges))?;
+    }
+    writeln!(out, "aggregate = {aggregate}")
+}
+
+fn array(prefixes: &[Prefix]) -> String {
+    let prefixes: Vec<_> = prefixes.iter().map(in_quotes).collect();
+    format!("[{}]", prefixes.join(", "))
 }
 
 fn write_neighbor(out: &mut String, neighbor: &Neighbor) -> fmt::Result {

@@ -23,7 +23,19 @@ pub(super) struct Schema {
 /// Every kind of table of the file.
 pub(super) const ROOT: Schema = Schema {
     place: "at the top level",
-    keys: &["bgp", "loopback", "prefix-list", "policy", "neighbor", "pods", "fib", "sysctl", "control"],
+    keys: &[
+        "bgp",
+        "loopback",
+        "prefix-list",
+        "policy",
+        "neighbor",
+        "kubernetes",
+        "pods",
+        "services",
+        "fib",
+        "sysctl",
+        "control",
+    ],
 };
 pub(super) const BGP: Schema = Schema {
     place: "in [bgp]",
@@ -74,8 +86,14 @@ pub(super) const RULE: Schema = Schema {
         "action",
     ],
 };
-pub(super) const PODS: Schema = Schema { place: "in [pods]", keys: &["static"] };
+pub(super) const KUBERNETES: Schema =
+    Schema { place: "in [kubernetes]", keys: &["kubeconfig", "in-cluster", "node-name", "state"] };
+pub(super) const PODS: Schema = Schema { place: "in [pods]", keys: &["static", "node", "calico"] };
 pub(super) const PODS_STATIC: Schema = Schema { place: "in [pods.static]", keys: &["blocks"] };
+pub(super) const PODS_NODE: Schema = Schema { place: "in [pods.node]", keys: &[] };
+pub(super) const PODS_CALICO: Schema = Schema { place: "in [pods.calico]", keys: &["api"] };
+pub(super) const SERVICES: Schema =
+    Schema { place: "in [services]", keys: &["load-balancer", "external", "cluster", "aggregate"] };
 pub(super) const FIB: Schema = Schema {
     place: "in [fib]",
     keys: &["protocol", "metric", "table", "max-paths", "nexthop-objects", "nexthop-ids"],
@@ -83,7 +101,7 @@ pub(super) const FIB: Schema = Schema {
 pub(super) const SYSCTL: Schema = Schema { place: "in [sysctl]", keys: &["manage"] };
 pub(super) const CONTROL: Schema = Schema { place: "in [control]", keys: &["socket"] };
 
-const SCHEMAS: [&Schema; 13] = [
+const SCHEMAS: [&Schema; 17] = [
     &ROOT,
     &BGP,
     &LOOPBACK,
@@ -92,8 +110,12 @@ const SCHEMAS: [&Schema; 13] = [
     &PREFIX_LIST,
     &POLICY,
     &RULE,
+    &KUBERNETES,
     &PODS,
     &PODS_STATIC,
+    &PODS_NODE,
+    &PODS_CALICO,
+    &SERVICES,
     &FIB,
     &SYSCTL,
     &CONTROL,

@@ -1,3 +1,4 @@
+use std::collections::BTreeSet;
 use std::fs;
 use std::num::NonZeroU8;
 use std::path::Path;
@@ -39,7 +40,9 @@ fn everything_but_the_as_number_has_a_default() {
         prefix_lists: vec![],
         policies: vec![],
         neighbors: vec![],
-        pods: Pods { static_blocks: vec![] },
+        kubernetes: None,
+        pods: Pods { static_blocks: vec![], node_cidrs: None, calico: None },
+        services: None,
         fib: Fib {
             protocol: 186,
             metric: 20,
@@ -55,6 +58,25 @@ fn everything_but_the_as_number_has_a_default() {
     // Tables without a key are the same as none.
     assert_eq!(with("[loopback]\n[pods]\n[fib]\n[sysctl]\n[control]\n"), expected);
     assert_eq!(with("[pods.static]\n"), expected);
+}
+
+#[test]
+fn what_asks_kubernetes_is_off_where_it_is_left_out() {
+    let server = "[kubernetes]\nin-cluster = true\n";
+    let state = PathBuf::from("/var/lib/selvedge/cluster.json");
+    let kubernetes = Some(Kubernetes { access: Access::ServiceAccount, node_name: None, state });
+    assert_eq!(with(server), Config { kubernetes: kubernetes.clone(), ..with("") });
+    let calico = Some(Calico { api: CalicoApi::Any });
+    let pods = Pods { static_blocks: vec![], node_cidrs: Some(NodeCidrs {}), calico };
+    let services = Some(Services {
+        load_balancer: vec!["192.0.2.0/24".parse().unwrap(), "2001:db8::1/128".parse().unwrap()],
+        external: vec![],
+        cluster: vec![],
+        aggregate: false,
+    });
+    let text =
+        "[pods.node]\n[pods.calico]\n[services]\nload-balancer = ['192.0.2.0/24', '2001:db8::1/128']\n";
+    assert_eq!(with(&format!("{server}{text}")), Config { kubernetes, pods, services, ..with("") });
 }
 
 #[test]
@@ -483,7 +505,11 @@ prop_compose! {
         advertise: bool,
         neighbors in proptest::collection::vec((any_neighbor(), any::<PolicyChoice>()), 0..5),
         (prefix_lists, policies) in any_policies(),
+        kubernetes in proptest::option::of(any_kubernetes()),
         blocks in proptest::collection::btree_set(any::<u8>(), 0..5),
+        has_node_cidrs: bool,
+        calico in proptest::option::of(any_calico()),
+        services in proptest::option::of(any_services()),
         metric in 1_u32..,
         table in 1_u32..255,
         protocol in 193_u8..,
@@ -502,7 +528,13 @@ prop_compose! {
             neighbors: with_policies(neighbors, &policies),
             prefix_lists,
             policies,
-            pods: Pods { static_blocks: blocks.into_iter().map(block).collect() },
+            pods: Pods {
+                static_blocks: blocks.into_iter().map(block).collect(),
+                node_cidrs: (kubernetes.is_some() && has_node_cidrs).then_some(NodeCidrs {}),
+                calico: calico.filter(|_| kubernetes.is_some()),
+            },
+            services: services.filter(|_| kubernetes.is_some()),
+            kubernetes,
             fib: Fib {
                 protocol,
                 metric,
@@ -513,6 +545,44 @@ prop_compose! {
             },
             sysctl: Sysctl { manage },
             control: Control { socket: socket.into() },
+        }
+    }
+}
+
+prop_compose! {
+    fn any_kubernetes()(
+        kubeconfig in proptest::option::of("/[a-z\"'\\\\ \u{1}\u{e9}]{1,20}k"),
+        node_name in proptest::option::of("[a-z0-9]([a-z0-9-]{0,9}[a-z0-9])?(\\.[a-z]{1,5})?"),
+        state in "/[a-z\"'\\\\ ]{1,20}j",
+    ) -> Kubernetes {
+        let access = kubeconfig.map_or(Access::ServiceAccount, |path| Access::Kubeconfig(path.into()));
+        Kubernetes { access, node_name, state: state.into() }
+    }
+}
+
+prop_compose! {
+    fn any_calico()(
+        api in proptest::sample::select(vec![CalicoApi::Any, CalicoApi::CrdV1, CalicoApi::V3]),
+    ) -> Calico {
+        Calico { api }
+    }
+}
+
+prop_compose! {
+    fn any_services()(
+        [load_balancer, external, cluster] in
+            [(); 3].map(|()| proptest::collection::btree_set(any::<u8>(), 0..4)),
+        aggregate: bool,
+    ) -> Services {
+        let ranges = |octets: BTreeSet<u8>| {
+            let range = |octet: u8| Prefix::masked(Ipv4Addr::new(192, 0, octet, 0).into(), 24).unwrap();
+            octets.into_iter().map(range).collect()
+        };
+        Services {
+            load_balancer: ranges(load_balancer),
+            external: ranges(external),
+            cluster: ranges(cluster),
+            aggregate,
         }
     }
 }

@@ -141,6 +141,12 @@ pub enum Originator {
     Loopback,
     /// `[pods.static]`
     StaticBlock,
+    /// A block of the node's own in Kubernetes.
+    NodeBlock,
+    /// A block of Calico's IPAM.
+    CalicoBlock,
+    /// A service's address, or a range of them.
+    Service,
 }
 
 /// One next hop of a route in the FIB.

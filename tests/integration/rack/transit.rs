@@ -96,7 +96,8 @@ impl Files {
             }
         }
         let base = config::parse("[bgp]\nlocal-as = 65001\n[sysctl]\nmanage = true\n", "base").unwrap();
-        let pods = config::Pods { static_blocks: vec![prefix(MARKER), block_of_file(number)] };
+        let static_blocks = vec![prefix(MARKER), block_of_file(number)];
+        let pods = config::Pods { static_blocks, ..base.pods.clone() };
         let closed = Config { prefix_lists, policies, pods, ..base }.to_toml() + &tables;
         let open = closed.replace("\nexport =", "\nallow-transit = true\nexport =");
         File { closed, open }

@@ -162,6 +162,9 @@ fn source(from: &PathSource) -> String {
         PathSource::Neighbor { name, hostname, .. } => peer(hostname.as_deref(), name),
         PathSource::Originated(Originator::Loopback) => "loopback".to_owned(),
         PathSource::Originated(Originator::StaticBlock) => "static block".to_owned(),
+        PathSource::Originated(Originator::NodeBlock) => "node's block".to_owned(),
+        PathSource::Originated(Originator::CalicoBlock) => "Calico's block".to_owned(),
+        PathSource::Originated(Originator::Service) => "service".to_owned(),
     }
 }
 

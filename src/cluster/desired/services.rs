@@ -1,0 +1,149 @@
+//! Which addresses of services this node announces.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+use bgp::{Family, Prefix};
+
+use super::{Desired, Objects, Sources};
+use crate::cluster::objects::{AddressKind, Health, ObjectName, Service, ServicesHere, TrafficPolicy};
+use crate::config;
+
+/// An address of a service.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ServiceAddress {
+    /// The service, as `namespace/name`.
+    pub service: String,
+    /// Where it has the address from.
+    pub kind: AddressKind,
+    /// The address itself.
+    pub address: IpAddr,
+    /// Which nodes can serve it.
+    pub policy: TrafficPolicy,
+    /// What it is announced as, or why it is not.
+    pub announced: Result<Prefix, Withheld>,
+}
+
+/// Why an address is not announced by this node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Withheld {
+    /// It is in none of the ranges that addresses of its kind may be from.
+    OutOfRange,
+    /// No endpoint here can serve it.
+    NoEndpointHere,
+    /// The node is labelled to be left out.
+    NodeExcluded,
+}
+
+type Announced = BTreeMap<Prefix, BTreeSet<AddressKind>>;
+
+pub(super) fn services(
+    sources: &Sources,
+    objects: &Objects,
+    before: &Desired,
+) -> (Announced, Vec<ServiceAddress>) {
+    let Some(settings) = &sources.services else { return Default::default() };
+    let (Some(node), true, true) =
+        (objects.node(&sources.node), objects.services.is_known(), objects.slices.is_known())
+    else {
+        return (before.services.clone(), before.service_addresses.clone());
+    };
+    let serving = Serving::of(objects, &sources.node);
+    let mut addresses = Vec::new();
+    for (name, service) in objects.services.iter() {
+        let shown = name.to_string();
+        for &(kind, address) in &service.addresses {
+            if ranges(settings, kind).is_empty() {
+                continue;
+            }
+            let policy = policy(service, kind);
+            let announced = match (node.services, range(settings, kind, address), policy) {
+                (_, None, _) => Err(Withheld::OutOfRange),
+                (ServicesHere::Excluded, Some(_), _) => Err(Withheld::NodeExcluded),
+                (ServicesHere::Announced, Some(range), TrafficPolicy::Cluster) if settings.aggregate => {
+                    Ok(range)
+                }
+                (ServicesHere::Announced, Some(_), TrafficPolicy::Cluster) => Ok(Prefix::host(address)),
+                (ServicesHere::Announced, Some(_), TrafficPolicy::Local)
+                    if serving.is_here(name, address) =>
+                {
+                    Ok(Prefix::host(address))
+                }
+                (ServicesHere::Announced, Some(_), TrafficPolicy::Local) => Err(Withheld::NoEndpointHere),
+            };
+            addresses.push(ServiceAddress { service: shown.clone(), kind, address, policy, announced });
+        }
+    }
+    let mut announced = Announced::new();
+    for address in &addresses {
+        if let Ok(prefix) = address.announced {
+            announced.entry(prefix).or_default().insert(address.kind);
+        }
+    }
+    (announced, addresses)
+}
+
+fn ranges(settings: &config::Services, kind: AddressKind) -> &[Prefix] {
+    match kind {
+        AddressKind::LoadBalancer => &settings.load_balancer,
+        AddressKind::External => &settings.external,
+        AddressKind::Cluster => &settings.cluster,
+    }
+}
+
+fn range(settings: &config::Services, kind: AddressKind, address: IpAddr) -> Option<Prefix> {
+    let host = Prefix::host(address);
+    ranges(settings, kind).iter().find(|range| range.covers(host)).copied()
+}
+
+/// To kube-proxy, what comes to a cluster address is internal traffic wherever it comes from. Where the service asks for
+/// `Local` outside the cluster, a node with an endpoint saves a hop.
+fn policy(service: &Service, kind: AddressKind) -> TrafficPolicy {
+    match (kind, service.external_traffic, service.internal_traffic) {
+        (AddressKind::LoadBalancer | AddressKind::External, policy, _) => policy,
+        (AddressKind::Cluster, TrafficPolicy::Cluster, TrafficPolicy::Cluster) => TrafficPolicy::Cluster,
+        (AddressKind::Cluster, _, _) => TrafficPolicy::Local,
+    }
+}
+
+/// Namespace and name of a service, and the family of an address of it.
+type ServiceKey<'a> = (Option<&'a str>, &'a str, Family);
+
+/// How well each service is served, here and anywhere.
+struct Serving<'a>(BTreeMap<ServiceKey<'a>, Best>);
+
+#[derive(Clone, Copy)]
+struct Best {
+    here: Health,
+    anywhere: Health,
+}
+
+impl<'a> Serving<'a> {
+    fn of(objects: &'a Objects, node: &str) -> Self {
+        let mut serving = BTreeMap::new();
+        for (name, slice) in objects.slices.iter() {
+            let (Some(service), Some(family)) = (&slice.service, slice.family) else { continue };
+            let best = serving
+                .entry((name.namespace.as_deref(), service.as_str(), family))
+                .or_insert(Best { here: Health::Out, anywhere: Health::Out });
+            for endpoint in &slice.endpoints {
+                best.anywhere = best.anywhere.max(endpoint.health);
+                if endpoint.node.as_deref() == Some(node) {
+                    best.here = best.here.max(endpoint.health);
+                }
+            }
+        }
+        Self(serving)
+    }
+
+    /// Whether this node is to have the traffic of a service that only nodes with endpoints serve. As kube-proxy does it,
+    /// endpoints that are about to end serve when no other does (KEP-1669).
+    fn is_here(&self, service: &ObjectName, address: IpAddr) -> bool {
+        let family = if address.is_ipv4() { Family::Ipv4Unicast } else { Family::Ipv6Unicast };
+        match self.0.get(&(service.namespace.as_deref(), service.name.as_str(), family)) {
+            Some(Best { here: Health::Ready, .. }) => true,
+            Some(Best { here: Health::Terminating, anywhere }) => *anywhere == Health::Terminating,
+            Some(Best { here: Health::Out, .. }) | None => false,
+        }
+    }
+}

@@ -1,0 +1,226 @@
+//! What the API server said last, in a file: a node boots, peers and announces its blocks before there is a server.
+//!
+//! The file is replaced as a whole. Its first line has the checksum of the second; one that does not fit is set aside.
+
+use std::fs::{self, File};
+use std::io::{self, ErrorKind, Write as _};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use tokio::sync::watch;
+use tokio::task::spawn_blocking;
+use tracing::{error, info, warn};
+
+use super::Snapshot;
+use super::desired::{Desired, Sources};
+
+const MAGIC: &str = "selvedge-cluster-1";
+/// Far more than the blocks and addresses of the largest cluster.
+const MAX_SIZE: u64 = 64 << 20;
+
+/// The file, and what is in it.
+#[derive(Debug)]
+pub(super) struct KeptDesired {
+    path: PathBuf,
+    written: Option<Kept>,
+    node: String,
+    /// Whether the last try failed: said once.
+    has_failed: bool,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Kept {
+    /// Whose it is: a disk may be moved to another host, or an image of it made.
+    node: String,
+    desired: Desired,
+}
+
+/// Why a file does not count.
+#[derive(Debug, thiserror::Error)]
+enum KeptError {
+    #[error("it cannot be read")]
+    Read(#[source] io::Error),
+    #[error("it is damaged: {0}")]
+    Damaged(String),
+}
+
+impl KeptDesired {
+    /// Reads what a predecessor left; of it, what the configuration still asks for.
+    pub(super) fn read(path: &Path, sources: &Sources) -> (Self, Desired) {
+        let written = match read(path) {
+            Ok(written) => written,
+            Err(error @ KeptError::Read(_)) => {
+                let error = super::watch::with_sources(&error);
+                warn!(error, path = %path.display(), "cannot read what the API server said last");
+                None
+            }
+            Err(KeptError::Damaged(why)) => {
+                set_aside(path, &why);
+                None
+            }
+        };
+        let written = written.filter(|kept| {
+            let is_ours = kept.node == sources.node;
+            if !is_ours {
+                warn!(of = kept.node, path = %path.display(), "what is kept there is another node's: left alone");
+            }
+            is_ours
+        });
+        let desired = written.as_ref().map(|kept| kept.desired.clone()).unwrap_or_default();
+        let (blocks, services) = (desired.blocks.len(), desired.services.len());
+        if written.is_some() {
+            info!(blocks, services, path = %path.display(), "what the API server said last is in force");
+        }
+        let kept = Self { path: path.to_owned(), written, node: sources.node.clone(), has_failed: false };
+        (kept, desired)
+    }
+
+    /// Writes down what changes, for as long as anything does. A disk that is full, read-only or stuck costs the next start
+    /// its memory, and nothing else.
+    pub(super) async fn follow(mut self, mut snapshots: watch::Receiver<Arc<Snapshot>>) {
+        loop {
+            let snapshot = snapshots.borrow_and_update().clone();
+            self.keep(&snapshot.desired).await;
+            if snapshots.changed().await.is_err() {
+                return;
+            }
+        }
+    }
+
+    async fn keep(&mut self, desired: &Desired) {
+        let desired = Desired { service_addresses: Vec::new(), ..desired.clone() };
+        let is_new = match &self.written {
+            Some(written) => written.desired != desired,
+            None => desired != Desired::default(),
+        };
+        if !is_new {
+            return;
+        }
+        let kept = Kept { node: self.node.clone(), desired };
+        let (path, to_write) = (self.path.clone(), kept.clone());
+        // An error of the join is the end of the runtime.
+        let Ok(written) = spawn_blocking(move || write(&path, &to_write)).await else { return };
+        match written {
+            Ok(()) => self.has_failed = false,
+            Err(error) => {
+                if !self.has_failed {
+                    let path = self.path.display();
+                    warn!(%error, %path, "cannot write down what the API server says: a restart without it would not know");
+                }
+                self.has_failed = true;
+            }
+        }
+        self.written = Some(kept);
+    }
+}
+
+fn read(path: &Path) -> Result<Option<Kept>, KeptError> {
+    let size = match fs::metadata(path) {
+        Ok(metadata) => metadata.len(),
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(KeptError::Read(error)),
+    };
+    if size > MAX_SIZE {
+        return Err(KeptError::Damaged(format!("{size} octets are too many")));
+    }
+    let bytes = fs::read(path).map_err(KeptError::Read)?;
+    let damaged = |why: &str| KeptError::Damaged(why.to_owned());
+    let text = String::from_utf8(bytes).map_err(|_| damaged("not UTF-8"))?;
+    let (head, body) = text.split_once('\n').ok_or_else(|| damaged("no first line"))?;
+    let body = body.strip_suffix('\n').ok_or_else(|| damaged("cut off"))?;
+    if head != head_of(body) {
+        return Err(damaged("the checksum does not fit"));
+    }
+    serde_json::from_str(body).map(Some).map_err(|error| KeptError::Damaged(error.to_string()))
+}
+
+fn head_of(body: &str) -> String {
+    format!("{MAGIC} crc32={:08x}", crc32fast::hash(body.as_bytes()))
+}
+
+fn write(path: &Path, kept: &Kept) -> io::Result<()> {
+    let body = serde_json::to_string(kept)?;
+    let unfinished = path.with_extension("new");
+    let mut file = File::create(&unfinished)?;
+    writeln!(file, "{}\n{body}", head_of(&body))?;
+    // Before it takes the place of the one that is whole.
+    file.sync_all()?;
+    fs::rename(&unfinished, path)
+}
+
+fn set_aside(path: &Path, why: &str) {
+    let aside = path.with_extension("damaged");
+    let renamed = fs::rename(path, &aside);
+    let (path, to) = (path.display(), aside.display());
+    match renamed {
+        Ok(()) => error!(%path, %to, why, "what the API server said last is damaged and set aside"),
+        Err(error) => {
+            error!(%path, why, %error, "what the API server said last is damaged, and stays in the way")
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cluster::desired::{Block, BlockSource, Standing};
+    use crate::config::Pods;
+
+    fn sources(node: &str) -> Sources {
+        Sources { node: node.to_owned(), pods: Pods::default(), services: None }
+    }
+
+    fn one_block() -> Desired {
+        let standing = Standing::OwnedBy("c2".to_owned());
+        let block = Block { source: BlockSource::Calico, standing, rivals: ["c2".to_owned()].into() };
+        let service = ("192.0.2.1/32".parse().unwrap(), [crate::cluster::AddressKind::External].into());
+        Desired {
+            blocks: [("10.1.8.192/26".parse().unwrap(), block)].into(),
+            services: [service].into(),
+            ..Desired::default()
+        }
+    }
+
+    /// A folder of its own for the test, and the path of the file in it.
+    fn file(test: &str) -> PathBuf {
+        let folder = std::env::temp_dir().join(format!("selvedge-kept-{test}-{}", std::process::id()));
+        let _ = fs::remove_dir_all(&folder);
+        fs::create_dir_all(&folder).unwrap();
+        folder.join("cluster.json")
+    }
+
+    #[tokio::test]
+    async fn what_was_kept_is_read_back_by_the_same_node_alone() {
+        let path = file("back");
+        let (mut kept, nothing) = KeptDesired::read(&path, &sources("c1"));
+        assert_eq!(nothing, Desired::default());
+        kept.keep(&one_block()).await;
+        assert_eq!(KeptDesired::read(&path, &sources("c1")).1, one_block());
+        assert_eq!(KeptDesired::read(&path, &sources("c2")).1, Desired::default());
+        fs::remove_dir_all(path.parent().unwrap()).unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_file_that_is_cut_off_or_changed_is_set_aside() {
+        let path = file("damaged");
+        let (mut kept, _) = KeptDesired::read(&path, &sources("c1"));
+        kept.keep(&one_block()).await;
+        let whole = fs::read(&path).unwrap();
+        let mut damaged: Vec<Vec<u8>> = (0..whole.len()).map(|length| whole[..length].to_vec()).collect();
+        damaged.extend((0..whole.len()).map(|at| {
+            let mut bytes = whole.clone();
+            bytes[at] ^= 0x10;
+            bytes
+        }));
+        for bytes in damaged {
+            fs::write(&path, &bytes).unwrap();
+            let text = String::from_utf8_lossy(&bytes);
+            assert_eq!(KeptDesired::read(&path, &sources("c1")).1, Desired::default(), "{text}");
+            assert_eq!(fs::read(path.with_extension("damaged")).unwrap(), bytes);
+            assert!(!path.exists());
+        }
+        fs::remove_dir_all(path.parent().unwrap()).unwrap();
+    }
+}

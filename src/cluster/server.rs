@@ -1,0 +1,164 @@
+//! The way to the API server, and whether it answers.
+
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use kube::Client;
+use kube::config::{KubeConfigOptions, Kubeconfig};
+
+use crate::config::Access;
+
+/// For a connection; a server in the same fabric takes milliseconds.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// A watch is ended by the server after this time and begun again, so that a connection that broke without a word is noticed.
+pub(super) const WATCH_TIMEOUT_S: u32 = 60;
+/// Silence that no watch and no list should last for.
+const READ_TIMEOUT: Duration = Duration::from_secs(75);
+/// Between two tries of anything, doubled from the least to the most.
+const LEAST_PAUSE: Duration = Duration::from_millis(250);
+const MOST_PAUSE: Duration = Duration::from_secs(10);
+
+/// Why there is no way to the server.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum ConnectError {
+    /// The file is not there, or makes no sense.
+    #[error("cannot use kubeconfig {path}")]
+    Kubeconfig {
+        /// Where it should be.
+        path: PathBuf,
+        /// What is the matter with it.
+        #[source]
+        source: Box<kube::config::KubeconfigError>,
+    },
+    /// This is no pod, or one without a service account.
+    #[error("cannot use the service account of this pod")]
+    ServiceAccount(#[source] kube::config::InClusterError),
+    /// The certificates make no sense.
+    #[error("cannot prepare a connection to the API server")]
+    Client(#[source] Box<kube::Error>),
+}
+
+/// A client for it. Nothing is sent yet. Tokens that stand in files of their own are read anew as they change; whatever
+/// else a kubeconfig says is read here.
+pub(super) async fn connect(access: &Access) -> Result<Client, ConnectError> {
+    let mut config = match access {
+        Access::Kubeconfig(path) => {
+            let failed = |source| ConnectError::Kubeconfig { path: path.clone(), source: Box::new(source) };
+            let kubeconfig = Kubeconfig::read_from(path).map_err(failed)?;
+            let options = KubeConfigOptions::default();
+            kube::Config::from_custom_kubeconfig(kubeconfig, &options).await.map_err(failed)?
+        }
+        Access::ServiceAccount => kube::Config::incluster().map_err(ConnectError::ServiceAccount)?,
+    };
+    config.connect_timeout = Some(CONNECT_TIMEOUT);
+    config.read_timeout = Some(READ_TIMEOUT);
+    config.reset_reader_on_write = true;
+    // Tries again by ourselves, with a pause that is known and shown.
+    config.default_retry = false;
+    Client::try_from(config).map_err(|error| ConnectError::Client(Box::new(error)))
+}
+
+/// Pauses between tries: doubled each time, with a part drawn by lot, so that a thousand nodes do not come back at once.
+#[derive(Debug, Default)]
+pub(super) struct Backoff {
+    tries: u32,
+}
+
+impl Backoff {
+    pub(super) fn next_pause(&mut self) -> Duration {
+        let pause =
+            LEAST_PAUSE.saturating_mul(1_u32.checked_shl(self.tries).unwrap_or(u32::MAX)).min(MOST_PAUSE);
+        self.tries = self.tries.saturating_add(1).min(31);
+        pause.mul_f64(0.5 + fastrand::f64() / 2.0)
+    }
+
+    pub(super) fn reset(&mut self) {
+        self.tries = 0;
+    }
+}
+
+/// Whether the server answers, as far as can be told from what became of the requests.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Reach {
+    /// It has not been heard yet, and there was no failure either.
+    Untried,
+    /// It answers.
+    Answers,
+    /// It does not.
+    Away {
+        /// Since when.
+        since: Instant,
+        /// The last failure.
+        why: String,
+    },
+}
+
+/// What is to be logged.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Notice {
+    /// It went away.
+    Away,
+    /// It is back.
+    Back {
+        /// For how long it was away.
+        away_for: Duration,
+    },
+    /// It answers for the first time.
+    First,
+}
+
+impl Reach {
+    /// A request failed.
+    pub(super) fn failed(&mut self, why: String, now: Instant) -> Option<Notice> {
+        match self {
+            Self::Away { why: last, .. } => {
+                *last = why;
+                None
+            }
+            Self::Untried | Self::Answers => {
+                *self = Self::Away { since: now, why };
+                Some(Notice::Away)
+            }
+        }
+    }
+
+    /// A request was answered, whatever the answer.
+    pub(super) fn answered(&mut self, now: Instant) -> Option<Notice> {
+        match std::mem::replace(self, Self::Answers) {
+            Self::Answers => None,
+            Self::Untried => Some(Notice::First),
+            Self::Away { since, .. } => Some(Notice::Back { away_for: now.saturating_duration_since(since) }),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_grow_up_to_a_bound_and_begin_again() {
+        let mut backoff = Backoff::default();
+        for try_number in 0..100 {
+            let pause = backoff.next_pause();
+            assert!(pause <= MOST_PAUSE, "{try_number}: {pause:?}");
+            assert!(pause >= LEAST_PAUSE / 2, "{try_number}: {pause:?}");
+            assert!(try_number < 8 || pause >= MOST_PAUSE / 2, "{try_number}: {pause:?}");
+        }
+        backoff.reset();
+        assert!(backoff.next_pause() <= LEAST_PAUSE);
+    }
+
+    #[test]
+    fn an_absence_is_noticed_once_and_so_is_its_end() {
+        let begin = Instant::now();
+        let mut reach = Reach::Untried;
+        let why = || "connection refused".to_owned();
+        assert_eq!(reach.failed(why(), begin), Some(Notice::Away));
+        assert_eq!(reach.failed(why(), begin + Duration::from_secs(1)), None);
+        let back = reach.answered(begin + Duration::from_secs(5));
+        assert_eq!(back, Some(Notice::Back { away_for: Duration::from_secs(5) }));
+        assert_eq!(reach.answered(begin), None);
+        assert_eq!(Reach::Untried.answered(begin), Some(Notice::First));
+    }
+}

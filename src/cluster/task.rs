@@ -1,0 +1,446 @@
+//! The task: watches what the configuration asks for, and publishes what follows from it.
+//!
+//! It owns the objects, the last decision and the file that outlives it. In: settings, as a snapshot that a reload replaces,
+//! and what the watches say. Out: a [`Snapshot`]. The watches are tasks of their own, which end with this one.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Instant;
+
+use bgp::Prefix;
+use kube::Client;
+use kube::api::{ApiResource, GroupVersionKind};
+use tokio::sync::{mpsc, watch as channel};
+use tokio::task::{AbortHandle, JoinSet};
+use tracing::{debug, info, warn};
+
+use super::collection::{Collection, Told};
+use super::desired::{self, Desired, Objects, Sources};
+use super::kept::KeptDesired;
+use super::objects::{Affinity, Block, Node, Object, Pool, Service, Slice};
+use super::server::{Backoff, Notice, Reach, connect};
+use super::watch::{Outcome, Subject, outcome_of_request, watch, with_sources};
+use super::{Settings, Snapshot, Trouble, UnreadableObject};
+use crate::config::{Calico, CalicoApi};
+
+/// What watches may have said before the task looks at it; a list of 10,000 services waits here for its reader.
+const QUEUE: usize = 256;
+/// Of what was said, looked at in one go: what comes together is decided together.
+const MOST_AT_ONCE: usize = 4096;
+
+/// What the task is given.
+#[derive(Debug)]
+pub struct Inputs {
+    /// What to do; `None`: nothing comes from Kubernetes.
+    pub settings: channel::Receiver<Option<Settings>>,
+    /// Where the outcome goes.
+    pub snapshot: channel::Sender<Arc<Snapshot>>,
+}
+
+/// Ends with the sender of its settings.
+pub async fn run(mut inputs: Inputs) {
+    // What was in force under the settings before; better than the file, which may not have been writable.
+    let mut before: Option<(String, Desired)> = None;
+    loop {
+        let settings = inputs.settings.borrow_and_update().clone();
+        let changed = match settings {
+            Some(settings) => {
+                let (mut cluster, kept) = Cluster::new(settings, before.take(), inputs.snapshot.clone());
+                let keeping = kept.follow(inputs.snapshot.subscribe());
+                let changed = tokio::select! {
+                    changed = inputs.settings.changed() => changed,
+                    never = cluster.follow() => match never {},
+                    () = keeping => return,
+                };
+                before = Some((cluster.sources.node, cluster.desired));
+                changed
+            }
+            None => {
+                inputs.snapshot.send_if_modified(|now| {
+                    let is_empty = **now == Snapshot::default();
+                    *now = Arc::default();
+                    !is_empty
+                });
+                inputs.settings.changed().await
+            }
+        };
+        if changed.is_err() {
+            return;
+        }
+    }
+}
+
+/// What the tasks around it say.
+enum Event {
+    Node(Told<Node>),
+    Affinity(Told<Affinity>),
+    Block(Prefix, Told<Block>),
+    Pool(Told<Pool>),
+    Service(Told<Service>),
+    Slice(Told<Slice>),
+    /// Calico's objects are in this group and version.
+    Calico(&'static str),
+    Outcome {
+        kind: &'static str,
+        outcome: Outcome,
+    },
+}
+
+/// Nothing: what has no end.
+enum Never {}
+
+struct Cluster {
+    settings: Settings,
+    sources: Sources,
+    objects: Objects,
+    desired: Desired,
+    reach: Reach,
+    /// Kinds that the server refuses, with its words.
+    refused: BTreeMap<&'static str, String>,
+    snapshot: channel::Sender<Arc<Snapshot>>,
+}
+
+/// What runs while there is a client.
+struct Watches {
+    client: Client,
+    events: mpsc::Sender<Event>,
+    retry: channel::Sender<()>,
+    tasks: JoinSet<()>,
+    /// Where Calico's objects are, once it is known.
+    calico: Option<&'static str>,
+    blocks: BTreeMap<Prefix, AbortHandle>,
+    /// Asks whether the server is back, while it is away.
+    probe: Option<AbortHandle>,
+}
+
+impl Cluster {
+    /// What was kept is published before anybody is asked.
+    fn new(
+        settings: Settings,
+        before: Option<(String, Desired)>,
+        snapshot: channel::Sender<Arc<Snapshot>>,
+    ) -> (Self, KeptDesired) {
+        let sources = Sources {
+            node: settings.node.clone(),
+            pods: settings.pods.clone(),
+            services: settings.services.clone(),
+        };
+        let (kept, from_file) = KeptDesired::read(&settings.kubernetes.state, &sources);
+        let in_force = before.filter(|(node, _)| *node == sources.node);
+        let desired = in_force.map_or(from_file, |(_, desired)| desired);
+        let (objects, reach) = (Objects::default(), Reach::Untried);
+        let mut cluster =
+            Self { settings, sources, objects, desired, reach, refused: BTreeMap::new(), snapshot };
+        cluster.decide();
+        (cluster, kept)
+    }
+
+    async fn follow(&mut self) -> Never {
+        let mut backoff = Backoff::default();
+        info!(node = self.settings.node, "following the API server");
+        loop {
+            match connect(&self.settings.kubernetes.access).await {
+                Ok(client) => {
+                    self.follow_with(client).await;
+                    debug!("who we are to the API server is read anew");
+                }
+                Err(error) => {
+                    let notice = self.reach.failed(with_sources(&error), Instant::now());
+                    self.log(notice);
+                    self.publish();
+                }
+            }
+            tokio::time::sleep(backoff.next_pause()).await;
+        }
+    }
+
+    /// Until the server does not know us any more.
+    async fn follow_with(&mut self, client: Client) {
+        let (events, mut told) = mpsc::channel(QUEUE);
+        let mut watches = Watches {
+            client,
+            events,
+            retry: channel::Sender::new(()),
+            tasks: JoinSet::new(),
+            calico: None,
+            blocks: BTreeMap::new(),
+            probe: None,
+        };
+        watches.start(&self.sources);
+        let mut batch = Vec::new();
+        while told.recv_many(&mut batch, MOST_AT_ONCE).await > 0 {
+            for event in batch.drain(..) {
+                match self.handle(event, &mut watches) {
+                    Next::GoOn => {}
+                    Next::Reconnect => {
+                        self.publish();
+                        return;
+                    }
+                }
+            }
+            self.decide();
+            let asked = desired::asked_blocks(&self.sources, &self.objects, &self.desired);
+            watches.ask_for_blocks(&asked, &mut self.objects.blocks);
+        }
+    }
+
+    fn handle(&mut self, event: Event, watches: &mut Watches) -> Next {
+        match event {
+            Event::Node(told) => self.objects.nodes.handle(told),
+            Event::Affinity(told) => self.objects.affinities.handle(told),
+            Event::Block(prefix, told) => {
+                // One that is not asked for any more may have had something on the way.
+                if let Some(collection) = self.objects.blocks.get_mut(&prefix) {
+                    collection.handle(told);
+                }
+            }
+            Event::Pool(told) => self.objects.pools.handle(told),
+            Event::Service(told) => self.objects.services.handle(told),
+            Event::Slice(told) => self.objects.slices.handle(told),
+            Event::Calico(version) => watches.start_calico(version),
+            Event::Outcome { kind, outcome } => return self.handle_outcome(kind, outcome, watches),
+        }
+        Next::GoOn
+    }
+
+    fn handle_outcome(&mut self, kind: &'static str, outcome: Outcome, watches: &mut Watches) -> Next {
+        let now = Instant::now();
+        match outcome {
+            Outcome::Answered => {
+                if self.refused.remove(kind).is_some() {
+                    info!(kind, "the API server lets us read this kind again");
+                }
+                self.heard(now, watches);
+            }
+            Outcome::Refused { code, message } => {
+                self.heard(now, watches);
+                if self.refused.insert(kind, message.clone()).is_none() {
+                    warn!(kind, code, message, "the API server refuses");
+                }
+                // A token may have been replaced in the file.
+                if code == 401 {
+                    return Next::Reconnect;
+                }
+            }
+            Outcome::Unreachable(why) => {
+                let notice = self.reach.failed(why, now);
+                self.log(notice);
+                watches.probe();
+            }
+        }
+        Next::GoOn
+    }
+
+    fn heard(&mut self, now: Instant, watches: &mut Watches) {
+        let notice = self.reach.answered(now);
+        self.log(notice);
+        watches.stop_probing();
+    }
+
+    fn log(&self, notice: Option<Notice>) {
+        match (notice, &self.reach) {
+            (Some(Notice::Away), Reach::Away { why, .. }) => {
+                warn!(error = why, "the API server is away; what it said last stays in force");
+            }
+            (Some(Notice::Back { away_for }), _) => warn!(?away_for, "the API server is back"),
+            (Some(Notice::First), _) => info!("the API server answers"),
+            (Some(Notice::Away) | None, _) => {}
+        }
+    }
+
+    /// Decides anew, and publishes what has changed.
+    fn decide(&mut self) {
+        self.desired = desired::desired(&self.sources, &self.objects, &self.desired);
+        self.publish();
+    }
+
+    fn publish(&self) {
+        let snapshot = Snapshot {
+            desired: self.desired.clone(),
+            server: Some(self.reach.clone()),
+            trouble: self.trouble(),
+        };
+        self.snapshot.send_if_modified(|now| {
+            let has_changed = **now != snapshot;
+            if has_changed {
+                *now = Arc::new(snapshot);
+            }
+            has_changed
+        });
+    }
+
+    fn trouble(&self) -> Trouble {
+        let Objects { nodes, affinities, blocks, pools, services, slices } = &self.objects;
+        let mut unreadable = Vec::new();
+        name_unreadable(nodes, &mut unreadable);
+        name_unreadable(affinities, &mut unreadable);
+        blocks.values().for_each(|blocks| name_unreadable(blocks, &mut unreadable));
+        name_unreadable(pools, &mut unreadable);
+        name_unreadable(services, &mut unreadable);
+        name_unreadable(slices, &mut unreadable);
+        Trouble { refused: self.refused.clone(), unreadable }
+    }
+}
+
+/// What becomes of the present client.
+enum Next {
+    GoOn,
+    Reconnect,
+}
+
+fn name_unreadable<T: Object>(collection: &Collection<T>, to: &mut Vec<UnreadableObject>) {
+    to.extend(collection.unreadable().map(|(name, why)| UnreadableObject {
+        kind: T::KIND,
+        name: name.to_string(),
+        why: why.to_string(),
+    }));
+}
+
+impl Watches {
+    fn start(&mut self, sources: &Sources) {
+        let node =
+            Subject { resource: resource("", "v1", "Node", "nodes"), name: Some(sources.node.clone()) };
+        self.watch(node, Event::Node);
+        if sources.services.is_some() {
+            self.watch(
+                Subject { resource: resource("", "v1", "Service", "services"), name: None },
+                Event::Service,
+            );
+            let slices = resource("discovery.k8s.io", "v1", "EndpointSlice", "endpointslices");
+            self.watch(Subject { resource: slices, name: None }, Event::Slice);
+        }
+        match &sources.pods.calico {
+            None => {}
+            Some(Calico { api: CalicoApi::CrdV1 }) => self.start_calico(CALICO_CRD),
+            Some(Calico { api: CalicoApi::V3 }) => self.start_calico(CALICO_V3),
+            Some(Calico { api: CalicoApi::Any }) => {
+                let (client, events) = (self.client.clone(), self.events.clone());
+                self.tasks.spawn(find_calico(client, events, self.retry.subscribe()));
+            }
+        }
+    }
+
+    fn start_calico(&mut self, version: &'static str) {
+        self.calico = Some(version);
+        self.watch(
+            Subject { resource: calico(version, "BlockAffinity", "blockaffinities"), name: None },
+            Event::Affinity,
+        );
+        self.watch(Subject { resource: calico(version, "IPPool", "ippools"), name: None }, Event::Pool);
+    }
+
+    fn watch<T: Object + Send + 'static>(
+        &mut self,
+        subject: Subject,
+        told: impl Fn(Told<T>) -> Event + Send + Sync + 'static,
+    ) -> AbortHandle {
+        let outcome = |outcome| Event::Outcome { kind: T::KIND, outcome };
+        let (client, events) = (self.client.clone(), self.events.clone());
+        self.tasks.spawn(watch(client, subject, self.retry.subscribe(), events, told, outcome))
+    }
+
+    /// Watches the IPAMBlocks of these, and no others: of all others in the cluster nothing has to be known, and they
+    /// change with each pod.
+    fn ask_for_blocks(&mut self, asked: &BTreeSet<Prefix>, known: &mut BTreeMap<Prefix, Collection<Block>>) {
+        let Some(version) = self.calico else { return };
+        for (_, gone) in self.blocks.extract_if(.., |prefix, _| !asked.contains(prefix)) {
+            gone.abort();
+        }
+        known.retain(|prefix, _| asked.contains(prefix));
+        for &prefix in asked {
+            if self.blocks.contains_key(&prefix) {
+                continue;
+            }
+            known.entry(prefix).or_default();
+            let resource = calico(version, "IPAMBlock", "ipamblocks");
+            let subject = Subject { resource, name: Some(block_name(prefix)) };
+            let task = self.watch(subject, move |told| Event::Block(prefix, told));
+            self.blocks.insert(prefix, task);
+        }
+    }
+
+    /// Watches that were cut off say nothing when they are up again, unless there is something new.
+    fn probe(&mut self) {
+        if self.probe.is_some() {
+            return;
+        }
+        let (client, events, retry) = (self.client.clone(), self.events.clone(), self.retry.clone());
+        self.probe = Some(self.tasks.spawn(async move {
+            let mut backoff = Backoff::default();
+            loop {
+                tokio::time::sleep(backoff.next_pause()).await;
+                match client.apiserver_version().await.map_err(|error| outcome_of_request(&error)) {
+                    Err(Outcome::Unreachable(why)) => debug!(why, "the API server is still away"),
+                    Ok(_) | Err(Outcome::Answered | Outcome::Refused { .. }) => break,
+                }
+            }
+            retry.send_replace(());
+            let _ = events.send(Event::Outcome { kind: "version", outcome: Outcome::Answered }).await;
+        }));
+    }
+
+    fn stop_probing(&mut self) {
+        if let Some(probe) = self.probe.take() {
+            probe.abort();
+        }
+    }
+}
+
+const CALICO_CRD: &str = "crd.projectcalico.org/v1";
+const CALICO_V3: &str = "projectcalico.org/v3";
+
+/// Which of both the server has. Where it has none yet, Calico may still be on its way.
+async fn find_calico(client: Client, events: mpsc::Sender<Event>, mut retry: channel::Receiver<()>) {
+    let mut backoff = Backoff::default();
+    loop {
+        let mut missing =
+            Outcome::Refused { code: 404, message: format!("it has neither {CALICO_CRD} nor {CALICO_V3}") };
+        for version in [CALICO_CRD, CALICO_V3] {
+            match client.list_api_group_resources(version).await {
+                Ok(list) if list.resources.iter().any(|resource| resource.name == "blockaffinities") => {
+                    let _ = events.send(Event::Outcome { kind: "Calico", outcome: Outcome::Answered }).await;
+                    let _ = events.send(Event::Calico(version)).await;
+                    return;
+                }
+                Ok(_) => {}
+                Err(error) => match outcome_of_request(&error) {
+                    Outcome::Refused { code: 404, .. } => {}
+                    outcome => missing = outcome,
+                },
+            }
+        }
+        if events.send(Event::Outcome { kind: "Calico", outcome: missing }).await.is_err() {
+            return;
+        }
+        tokio::select! {
+            () = tokio::time::sleep(backoff.next_pause()) => {}
+            _ = retry.changed() => {}
+        }
+    }
+}
+
+fn calico(version: &str, kind: &str, plural: &str) -> ApiResource {
+    let (group, version) = version.split_once('/').unwrap_or(("", version));
+    resource(group, version, kind, plural)
+}
+
+fn resource(group: &str, version: &str, kind: &str, plural: &str) -> ApiResource {
+    ApiResource::from_gvk_with_plural(&GroupVersionKind::gvk(group, version, kind), plural)
+}
+
+/// Calico names an IPAMBlock after its network (`libcalico-go/lib/names/cidr.go`).
+fn block_name(prefix: Prefix) -> String {
+    prefix.to_string().replace(['.', ':', '/'], "-")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn blocks_are_asked_for_by_calicos_names() {
+        for (prefix, name) in [("10.1.8.192/26", "10-1-8-192-26"), ("fd00:10:1::/122", "fd00-10-1---122")] {
+            assert_eq!(block_name(prefix.parse().unwrap()), name);
+        }
+    }
+}
