@@ -267,6 +267,7 @@ fn policies() -> api::Policies {
             allow_transit: false,
             allowas_in: 0,
         }],
+        at_rest: true,
     }
 }
 
