@@ -152,6 +152,7 @@ fn a_change_of_policy_is_done_when_the_neighbors_were_handed_what_follows() {
     originate(&mut rib, &["30.0.0.0/8"]);
     rib.receive(ONE, reach(&from_peer(1, &[]), &["20.0.0.0/8"]));
     told(&mut rib, ONE);
+    settle(&mut rib);
     assert!(rib.is_at_rest());
     import(&mut rib, ONE, accept(&["0.0.0.0/0"]));
     assert!(!rib.is_at_rest(), "not judged yet");
@@ -162,6 +163,7 @@ fn a_change_of_policy_is_done_when_the_neighbors_were_handed_what_follows() {
     settle(&mut rib);
     assert!(!rib.is_dirty() && !rib.is_at_rest(), "not told yet");
     told(&mut rib, ONE);
+    settle(&mut rib);
     assert!(rib.is_at_rest());
 }
 
