@@ -141,7 +141,6 @@ fn bgpctl_prints_long_tables_as_one_json_array() {
     assert!(received.iter().map(|entry| entry.prefix).eq((0..ROUTES).map(prefix)));
     let advertised: Vec<api::AdvertisedRoute> = json(&daemon, "show neighbor eth0 advertised");
     assert!(advertised.iter().map(|entry| entry.prefix).eq((0..ROUTES).map(prefix)));
-    assert_eq!(shown(&daemon, "show rib 192.0.2.0/24 --json"), "[]\n");
 }
 
 #[test]
@@ -151,8 +150,24 @@ fn bgpctl_shows_one_destination_with_its_reasons() {
     assert!(by_prefix.starts_with("10.0.7.0/24, 2 paths\n  *> from tor1\\u{1b}"), "{by_prefix}");
     assert!(by_prefix.contains("     not selected: for the test\n"), "{by_prefix}");
     assert_eq!(shown(&daemon, "show rib 10.0.7.9"), by_prefix);
-    assert_eq!(shown(&daemon, "show rib 192.0.2.1"), "No route.\n");
     assert!(shown(&daemon, "show fib 10.0.7.0/24").contains("10.0.7.0/24         unicast"));
+}
+
+#[test]
+fn a_route_that_is_not_there_is_exit_code_1() {
+    let daemon = FakeDaemon::start("absent");
+    for (words, why) in [
+        ("show rib 192.0.2.1", "no route to 192.0.2.1 in the RIB"),
+        ("show rib 192.0.2.0/24", "no route 192.0.2.0/24 in the RIB"),
+        ("show fib 2001:db8::1", "no route to 2001:db8::1 in the FIB"),
+        ("show fib 192.0.2.0/24", "no route 192.0.2.0/24 in the FIB"),
+    ] {
+        for (format, stdout) in [("", ""), ("--json", "[]\n")] {
+            let run = bgpctl(&daemon.socket(), &format!("{words} {format}"));
+            let expected = format!("bgpctl: {why}\n");
+            assert_eq!((run.code, run.stdout.as_str(), run.stderr), (Some(1), stdout, expected), "{words}");
+        }
+    }
 }
 
 #[test]

@@ -106,10 +106,7 @@ pub(crate) fn advertised(routes: &[AdvertisedRoute], position: Position) -> Stri
 }
 
 /// `show rib PREFIX`: every path with its fate.
-pub(crate) fn destinations(destinations: &[Destination], position: Position) -> String {
-    if destinations.is_empty() && position == Position::First {
-        return "No route.\n".to_owned();
-    }
+pub(crate) fn destinations(destinations: &[Destination]) -> String {
     destinations
         .iter()
         .map(|destination| {
@@ -370,8 +367,7 @@ e                       fe80::a                    eth0       tor1(eth0)        
      next hop fe80::d dev eth3
      AS path 65007, origin incomplete
 ";
-        assert_eq!(destinations(&[destination], Position::First), expected);
-        assert_eq!(destinations(&[], Position::First), "No route.\n");
+        assert_eq!(destinations(&[destination]), expected);
     }
 
     #[test]
@@ -380,7 +376,7 @@ e                       fe80::a                    eth0       tor1(eth0)        
         for path in &mut destination.paths {
             path.stale = true;
         }
-        let text = destinations(&[destination.clone()], Position::First);
+        let text = destinations(&[destination.clone()]);
         assert!(
             text.contains("  S> from tor1(eth0), fe80::a\n     best, stale: the neighbor restarts\n"),
             "{text}"
