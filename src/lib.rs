@@ -14,4 +14,5 @@ pub mod drain;
 pub mod kernel;
 pub mod memory;
 pub mod nd;
+mod own_thread;
 pub mod privileges;

@@ -140,13 +140,11 @@ impl Agent {
 
     /// What is on trial is good.
     pub(super) fn confirm(&mut self) -> Result<api::Done, NothingToConfirm> {
-        if let Some((at, failure)) = self.trials.failed() {
-            let (failure, ago_s) = (failure.clone(), at.elapsed().as_secs());
-            self.trials.forget_failure();
-            return Err(NothingToConfirm::TooLate { failure, ago_s });
-        }
+        let failed = self.trials.failed().cloned();
         if !self.trials.confirm() {
-            return Err(NothingToConfirm::NoTrial);
+            return Err(failed.map_or(NothingToConfirm::NoTrial, |(at, failure)| {
+                NothingToConfirm::TooLate { failure, ago_s: at.elapsed().as_secs() }
+            }));
         }
         info!("the configuration on trial was confirmed");
         Ok(api::Done { message: "the configuration stays".to_owned(), details: Vec::new() })

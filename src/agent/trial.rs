@@ -16,15 +16,20 @@ use bgp::PeerId;
 use super::neighbors::NeighborName;
 use crate::config::Config;
 
-/// The one that is in use at present, where it is on trial, and what became of the last trial that failed.
+/// What became of the last trial, as long as anybody may ask.
 #[derive(Debug, Default)]
-pub(super) struct Trials {
-    running: Option<Trial>,
-    failed: Option<(Instant, Failure)>,
+pub(super) enum Trials {
+    #[default]
+    Nothing,
+    /// What is in use is on trial.
+    Running(Trial),
+    /// It had to be left, and nothing came after it.
+    Failed((Instant, Failure)),
 }
 
+/// What is on trial.
 #[derive(Debug)]
-struct Trial {
+pub(super) struct Trial {
     before: Arc<Config>,
     until: Instant,
     sessions: BTreeSet<PeerId>,
@@ -52,20 +57,24 @@ impl Trials {
     /// What is in use from now on is on trial; `sessions` have to stay. Where one runs already, that which was in use
     /// before it is still what to go back to.
     pub(super) fn begin(&mut self, before: Arc<Config>, until: Instant, sessions: BTreeSet<PeerId>) {
-        let before = self.running.take().map_or(before, |trial| trial.before);
-        self.failed = None;
-        self.running = Some(Trial { before, until, sessions });
+        let before = match std::mem::take(self) {
+            Self::Running(trial) => trial.before,
+            Self::Nothing | Self::Failed(_) => before,
+        };
+        *self = Self::Running(Trial { before, until, sessions });
     }
 
-    /// It is good: whether there was one.
+    /// It is good: whether there was one. What became of an earlier one is of no interest any more either.
     pub(super) fn confirm(&mut self) -> bool {
-        self.failed = None;
-        self.running.take().is_some()
+        matches!(std::mem::take(self), Self::Running(_))
     }
 
     /// When it has to have been confirmed.
     pub(super) fn deadline(&self) -> Option<Instant> {
-        self.running.as_ref().map(|trial| trial.until)
+        match self {
+            Self::Running(trial) => Some(trial.until),
+            Self::Nothing | Self::Failed(_) => None,
+        }
     }
 
     /// How much of its time is left.
@@ -89,19 +98,22 @@ impl Trials {
         failure: Failure,
         has_failed: impl FnOnce(&Trial) -> bool,
     ) -> Option<Arc<Config>> {
-        let trial = self.running.take_if(|trial| has_failed(trial))?;
-        self.failed = Some((now, failure));
-        Some(trial.before)
+        match self {
+            Self::Running(trial) if has_failed(trial) => {
+                let before = Arc::clone(&trial.before);
+                *self = Self::Failed((now, failure));
+                Some(before)
+            }
+            Self::Nothing | Self::Running(_) | Self::Failed(_) => None,
+        }
     }
 
     /// What became of the last one, if that had to be left and nothing came after it.
     pub(super) fn failed(&self) -> Option<&(Instant, Failure)> {
-        self.failed.as_ref()
-    }
-
-    /// Somebody was told what became of it.
-    pub(super) fn forget_failure(&mut self) {
-        self.failed = None;
+        match self {
+            Self::Failed(failed) => Some(failed),
+            Self::Nothing | Self::Running(_) => None,
+        }
     }
 }
 

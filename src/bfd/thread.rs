@@ -7,11 +7,10 @@
 //!
 //! In: what the BFD task is to be told. Out: how it ended. The thread ends with the future that waits for it.
 
-use std::{io, panic, thread};
-
-use tokio::sync::oneshot;
+use std::io;
 
 use super::task::{Inputs, Task};
+use crate::own_thread;
 
 /// What `ps -L` and profiles call it.
 const NAME: &str = "bfd";
@@ -31,39 +30,17 @@ pub struct StartError(#[from] io::Error);
 /// # Panics
 /// As the thread does.
 pub async fn run(inputs: Inputs) -> Result<(), StartError> {
-    let (result, ended) = oneshot::channel();
-    // Held here, and gone when this future is dropped.
-    let (_wanted, unwanted) = oneshot::channel();
-    // A thread begins in the network namespace of the one that started it.
-    let thread = thread::Builder::new().name(NAME.to_owned()).spawn(move || {
-        // Nobody waits for the result of a dropped future.
-        let _ = result.send(stay(inputs, unwanted));
-    })?;
-    let result = ended.await;
-    match (thread.join(), result) {
-        (Err(panic), _) => panic::resume_unwind(panic),
-        (Ok(()), Ok(result)) => Ok(result?),
-        // It sends before it ends.
-        (Ok(()), Err(_)) => Ok(()),
-    }
-}
-
-/// The thread.
-fn stay(inputs: Inputs, unwanted: oneshot::Receiver<()>) -> io::Result<()> {
-    match go_first() {
-        Ok(()) => tracing::debug!("BFD runs with real-time priority"),
-        // It needs CAP_SYS_NICE, or a limit above 0; most machines are not so busy as to show a difference.
-        Err(error) => tracing::debug!(%error, "BFD runs without real-time priority"),
-    }
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(async {
-        tokio::select! {
-            () = Task::new(inputs).run() => {}
-            // The packets that are due are of no use to anybody any more.
-            _ = unwanted => {}
+    let work = || async {
+        match go_first() {
+            Ok(()) => tracing::debug!("BFD runs with real-time priority"),
+            // It needs CAP_SYS_NICE, or a limit above 0; most machines are not so busy as to show a difference.
+            Err(error) => tracing::debug!(%error, "BFD runs without real-time priority"),
         }
+        // Where it is not wanted any more, the packets that are due are of no use to anybody.
+        Task::new(inputs).run().await;
         Ok(())
-    })
+    };
+    Ok(own_thread::run(NAME, work).await?)
 }
 
 /// Has the scheduler prefer this thread to all that have no such priority. By the system call itself, since musl's

@@ -14,7 +14,7 @@ use std::net::IpAddr;
 use super::per_family::PerFamily;
 use super::table::{Path, Verdict};
 use super::{Gateway, Gateways, PeerConfig, PeerSession, Rib};
-use crate::policy::{Admission, Guard};
+use crate::policy::Admission;
 use crate::{Families, Family, InterfaceIndex, PeerId, Prefix};
 
 /// A next hop without a path.
@@ -123,14 +123,7 @@ impl Rib {
         let accepted = || {
             let known = self.peers.get(&path.peer)?;
             let received = self.attributes.get(path.received)?;
-            let guard = Guard {
-                config: &self.config,
-                originated: &self.originated,
-                connected: &self.connected,
-                session: known.source_with(prefix.family())?,
-                inbound: known.maintenance.inbound,
-                allowed_own_as: config.allowed_own_as,
-            };
+            let guard = self.guard(known, prefix.family(), config)?;
             let assessment = guard.assess(received);
             match guard.admit(prefix, received.next_hop, assessment) {
                 Admission::Admitted => {}

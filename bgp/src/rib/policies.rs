@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use super::peer::Peer;
 use super::view::{PathStatus, PathView};
 use super::{PeerConfig, Rib};
 use crate::policy::{Guard, Hits, Policy, Refusal, Ruling, Transit, WithheldCounts};
@@ -94,15 +95,25 @@ impl Rib {
         }
         let known = self.peers.get(&peer)?;
         let policy = known.config.import.as_ref()?;
-        let guard = Guard {
+        let guard = self.guard(known, prefix.family(), &known.config)?;
+        let variants = guard.assess(&path.received).variants(&path.received, guard.session.asn);
+        Some((Arc::clone(policy), policy.rule_on(prefix, variants)))
+    }
+
+    /// What judges the paths of a peer, were it configured so; `None` while nothing of it counts.
+    pub(super) fn guard<'a>(
+        &'a self,
+        known: &'a Peer,
+        family: Family,
+        config: &PeerConfig,
+    ) -> Option<Guard<'a>> {
+        Some(Guard {
             config: &self.config,
             originated: &self.originated,
             connected: &self.connected,
-            session: known.source_with(prefix.family())?,
+            session: known.source_with(family)?,
             inbound: known.maintenance.inbound,
-            allowed_own_as: known.config.allowed_own_as,
-        };
-        let variants = guard.assess(&path.received).variants(&path.received, guard.session.asn);
-        Some((Arc::clone(policy), policy.rule_on(prefix, variants)))
+            allowed_own_as: config.allowed_own_as,
+        })
     }
 }

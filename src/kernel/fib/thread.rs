@@ -3,12 +3,11 @@
 //!
 //! In: what the FIB task is to be told. Out: how it ended. The thread ends with the future that waits for it.
 
-use std::{io, panic, thread};
-
-use tokio::sync::oneshot;
+use std::io;
 
 use super::task::Task;
 use super::{Inputs, Settings};
+use crate::own_thread;
 
 /// What `ps -L` and profiles call it.
 const NAME: &str = "fib";
@@ -27,33 +26,10 @@ pub struct StartError(#[from] io::Error);
 /// # Panics
 /// As the thread does.
 pub async fn run(settings: Settings, inputs: Inputs) -> Result<(), StartError> {
-    let (result, ended) = oneshot::channel();
-    // Held here, and gone when this future is dropped.
-    let (_wanted, unwanted) = oneshot::channel();
-    // A thread begins in the network namespace of the one that started it.
-    let thread = thread::Builder::new().name(NAME.to_owned()).spawn(move || {
-        // Nobody waits for the result of a dropped future.
-        let _ = result.send(stay(settings, inputs, unwanted));
-    })?;
-    let result = ended.await;
-    match (thread.join(), result) {
-        (Err(panic), _) => panic::resume_unwind(panic),
-        (Ok(()), Ok(result)) => Ok(result?),
-        // It sends before it ends.
-        (Ok(()), Err(_)) => Ok(()),
-    }
-}
-
-/// The thread.
-fn stay(settings: Settings, inputs: Inputs, unwanted: oneshot::Receiver<()>) -> io::Result<()> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(async {
-        let task = Task::start(settings)?;
-        tokio::select! {
-            () = task.run(inputs) => {}
-            // A write may be under way; whoever comes next reads the table anyway.
-            _ = unwanted => {}
-        }
+    let work = || async {
+        // Where it is not wanted any more a write may be under way; whoever comes next reads the table anyway.
+        Task::start(settings)?.run(inputs).await;
         Ok(())
-    })
+    };
+    Ok(own_thread::run(NAME, work).await?)
 }

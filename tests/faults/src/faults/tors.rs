@@ -8,6 +8,7 @@ use lab::{Error, Frr, Host, Result, Route};
 use nix::sys::signal::Signal;
 
 use crate::fault::{Fault, Length, Loss, Number};
+use crate::pings::Pings;
 use crate::site::{BOTH, Session, Site};
 
 /// RELIABILITY.md F4: the session is back this soon after the ToR is.
@@ -68,7 +69,8 @@ pub(super) const FAULTS: &[Fault] = &[
     Fault {
         number: Number(29),
         name: "a ToR's bgpd hangs (SIGSTOP) while its kernel forwards",
-        expected: "the hold time of 9 s finds out; no packet is lost",
+        expected: "the hold time of 9 s finds out; no packet is lost while it hangs",
+        loss: Loss::Row(TOLD),
         heals_within: Duration::from_secs(15),
         limit: Duration::from_secs(60),
         make: bgpd_hangs,
@@ -152,12 +154,18 @@ fn same_as(site: &mut Site) -> Result<()> {
 }
 
 fn bgpd_hangs(site: &mut Site) -> Result<()> {
+    let pings = Pings::start(&site.rack)?;
     let (frr, _) = site.frr_mut()?;
     frr.signal_bgpd(Signal::SIGSTOP)?;
     let hung = Instant::now();
     let left = site.await_over(&["tor2"], hung)?;
     site.note(format!("no route over it after {:.1} s", left.as_secs_f64()));
     site.demand(left <= Duration::from_secs(10), || format!("it was used for {left:?}"));
+    // The nodes' hold timers run out up to a keepalive interval apart.
+    site.await_far_over(&["tor2"], hung)?;
+    // What bgpd does once it goes on is its own: it tells one node of another before its kernel has the route.
+    let tally = pings.stop()?;
+    site.demand(tally.lost == 0, || format!("{} pings lost while it hung", tally.lost));
     let (frr, _) = site.frr_mut()?;
     frr.signal_bgpd(Signal::SIGCONT)?;
     let back = site.await_over(&BOTH, Instant::now())?;
