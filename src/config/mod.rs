@@ -34,6 +34,7 @@ use wildmatch::WildMatch;
 
 use crate::bfd;
 
+pub(crate) use duration::show as show_duration;
 pub use duration::{DurationError, parse as parse_duration};
 pub use load::{MAX_FILE_SIZE, load, load_again, parse};
 pub use problem::{ConfigError, Paint, Place, Problem};

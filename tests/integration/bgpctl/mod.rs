@@ -208,8 +208,8 @@ fn orders_to_drain_that_cannot_be_meant_are_refused() {
     let daemon = FakeDaemon::start("nodrain");
     let long = format!("drain --message {}", "x".repeat(256));
     for (words, why) in [
-        ("drain --wait 25h", "wait_ms: 90000000 is over the limit of 86400000"),
-        (long.as_str(), "message: over the limit of 255 octets (RFC 9003)"),
+        ("drain --wait 25h", "--wait 25h: traffic is waited for 24h at most"),
+        (long.as_str(), "--message: 256 octets are over the limit of 255 (RFC 9003)"),
         ("drain --neighbor eth7", "no neighbor \"eth7\"; there is: eth0"),
         ("undrain --neighbor eth7", "no neighbor \"eth7\"; there is: eth0"),
     ] {
@@ -219,6 +219,20 @@ fn orders_to_drain_that_cannot_be_meant_are_refused() {
     }
     for words in ["drain --wait 30", "drain --neighbor eth0 --stop", "drain eth0"] {
         assert_eq!(bgpctl(&daemon.socket(), words).code, Some(2), "{words}");
+    }
+}
+
+#[test]
+fn a_trial_that_is_too_short_or_too_long_is_refused_in_the_words_of_the_command() {
+    let daemon = FakeDaemon::start("trial");
+    assert_eq!(shown(&daemon, "reload --confirm 60s"), "eth0 on trial for 60s\n");
+    for (time, why) in [
+        ("500ms", "--confirm 500ms: a trial lasts 1s to 24h"),
+        ("1500m", "--confirm 25h: a trial lasts 1s to 24h"),
+    ] {
+        let run = bgpctl(&daemon.socket(), &format!("reload --confirm {time}"));
+        let expected = format!("bgpctl: bad request: {why}\n");
+        assert_eq!((run.code, run.stderr), (Some(1), expected), "{time}");
     }
 }
 
