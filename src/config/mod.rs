@@ -78,9 +78,14 @@ impl Config {
                 NeighborPeer::Address(_) => false,
             })
         };
-        by_name(|pattern, name| pattern == name)
-            .or_else(|| by_name(|pattern, name| WildMatch::new(pattern).matches(name)))
+        by_name(|pattern, name| pattern == name).or_else(|| by_name(stands_for))
     }
+}
+
+/// Whether an interface name of the file stands for this interface: its name, or a glob that matches it.
+#[must_use]
+pub fn stands_for(pattern: &str, name: &str) -> bool {
+    WildMatch::new(pattern).matches(name)
 }
 
 /// Whether an interface name of the file stands for more than one interface.
