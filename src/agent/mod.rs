@@ -245,6 +245,8 @@ struct Agent {
     discovery: mpsc::Sender<nd::Command>,
     bfd: Bfd,
     admission: watch::Sender<listen::Admission>,
+    /// Why nobody can connect, while that is so.
+    listen_trouble: watch::Receiver<Option<listen::Trouble>>,
     drains: Drains<NeighborName>,
     kept_drains: kept::KeptDrains,
     kept_links: links::KeptLinks,

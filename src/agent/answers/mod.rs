@@ -29,10 +29,10 @@ use crate::kernel::interfaces::Interfaces;
 use crate::kernel::sysctl;
 use crate::nd;
 
-use super::Agent;
 use super::drain::Command;
 use super::neighbors::{NeighborName, Routers};
 use super::trial::Trials;
+use super::{Agent, listen};
 
 /// An error for whoever asked for something that cannot be done now.
 pub(super) fn refused(error: &dyn std::fmt::Display) -> api::Error {
@@ -78,6 +78,7 @@ pub(super) struct View {
     drains: Drains<NeighborName>,
     drain_commands: mpsc::Sender<Command>,
     trial: Option<api::Trial>,
+    listen_trouble: Option<listen::Trouble>,
 }
 
 impl Agent {
@@ -105,6 +106,7 @@ impl Agent {
             drains: self.drains.clone(),
             drain_commands: self.drain_commands.clone(),
             trial: trial(&self.trials),
+            listen_trouble: self.listen_trouble.borrow().clone(),
         }
     }
 }
@@ -186,6 +188,7 @@ impl View {
             },
             fib_routes: words::count(fib.installed),
             trial: self.trial.clone(),
+            listen_error: self.listen_trouble.as_ref().map(ToString::to_string),
             neighbors: self
                 .neighbors
                 .iter()

@@ -28,6 +28,8 @@ pub struct Summary {
     pub fib_routes: u64,
     /// Where the configuration is on trial.
     pub trial: Option<Trial>,
+    /// Why neighbors cannot connect to this node, which still connects to them; `null` where they can.
+    pub listen_error: Option<String>,
     /// By name.
     pub neighbors: Vec<NeighborSummary>,
 }

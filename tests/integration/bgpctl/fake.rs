@@ -267,6 +267,7 @@ fn policies() -> api::Policies {
             allow_transit: false,
             allowas_in: 0,
         }],
+        at_rest: true,
     }
 }
 
@@ -296,6 +297,7 @@ fn summary() -> api::Summary {
         rib: api::RibTotals { destinations: ROUTES as u64, paths: 2 * ROUTES as u64 },
         fib_routes: ROUTES as u64,
         trial: None,
+        listen_error: None,
         neighbors: vec![neighbor().summary],
     }
 }
