@@ -67,6 +67,8 @@ fn objects_are_written_and_read_back() {
     cluster.apply(NODE).unwrap();
     let node = cluster.json(&["get", "node", "c1"]).unwrap();
     assert_eq!(node["spec"]["podCIDRs"], json!(["10.42.1.0/26", "fd00:10:42:1::/64"]), "both families");
+    let misspelt = refusal(cluster.apply(&NODE.replace("podCIDR:", "podCidr:")));
+    assert!(misspelt.contains(r#"unknown field "podCidr""#), "{misspelt}");
     let never = cluster.await_object("never", &["node", "c1"], Duration::from_millis(300), |_| false);
     assert!(matches!(never, Err(Error::Timeout { .. })), "{never:?}");
     let missing = cluster.await_object("missing", &["node", "c9"], PATIENCE, |_| true);
