@@ -10,6 +10,8 @@ mod interop;
 #[cfg(test)]
 mod kernel;
 #[cfg(test)]
+mod kubernetes;
+#[cfg(test)]
 mod memory;
 #[cfg(test)]
 mod nd;

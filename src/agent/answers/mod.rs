@@ -31,10 +31,10 @@ use crate::kernel::interfaces::Interfaces;
 use crate::kernel::sysctl;
 use crate::nd;
 
-use super::Agent;
 use super::drain::Command;
 use super::neighbors::{NeighborName, Routers};
 use super::trial::Trials;
+use super::{Agent, listen};
 
 /// An error for whoever asked for something that cannot be done now.
 pub(super) fn refused(error: &dyn std::fmt::Display) -> api::Error {
@@ -83,6 +83,7 @@ pub(super) struct View {
     known: Arc<Snapshot>,
     /// The name that Kubernetes has for this node, where it is asked.
     node: Option<String>,
+    listen_trouble: Option<listen::Trouble>,
 }
 
 impl Agent {
@@ -112,6 +113,7 @@ impl Agent {
             trial: trial(&self.trials),
             known: Arc::clone(&self.cluster.known.borrow()),
             node: self.cluster.settings.borrow().as_ref().map(|settings| settings.node.clone()),
+            listen_trouble: self.listen_trouble.borrow().clone(),
         }
     }
 }
@@ -200,6 +202,7 @@ impl View {
             fib_routes: words::count(fib.installed),
             trial: self.trial.clone(),
             kubernetes: cluster::summary(&self.known, Instant::now()),
+            listen_error: self.listen_trouble.as_ref().map(ToString::to_string),
             neighbors: self
                 .neighbors
                 .iter()

@@ -30,6 +30,8 @@ pub struct Summary {
     pub trial: Option<Trial>,
     /// The API server; `null` where nobody asks it.
     pub kubernetes: Option<KubernetesSummary>,
+    /// Why neighbors cannot connect to this node, which still connects to them; `null` where they can.
+    pub listen_error: Option<String>,
     /// By name.
     pub neighbors: Vec<NeighborSummary>,
 }

@@ -326,6 +326,7 @@ fn policies() -> api::Policies {
             allow_transit: false,
             allowas_in: 0,
         }],
+        at_rest: true,
     }
 }
 
@@ -356,6 +357,7 @@ fn summary() -> api::Summary {
         fib_routes: ROUTES as u64,
         trial: None,
         kubernetes: None,
+        listen_error: None,
         neighbors: vec![neighbor().summary],
     }
 }

@@ -6,12 +6,14 @@
 use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::future::Future;
+use std::net::{SocketAddr, TcpStream};
 use std::os::fd::AsFd;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 use std::thread;
+use std::time::Duration;
 
 use futures_util::Stream;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
@@ -31,6 +33,11 @@ pub struct Netns {
     name: String,
     file: Arc<File>,
 }
+
+/// The way into a namespace, for what starts programs in it later than it can borrow it. When the namespace has been
+/// deleted, it leads into one that nobody else finds.
+#[derive(Debug, Clone)]
+pub(crate) struct Entrance(Arc<File>);
 
 impl Netns {
     /// Makes a namespace, with its loopback interface up. Needs root.
@@ -66,6 +73,11 @@ impl Netns {
         &self.file
     }
 
+    /// The way into it.
+    pub(crate) fn entrance(&self) -> Entrance {
+        Entrance(Arc::clone(&self.file))
+    }
+
     /// Runs code in a thread inside the namespace and waits for it.
     ///
     /// # Errors
@@ -99,16 +111,7 @@ impl Netns {
 
     /// A command whose process will be inside the namespace.
     pub fn command(&self, program: impl AsRef<OsStr>) -> Command {
-        let mut command = Command::new(program);
-        let file = Arc::clone(&self.file);
-        // SAFETY: between fork and exec the closure makes one system call, setns, and allocates nothing; the
-        // descriptor is open because the closure owns the file.
-        unsafe {
-            command.pre_exec(move || {
-                setns(file.as_fd(), CloneFlags::CLONE_NEWNET).map_err(std::io::Error::from)
-            });
-        }
-        command
+        self.entrance().command(program)
     }
 
     /// The same for a program that is to find itself on a host of this name: with the name of the machine, all routers
@@ -155,6 +158,35 @@ impl Netns {
 impl Drop for Netns {
     fn drop(&mut self) {
         remove(&self.name);
+    }
+}
+
+impl Entrance {
+    /// A command whose process will be inside the namespace.
+    pub(crate) fn command(&self, program: impl AsRef<OsStr>) -> Command {
+        let mut command = Command::new(program);
+        let file = Arc::clone(&self.0);
+        // SAFETY: between fork and exec the closure makes one system call, setns, and allocates nothing; the
+        // descriptor is open because the closure owns the file.
+        unsafe {
+            command.pre_exec(move || {
+                setns(file.as_fd(), CloneFlags::CLONE_NEWNET).map_err(std::io::Error::from)
+            });
+        }
+        command
+    }
+
+    /// Connects to a TCP port as programs inside the namespace do.
+    ///
+    /// # Errors
+    /// Nobody listens there, or nobody answers in time.
+    pub(crate) fn connect(&self, to: SocketAddr, limit: Duration) -> std::io::Result<TcpStream> {
+        let work = || {
+            setns(self.0.as_fd(), CloneFlags::CLONE_NEWNET)?;
+            TcpStream::connect_timeout(&to, limit)
+        };
+        let connected = thread::scope(|scope| scope.spawn(work).join());
+        connected.unwrap_or_else(|_panic| Err(std::io::ErrorKind::Other.into()))
     }
 }
 

@@ -2,9 +2,11 @@
 //! reaches only the lab, with its output in a file. Killed and reaped when dropped.
 
 use std::fs::{self, File};
+use std::io::Write;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
@@ -155,12 +157,38 @@ impl Drop for Process {
 /// # Errors
 /// It cannot be started, or it fails.
 pub fn output_of(mut command: Command) -> Result<String> {
-    let line = std::iter::once(command.get_program())
+    let line = line_of(&command);
+    let output = command.stdin(Stdio::null()).output().doing(|| format!("run {line}"))?;
+    said(line, output)
+}
+
+/// The same for a tool that reads its standard input.
+///
+/// # Errors
+/// As [`output_of`].
+pub(crate) fn output_of_fed(mut command: Command, input: &str) -> Result<String> {
+    let line = line_of(&command);
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().doing(|| format!("run {line}"))?;
+    let stdin = child.stdin.take();
+    // Both at once: it may write more than a pipe holds before it has read everything.
+    let output = thread::scope(|scope| {
+        // A tool that does not read to the end says itself why.
+        scope.spawn(move || stdin.map(|mut stdin| stdin.write_all(input.as_bytes())));
+        child.wait_with_output()
+    });
+    said(line.clone(), output.doing(|| format!("run {line}"))?)
+}
+
+fn line_of(command: &Command) -> String {
+    std::iter::once(command.get_program())
         .chain(command.get_args())
         .map(|word| word.to_string_lossy())
         .collect::<Vec<_>>()
-        .join(" ");
-    let output = command.stdin(Stdio::null()).output().doing(|| format!("run {line}"))?;
+        .join(" ")
+}
+
+fn said(command: String, output: Output) -> Result<String> {
     if output.status.success() {
         return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
     }
@@ -169,5 +197,5 @@ pub fn output_of(mut command: Command) -> Result<String> {
     if let Some(signal) = output.status.signal() {
         text.push_str(&format!(" (signal {signal})"));
     }
-    Err(Error::ToolFailed { command: line, status: output.status, output: text.trim_end().to_owned() })
+    Err(Error::ToolFailed { command, status: output.status, output: text.trim_end().to_owned() })
 }

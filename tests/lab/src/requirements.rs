@@ -8,6 +8,7 @@ use std::thread;
 
 use crate::bird::Bird;
 use crate::frr::Frr;
+use crate::kubernetes::Cluster;
 
 /// Something that not every machine has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -18,6 +19,8 @@ pub enum Requirement {
     Frr,
     /// BIRD.
     Bird,
+    /// The programs of Kubernetes, etcd and openssl(1).
+    Kubernetes,
     /// strace(1), which shows what a program asks of the kernel.
     Strace,
     /// systemd-analyze(1), which knows what is in systemd's sets of system calls; systemd itself need not run.
@@ -32,6 +35,7 @@ impl Requirement {
             Self::Root => nix::unistd::geteuid().is_root(),
             Self::Frr => Frr::is_installed(),
             Self::Bird => Bird::is_installed(),
+            Self::Kubernetes => Cluster::is_installed(),
             Self::Strace => Path::new("/usr/bin/strace").exists(),
             Self::SystemdAnalyze => Path::new("/usr/bin/systemd-analyze").exists(),
         }
@@ -42,6 +46,9 @@ impl Requirement {
             Self::Root => "this needs root",
             Self::Frr => "this needs FRR: apt-get install frr",
             Self::Bird => "this needs BIRD: apt-get install bird2",
+            Self::Kubernetes => {
+                "this needs an API server: tests/kubernetes-build; apt-get install etcd-server openssl"
+            }
             Self::Strace => "this needs strace: apt-get install strace",
             Self::SystemdAnalyze => "this needs systemd-analyze: apt-get install systemd",
         }

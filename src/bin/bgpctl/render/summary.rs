@@ -10,7 +10,7 @@ pub(crate) fn summary(summary: &Summary) -> String {
     let head = format!(
         "BGP router identifier {router_id}, local AS number {}\n\
          {}, selvedge {}, up {}\n\
-         RIB: {} destinations, {} paths; FIB: {} routes\n{}{}\n",
+         RIB: {} destinations, {} paths; FIB: {} routes\n{}{}{}\n",
         summary.local_as,
         printable(&summary.hostname),
         printable(&summary.version),
@@ -18,6 +18,7 @@ pub(crate) fn summary(summary: &Summary) -> String {
         summary.rib.destinations,
         summary.rib.paths,
         summary.fib_routes,
+        summary.listen_error.as_deref().map(deaf).unwrap_or_default(),
         summary.kubernetes.as_ref().map(kubernetes::in_summary).unwrap_or_default(),
         summary.trial.as_ref().map(trial).unwrap_or_default(),
     );
@@ -39,6 +40,11 @@ pub(crate) fn summary(summary: &Summary) -> String {
     let errors: String = neighbors.iter().filter_map(error).collect();
     let unwatched: String = neighbors.iter().filter_map(unwatched).collect();
     format!("{head}{table}\nNeighbors: {}, established: {established}\n{errors}{unwatched}", neighbors.len())
+}
+
+/// Nobody can connect to us.
+fn deaf(reason: &str) -> String {
+    format!("Listener: neighbors cannot connect, and are dialled only: {}\n", printable(reason))
 }
 
 /// What becomes of the configuration.
@@ -140,6 +146,7 @@ pub(super) mod tests {
             fib_routes: 6,
             trial: None,
             kubernetes: None,
+            listen_error: None,
             neighbors: vec![established(), down],
         };
         let expected = "\
@@ -170,6 +177,11 @@ eth1: BFD is Down
         let clustered = Summary { kubernetes, ..answer.clone() };
         assert!(summary(&clustered).contains(
             "6 routes\nKubernetes: API server answers; 3 blocks and 12 prefixes of services announced\n\nNeighbor"
+        ));
+        let deaf =
+            Summary { listen_error: Some("another program has TCP port 179".to_owned()), ..answer.clone() };
+        assert!(summary(&deaf).contains(
+            "6 routes\nListener: neighbors cannot connect, and are dialled only: another program has TCP port 179\n\n"
         ));
         let none = Summary { neighbors: Vec::new(), router_id: None, ..answer };
         assert!(summary(&none).starts_with("BGP router identifier not known yet, local AS number 65001\n"));
