@@ -169,30 +169,56 @@ fn kinds(settings: &Services) -> Vec<api::ServiceKind> {
 
 /// An address has one entry, whatever the number of services that have it, so that a cursor cannot fall between them.
 fn page(known: &Snapshot, query: &PageQuery) -> api::Page<api::ServiceAddress> {
-    let is_behind = |prefix: Prefix| query.after.is_none_or(|after| prefix > after);
-    let mut entries: BTreeMap<Prefix, api::ServiceAddress> = BTreeMap::new();
-    let mut entry = |prefix, service: Option<api::ServiceUse>, kept: Vec<api::ServiceKind>| {
-        let empty = || api::ServiceAddress { prefix, services: Vec::new(), kept: Vec::new() };
-        let entry = entries.entry(prefix).or_insert_with(empty);
-        entry.services.extend(service);
-        entry.kept.extend(kept);
-    };
+    let mut entries = Entries { query, entries: BTreeMap::new() };
     for address in &known.desired.service_addresses {
-        let prefix = Prefix::host(address.address);
-        if is_behind(prefix) {
-            entry(prefix, Some(service_use(address)), Vec::new());
+        if let Some(entry) = entries.entry(Prefix::host(address.address)) {
+            entry.services.push(service_use(address));
         }
     }
     // A file that was kept has what is announced, and not what for.
     if known.desired.service_addresses.is_empty() {
-        for (&prefix, kinds) in known.desired.services.iter().filter(|(prefix, _)| is_behind(**prefix)) {
-            entry(prefix, None, kinds.iter().copied().map(kind).collect());
+        for (&prefix, kinds) in &known.desired.services {
+            if let Some(entry) = entries.entry(prefix) {
+                entry.kept.extend(kinds.iter().copied().map(kind));
+            }
         }
     }
-    let more = entries.len() > query.limit;
-    let items: Vec<_> = entries.into_values().take(query.limit).collect();
-    let next = items.last().filter(|_| more).map(|entry| entry.prefix);
-    api::Page { items, next }
+    entries.page()
+}
+
+/// The first entries behind a cursor: as many as are wanted, and the next one.
+struct Entries<'a> {
+    query: &'a PageQuery,
+    entries: BTreeMap<Prefix, api::ServiceAddress>,
+}
+
+impl Entries<'_> {
+    /// `None` for what is not on the page. What was on it and no longer is does not come back: the last entry only ever
+    /// moves to the front.
+    fn entry(&mut self, prefix: Prefix) -> Option<&mut api::ServiceAddress> {
+        if self.query.after.is_some_and(|after| prefix <= after) {
+            return None;
+        }
+        if self.entries.len() > self.query.limit && !self.entries.contains_key(&prefix) {
+            let (last, _) = self.entries.last_key_value()?;
+            if prefix > *last {
+                return None;
+            }
+            self.entries.pop_last();
+        }
+        let empty = || api::ServiceAddress { prefix, services: Vec::new(), kept: Vec::new() };
+        Some(self.entries.entry(prefix).or_insert_with(empty))
+    }
+
+    fn page(mut self) -> api::Page<api::ServiceAddress> {
+        let more = self.entries.len() > self.query.limit;
+        if more {
+            self.entries.pop_last();
+        }
+        let items: Vec<_> = self.entries.into_values().collect();
+        let next = items.last().filter(|_| more).map(|entry| entry.prefix);
+        api::Page { items, next }
+    }
 }
 
 fn service_use(address: &ServiceAddress) -> api::ServiceUse {

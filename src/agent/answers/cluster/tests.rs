@@ -80,15 +80,17 @@ fn a_cursor_never_falls_between_services_of_one_address() {
         [("192.0.2.1/32", AddressKind::External), ("192.0.2.2/32", AddressKind::External)],
         vec![
             address("a/one", "192.0.2.2", Ok("192.0.2.2/32")),
+            address("a/two", "2001:db8::1", Ok("192.0.2.1/32")),
             address("a/two", "192.0.2.1", Ok("192.0.2.1/32")),
             address("b/three", "2001:db8::1", Err(Withheld::OutOfRange)),
+            address("b/three", "192.0.2.2", Err(Withheld::OutOfRange)),
             address("b/two", "192.0.2.1", Err(Withheld::NoEndpointHere)),
         ],
     );
     let expected = [
         ("192.0.2.1/32", vec!["a/two", "b/two"]),
-        ("192.0.2.2/32", vec!["a/one"]),
-        ("2001:db8::1/128", vec!["b/three"]),
+        ("192.0.2.2/32", vec!["a/one", "b/three"]),
+        ("2001:db8::1/128", vec!["a/two", "b/three"]),
     ];
     for limit in 1..=4 {
         let pages = pages(&known, limit);
