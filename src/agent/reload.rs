@@ -125,6 +125,7 @@ impl Agent {
             self.sysctls_seen.clear();
         }
         self.config = new;
+        self.fitness.configure(&self.config);
         let cluster = cluster::Settings::of(&self.config, cluster::name_here);
         self.cluster.settings.send_if_modified(|now| {
             let differs = *now != cluster;

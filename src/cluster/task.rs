@@ -20,8 +20,9 @@ use super::kept::KeptDesired;
 use super::objects::{Affinity, Block, Node, Object, Pool, Service, Slice};
 use super::server::{Backoff, Notice, Reach, connect};
 use super::watch::{Outcome, Subject, outcome_of_request, watch, with_sources};
-use super::{Refusal, Resource, Settings, Snapshot, Trouble, UnreadableObject};
+use super::{Refusal, Resource, Settings, Snapshot, Tainting, Trouble, UnreadableObject, tell};
 use crate::config::{Calico, CalicoApi};
+use crate::readiness::Told as ToldReadiness;
 
 /// What watches may have said before the task looks at it; a list of 10,000 services waits here for its reader.
 const QUEUE: usize = 256;
@@ -33,6 +34,8 @@ const MOST_AT_ONCE: usize = 4096;
 pub struct Inputs {
     /// What to do; `None`: nothing comes from Kubernetes.
     pub settings: channel::Receiver<Option<Settings>>,
+    /// What it is to be told of this node, where the settings say so.
+    pub told: channel::Receiver<ToldReadiness>,
     /// Where the outcome goes.
     pub snapshot: channel::Sender<Arc<Snapshot>>,
 }
@@ -45,7 +48,7 @@ pub async fn run(mut inputs: Inputs) {
         let settings = inputs.settings.borrow_and_update().clone();
         let changed = match settings {
             Some(settings) => {
-                let (mut cluster, kept) = Cluster::new(settings, before.take(), inputs.snapshot.clone());
+                let (mut cluster, kept) = Cluster::new(settings, before.take(), &inputs);
                 let keeping = kept.follow(inputs.snapshot.subscribe());
                 let changed = tokio::select! {
                     changed = inputs.settings.changed() => changed,
@@ -99,6 +102,7 @@ struct Cluster {
     reach: Reach,
     /// Kinds that the server refuses.
     refused: BTreeMap<&'static str, Refusal>,
+    told: channel::Receiver<ToldReadiness>,
     snapshot: channel::Sender<Arc<Snapshot>>,
 }
 
@@ -117,22 +121,20 @@ struct Watches {
 
 impl Cluster {
     /// What was kept is published before anybody is asked.
-    fn new(
-        settings: Settings,
-        before: Option<(String, Desired)>,
-        snapshot: channel::Sender<Arc<Snapshot>>,
-    ) -> (Self, KeptDesired) {
+    fn new(settings: Settings, before: Option<(String, Desired)>, inputs: &Inputs) -> (Self, KeptDesired) {
         let sources = Sources {
             node: settings.node.clone(),
             pods: settings.pods.clone(),
             services: settings.services.clone(),
+            on_cordon: settings.on_cordon,
         };
         let (kept, from_file) = KeptDesired::read(&settings.kubernetes.state, &sources);
         let in_force = before.filter(|(node, _)| *node == sources.node);
         let desired = in_force.map_or(from_file, |(_, desired)| desired);
         let (objects, reach) = (Objects::default(), Reach::Untried);
+        let (told, snapshot) = (inputs.told.clone(), inputs.snapshot.clone());
         let mut cluster =
-            Self { settings, sources, objects, desired, reach, refused: BTreeMap::new(), snapshot };
+            Self { settings, sources, objects, desired, reach, refused: BTreeMap::new(), told, snapshot };
         cluster.decide();
         (cluster, kept)
     }
@@ -169,6 +171,10 @@ impl Cluster {
             probe: None,
         };
         watches.start(&self.sources);
+        let node = channel::Sender::new(None);
+        if let Some(tainting) = self.settings.tainting {
+            watches.tell(&self.sources.node, tainting, self.told.clone(), node.subscribe());
+        }
         let mut batch = Vec::new();
         while told.recv_many(&mut batch, MOST_AT_ONCE).await > 0 {
             for event in batch.drain(..) {
@@ -181,6 +187,7 @@ impl Cluster {
                 }
             }
             self.decide();
+            self.show_node(&node);
             let asked = desired::asked_blocks(&self.sources, &self.objects, &self.desired);
             watches.ask_for_blocks(&asked, &mut self.objects.blocks);
         }
@@ -218,7 +225,7 @@ impl Cluster {
         match outcome {
             Outcome::Answered => {
                 if self.refused.remove(kind).is_some() {
-                    info!(kind, "the API server lets us read this kind again");
+                    info!(kind, "the API server refuses no more");
                 }
                 self.heard(now, watches);
             }
@@ -263,6 +270,18 @@ impl Cluster {
     fn decide(&mut self) {
         self.desired = desired::desired(&self.sources, &self.objects, &self.desired);
         self.publish();
+    }
+
+    /// This node, to whoever writes to it.
+    fn show_node(&self, shown: &channel::Sender<Option<Node>>) {
+        let node = self.objects.node(&self.sources.node);
+        shown.send_if_modified(|now| {
+            let has_changed = now.as_ref() != node;
+            if has_changed {
+                *now = node.cloned();
+            }
+            has_changed
+        });
     }
 
     fn publish(&self) {
@@ -313,8 +332,7 @@ fn name_unreadable<T: Object>(collection: &Collection<T>, to: &mut Vec<Unreadabl
 
 impl Watches {
     fn start(&mut self, sources: &Sources) {
-        let node =
-            Subject { resource: resource("", "v1", "Node", "nodes"), name: Some(sources.node.clone()) };
+        let node = Subject { resource: nodes(), name: Some(sources.node.clone()) };
         self.watch(node, Event::Node);
         if sources.services.is_some() {
             self.watch(
@@ -335,6 +353,26 @@ impl Watches {
         }
     }
 
+    /// Tells the server of this node's readiness.
+    fn tell(
+        &mut self,
+        node: &str,
+        tainting: Tainting,
+        told: channel::Receiver<ToldReadiness>,
+        shown: channel::Receiver<Option<Node>>,
+    ) {
+        let (client, events, node) = (self.client.clone(), self.events.clone(), node.to_owned());
+        let inputs = tell::Inputs { told, node: shown, retry: self.retry.subscribe() };
+        self.tasks.spawn(async move {
+            let outcome = |plural: &'static str, outcome| {
+                let resource =
+                    Resource { group: String::new(), plural: plural.to_owned(), verbs: &["patch"] };
+                Event::Outcome { kind: plural, resource: Some(resource), outcome }
+            };
+            tell::tell(client, &nodes(), &node, tainting, inputs, events, outcome).await;
+        });
+    }
+
     fn start_calico(&mut self, version: &'static str) {
         self.calico = Some(version);
         self.watch(
@@ -349,8 +387,11 @@ impl Watches {
         subject: Subject,
         told: impl Fn(Told<T>) -> Event + Send + Sync + 'static,
     ) -> AbortHandle {
-        let asked =
-            Resource { group: subject.resource.group.clone(), plural: subject.resource.plural.clone() };
+        let asked = Resource {
+            group: subject.resource.group.clone(),
+            plural: subject.resource.plural.clone(),
+            verbs: &["list", "watch"],
+        };
         let outcome = move |outcome| Event::Outcome { kind: T::KIND, resource: Some(asked.clone()), outcome };
         let (client, events) = (self.client.clone(), self.events.clone());
         self.tasks.spawn(watch(client, subject, self.retry.subscribe(), events, told, outcome))
@@ -438,6 +479,10 @@ async fn find_calico(client: Client, events: mpsc::Sender<Event>, mut retry: cha
             _ = retry.changed() => {}
         }
     }
+}
+
+fn nodes() -> ApiResource {
+    resource("", "v1", "Node", "nodes")
 }
 
 fn calico(version: &str, kind: &str, plural: &str) -> ApiResource {

@@ -68,11 +68,7 @@ fn isolated_for(value: &Value<'_>) -> Result<Duration, Refusal> {
     Ok(time)
 }
 
-pub(super) fn drain(
-    root: &Section<'_>,
-    kubernetes: Option<&Kubernetes>,
-    problems: &mut Problems,
-) -> Drain {
+pub(super) fn drain(root: &Section<'_>, kubernetes: Option<&Kubernetes>, problems: &mut Problems) -> Drain {
     let Some(section) = root.section("drain", &DRAIN, problems) else { return Drain::default() };
     let on_cordon = section.read("on-cordon", problems, Value::boolean).unwrap_or_default();
     if on_cordon {

@@ -9,8 +9,8 @@ use bgp::session::RemoteAs;
 
 use super::duration::show;
 use super::{
-    Access, Bgp, Calico, CalicoApi, Config, Drain, Kubernetes, Neighbor, NeighborPeer, NexthopObjects, NodeCidrs,
-    Pods, Readiness, RequiredRoutes, RuleText, Services, action_word,
+    Access, Bgp, Calico, CalicoApi, Config, Drain, Kubernetes, Neighbor, NeighborPeer, NexthopObjects,
+    NodeCidrs, Pods, Readiness, RequiredRoutes, RuleText, Services, action_word,
 };
 
 impl Config {

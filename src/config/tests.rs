@@ -84,7 +84,8 @@ fn what_asks_kubernetes_is_off_where_it_is_left_out() {
 #[test]
 fn readiness_has_defaults_and_asks_for_the_routes_that_it_names() {
     assert_eq!(with("[readiness]\n").readiness, Some(Readiness::default()));
-    let each = |routes: &[&str]| RequiredRoutes::Each(routes.iter().map(|text| text.parse().unwrap()).collect());
+    let each =
+        |routes: &[&str]| RequiredRoutes::Each(routes.iter().map(|text| text.parse().unwrap()).collect());
     let text = "[readiness]\nuplinks = 2\nroutes = ['::/0', '0.0.0.0/0', '::/0']\necho = true\nisolated-for = '2m'\n\
                 taint = false\n[kubernetes]\nin-cluster = true\n[drain]\non-cordon = true\n";
     let config = with(text);

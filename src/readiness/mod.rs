@@ -21,6 +21,7 @@ use jiff::Timestamp;
 
 use crate::config;
 
+pub(crate) use words::rfc3339;
 pub use words::{READY, Words};
 
 /// What was seen, all of it at one time.

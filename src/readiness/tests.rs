@@ -47,7 +47,8 @@ impl Played {
     fn until(&mut self, second: u64, facts: &Facts) {
         while self.second <= second {
             let wall = Timestamp::from_second(i64::try_from(self.second).unwrap()).unwrap();
-            self.readiness.observe(facts, Now { instant: self.start + Duration::from_secs(self.second), wall });
+            self.readiness
+                .observe(facts, Now { instant: self.start + Duration::from_secs(self.second), wall });
             self.second += 1;
         }
     }
@@ -122,7 +123,12 @@ fn messages_say_what_is_lacking_since_when() {
             "no session with a ToR is established: tor1 is down since 1970-01-01T00:00:02Z, tor2 is down since \
              1970-01-01T00:00:02Z; no neighbor tells of any route",
         ),
-        (settings(1), "", "NoUplink", "no session with a ToR is established: there is no neighbor; no neighbor tells of any route"),
+        (
+            settings(1),
+            "",
+            "NoUplink",
+            "no session with a ToR is established: there is no neighbor; no neighbor tells of any route",
+        ),
         (
             settings(2),
             "+-",

@@ -80,11 +80,11 @@ fn message(lack: &Lack) -> String {
 }
 
 fn downs(down: &[(String, Timestamp)]) -> String {
-    named(down.iter().map(|(name, since)| format!("{name} is down since {}", seconds(*since))))
+    named(down.iter().map(|(name, since)| format!("{name} is down since {}", rfc3339(*since))))
 }
 
 /// As Kubernetes writes times (RFC 3339), in whole seconds.
-pub(crate) fn seconds(time: Timestamp) -> String {
+pub(crate) fn rfc3339(time: Timestamp) -> String {
     time.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
 }
 

@@ -17,7 +17,7 @@ use serde_json::Value;
 use crate::config;
 
 pub(crate) use calico::{Affinity, AffinityState, Block, Owner, Pool, PoolWay};
-pub(crate) use node::{Node, ServicesHere};
+pub(crate) use node::{Condition, NETWORK_UNAVAILABLE, Node, Scheduling, ServicesHere};
 pub use service::{AddressKind, TrafficPolicy};
 pub(crate) use service::{Health, Service, Slice};
 
