@@ -124,11 +124,11 @@ async fn probes_are_told_by_the_status_whether_the_node_is_ready() {
         let (reason, message) = ("NoUplink".to_owned(), "tor1 is down".to_owned());
         let readiness = api::Readiness { ready, stage, reason, message };
         let text = format!("{}\n", readiness.line());
-        let answer = running.ask(&get("/readyz"), |request| match request {
+        let answer = |request| match request {
             Request::Readiness(reply) => reply.send(Ok(readiness)).unwrap(),
             other => panic!("asked for {other:?}"),
-        });
-        let answer = answer.await;
+        };
+        let answer = running.ask(&get("/readyz"), answer).await;
         assert!(answer.starts_with(&format!("HTTP/1.1 {status}\r\n")), "{answer}");
         assert!(answer.contains("text/plain") && answer.ends_with(&text), "{answer}");
     }

@@ -10,7 +10,7 @@ const ISOLATED_FOR: Duration = Duration::from_secs(15);
 /// Beyond that: the look once a second, and two writes.
 const NOTICED: Duration = Duration::from_secs(10);
 
-const SECTIONS: &str = "[readiness]\nuplinks = 2\nisolated-for = '15s'\n";
+const SECTIONS: &str = "[readiness]\nuplinks = 2\necho = true\nisolated-for = '15s'\n";
 
 /// What an agent may do beside reading, and c1 as a kubelet registers it: with the taint to start with, and one of somebody
 /// else's.
