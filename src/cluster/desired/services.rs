@@ -161,3 +161,23 @@ impl<'a> Serving<'a> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cordon_counts_where_it_is_to_and_the_label_always() {
+        use OnCordon::{KeepServices, WithdrawServices};
+        for (services, scheduling, on_cordon, expected) in [
+            (ServicesHere::Announced, Scheduling::Open, WithdrawServices, None),
+            (ServicesHere::Announced, Scheduling::Cordoned, KeepServices, None),
+            (ServicesHere::Announced, Scheduling::Cordoned, WithdrawServices, Some(Withheld::NodeCordoned)),
+            (ServicesHere::Excluded, Scheduling::Cordoned, WithdrawServices, Some(Withheld::NodeExcluded)),
+            (ServicesHere::Excluded, Scheduling::Open, KeepServices, Some(Withheld::NodeExcluded)),
+        ] {
+            let node = Node { services, scheduling, ..Node::default() };
+            assert_eq!(withheld(on_cordon, &node), expected, "{node:?}, {on_cordon:?}");
+        }
+    }
+}

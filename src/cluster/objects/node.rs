@@ -88,3 +88,41 @@ impl Object for Node {
         Ok(Self { pod_cidrs, services, scheduling, network: reachability, taints })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use serde_json::json;
+
+    use super::*;
+
+    fn read(fields: &Value) -> Result<Node, Unreadable> {
+        Node::read(Raw { labels: &BTreeMap::new(), fields })
+    }
+
+    #[test]
+    fn what_others_say_of_the_node_is_kept_as_it_stands() {
+        let taints = json!([{ "key": "example.com/gpu", "effect": "NoSchedule", "timeAdded": "2026-01-01T00:00:00Z" }]);
+        let network = json!({
+            "type": "NetworkUnavailable", "status": "False", "reason": "RouteCreated", "message": "by the cloud",
+            "lastHeartbeatTime": "2026-01-01T00:00:00Z", "lastTransitionTime": "2026-01-01T00:00:00Z",
+        });
+        let node = read(&json!({
+            "spec": { "unschedulable": true, "taints": taints },
+            "status": { "conditions": [{ "type": "Ready", "status": "True" }, network] },
+        }))
+        .unwrap();
+        assert_eq!(node.scheduling, Scheduling::Cordoned);
+        assert_eq!(Value::from(node.taints), taints);
+        let condition = node.network.unwrap();
+        assert_eq!((condition.status.as_str(), condition.reason.as_str()), ("False", "RouteCreated"));
+        assert_eq!(condition.message, "by the cloud");
+    }
+
+    #[test]
+    fn a_node_of_which_nothing_is_said_takes_pods() {
+        assert_eq!(read(&json!({})), Ok(Node::default()));
+        assert!(read(&json!({ "spec": { "taints": "none" } })).is_err());
+    }
+}

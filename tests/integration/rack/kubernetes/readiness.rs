@@ -10,6 +10,8 @@ const ISOLATED_FOR: Duration = Duration::from_secs(15);
 /// Beyond that: the look once a second, and two writes.
 const NOTICED: Duration = Duration::from_secs(10);
 
+const TAINT: &str = "selvedge.dev/uplinks-not-ready";
+
 const SECTIONS: &str = "[readiness]\nuplinks = 2\necho = true\nisolated-for = '15s'\n";
 
 /// What an agent may do beside reading, and c1 as a kubelet registers it: with the taint to start with, and one of somebody
@@ -72,7 +74,7 @@ impl Bench {
 
     fn await_ready(&self, cluster: &Cluster, limit: Duration) -> Value {
         let node = self.await_c1(cluster, "c1 to be ready", limit, |node| {
-            network(node, "reason") == "UplinksReady" && !has_taint(node, "selvedge.dev/uplinks-not-ready")
+            network(node, "reason") == "UplinksReady" && !has_taint(node, TAINT)
         });
         assert_eq!(network(&node, "status"), "False", "{node}");
         assert_others_untouched(&node);
@@ -110,7 +112,9 @@ fn a_node_is_ready_while_its_uplinks_are_and_flaps_are_not_told_of() {
     assert!(is_ready && text.starts_with("ready: UplinksReady: at least 2 sessions"), "{text}");
     let described = cluster.kubectl(&["describe", "node", "c1"]).unwrap();
     assert!(
-        described.contains("at least 2 sessions with ToRs are established, and routes are learned"),
+        described.contains(
+            "at least 2 sessions with ToRs are established, and routes are learned; what this node"
+        ),
         "{described}"
     );
 
@@ -129,9 +133,12 @@ fn a_node_is_ready_while_its_uplinks_are_and_flaps_are_not_told_of() {
 
     let cut = Instant::now();
     let tor2 = &bench.rack.tors[1].netns;
-    tor2.set_down("c1").unwrap();
+    // Beside c1, which has a taint of somebody else's, a node without any.
+    for node in ["c1", "c2"] {
+        tor2.set_down(node).unwrap();
+    }
     let isolated = bench.await_c1(&cluster, "c1 to be isolated", ISOLATED_FOR + NOTICED, |node| {
-        network(node, "status") == "True" && has_taint(node, "selvedge.dev/uplinks-not-ready")
+        network(node, "status") == "True" && has_taint(node, TAINT)
     });
     assert!(cut.elapsed() >= ISOLATED_FOR, "{:?}", cut.elapsed());
     assert_others_untouched(&isolated);
@@ -143,6 +150,12 @@ fn a_node_is_ready_while_its_uplinks_are_and_flaps_are_not_told_of() {
     let words = "1 of 2 required sessions with ToRs is established: tor2 is down since 2";
     assert!(described.contains("TooFewUplinks") && described.contains(words), "{described}");
 
+    cluster
+        .await_object("c2 to be isolated", &["node", "c2"], NOTICED, |node| {
+            network(node, "status") == "True" && has_taint(node, TAINT)
+        })
+        .unwrap_or_else(|error| panic!("{error}\n{}", bench.log_of(1)));
+
     // Somebody who knows better is corrected, and only in this.
     let mut conditions = isolated["status"]["conditions"].as_array().unwrap().clone();
     let ours = conditions.iter_mut().find(|condition| condition["type"] == "NetworkUnavailable").unwrap();
@@ -152,8 +165,15 @@ fn a_node_is_ready_while_its_uplinks_are_and_flaps_are_not_told_of() {
         bench.await_c1(&cluster, "c1 to be corrected", NOTICED, |node| network(node, "status") == "True");
     assert_others_untouched(&corrected);
 
-    tor2.set_up("c1").unwrap();
+    for node in ["c1", "c2"] {
+        tor2.set_up(node).unwrap();
+    }
     bench.await_ready(&cluster, CONVERGENCE + NOTICED);
+    cluster
+        .await_object("c2 to be ready", &["node", "c2"], CONVERGENCE + NOTICED, |node| {
+            network(node, "status") == "False" && !has_taint(node, TAINT)
+        })
+        .unwrap_or_else(|error| panic!("{error}\n{}", bench.log_of(1)));
 }
 
 const CORDONED: &str = "
@@ -168,7 +188,7 @@ spec:
 
 #[test]
 fn a_cordon_withdraws_services_and_leaves_blocks() {
-    let sections = "[services]\nexternal = ['192.0.2.0/24']\n[drain]\non-cordon = true\n";
+    let sections = "[services]\nexternal = ['192.0.2.0/24']\n[drain]\non-cordon = true\n[readiness]\n";
     let Some(bench) = Bench::up("kubecordon", sections) else { return };
     let cluster = bench.cluster(CORDONED);
     let service = prefix("192.0.2.80/32");
@@ -179,6 +199,13 @@ fn a_cordon_withdraws_services_and_leaves_blocks() {
     assert!(leads_over(&bench.rack.tors[0].netns.routes().unwrap(), block_of_c1(), &["c1"]));
     let shown = bench.rack.nodes[0].agent().unwrap().bgpctl(&["show", "services"]).unwrap();
     assert!(shown.contains("no: the node is cordoned"), "{shown}");
+    // Its role lets it read, which is all that it takes; that it cannot write is said.
+    let agent = bench.rack.nodes[0].agent().unwrap();
+    eventually("a refusal", NOTICED, || {
+        let shown = agent.bgpctl(&["show", "pods"])?;
+        Ok(shown.contains("does not let us write to nodes/status: ").then_some(()))
+    })
+    .unwrap_or_else(|error| panic!("{error}\n{}", bench.log_of(0)));
     cluster.kubectl(&["uncordon", "c1"]).unwrap();
     let uncordoned = Instant::now();
     assert_soon("a service that is back", uncordoned, bench.await_on_tor(service, &["c1", "c2"]));
