@@ -20,6 +20,8 @@ use crate::config;
 
 pub(crate) use calico::{Affinity, AffinityState, Block, Owner, Pool, PoolWay};
 pub(crate) use node::{Node, ServicesHere};
+#[cfg(test)]
+pub(crate) use service::Endpoint;
 pub use service::{AddressKind, TrafficPolicy};
 pub(crate) use service::{Health, Service, Slice};
 
