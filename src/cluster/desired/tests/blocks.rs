@@ -301,7 +301,9 @@ fn objects_that_never_could_be_read_take_nothing_back() {
 fn live_migration_never_has_the_block_here_when_it_is_there() {
     let ours = (HERE, BLOCK, Confirmed);
     let theirs = (THERE, BLOCK, Confirmed);
-    let steps: [&[(&[_], Option<Owner>, Option<Standing>)]; 3] = [
+    /// Affinities, owner, and how the block stands then.
+    type Step<'a> = (&'a [(&'a str, &'a str, AffinityState)], Option<Owner>, Option<Standing>);
+    let steps: [&[Step<'_>]; 3] = [
         // Theirs appears before ours goes.
         &[
             (&[ours, theirs], Some(owned_by(HERE)), Some(Standing::Announced)),
