@@ -73,13 +73,16 @@ impl Agent {
         let subject =
             neighbor.as_ref().map_or_else(|| "the node".to_owned(), |name| format!("neighbor {name}"));
         info!(subject, ?wait, ?then, "drain ordered");
-        let order = Order { wait, then, message: message.unwrap_or(who) };
-        self.drains.drain(scope, order, Instant::now());
-        let seconds = wait.as_secs_f64();
-        api::DrainBegun {
-            neighbor,
-            message: format!("{subject} is being drained; traffic is waited for {seconds} s at most"),
-        }
+        let earlier = self.drains.of(&scope).filter(|drain| drain.phase() != Phase::Returning);
+        let earlier = earlier.map(|drain| drain.order().message.clone());
+        // Words that somebody has found are better than those that stand for none.
+        let words = message.clone().or_else(|| earlier.clone()).unwrap_or(who);
+        self.drains.drain(scope.clone(), Order { wait, then, message: words }, Instant::now());
+        let begun = self.drains.of(&scope).map(|drain| {
+            let words = Words { wanted: message, earlier, used: drain.order().message.clone() };
+            format!("{subject} {}{}", outlook(drain.phase(), wait), words.remark())
+        });
+        api::DrainBegun { neighbor, message: begun.unwrap_or(subject) }
     }
 
     fn undrain(&mut self, scope: &Scope<NeighborName>) -> Result<api::Done, Refusal> {
@@ -169,6 +172,43 @@ impl Agent {
     }
 }
 
+/// What an order leads to, where it meets a drain in this phase.
+fn outlook(phase: Phase, wait: Duration) -> String {
+    match phase {
+        Phase::Returning | Phase::Marking | Phase::Waiting => {
+            format!("is being drained; traffic is waited for {} s at most", wait.as_secs_f64())
+        }
+        Phase::Withdrawing | Phase::Ending => {
+            "is being drained already; traffic is no longer waited for".to_owned()
+        }
+        Phase::Drained => "is drained already".to_owned(),
+    }
+}
+
+/// What neighbors are told at the end.
+struct Words {
+    /// As the order has them.
+    wanted: Option<String>,
+    /// As an order before it had them.
+    earlier: Option<String>,
+    /// As they are now.
+    used: String,
+}
+
+impl Words {
+    /// What became of somebody's words, where they are not used.
+    fn remark(&self) -> String {
+        let Self { wanted, earlier, used } = self;
+        match (wanted, earlier) {
+            (Some(wanted), _) if wanted != used => format!("; neighbors were told {used:?}, not {wanted:?}"),
+            (Some(_), Some(earlier)) if earlier != used => {
+                format!("; neighbors will be told {used:?} instead of {earlier:?}")
+            }
+            (Some(_) | None, Some(_) | None) => String::new(),
+        }
+    }
+}
+
 /// Why a drain cannot be taken back.
 #[derive(Debug, thiserror::Error)]
 enum Refusal {
@@ -234,5 +274,29 @@ fn state(phase: Phase) -> api::DrainState {
         Phase::Withdrawing => api::DrainState::Withdrawing,
         Phase::Ending => api::DrainState::Ending,
         Phase::Drained => api::DrainState::Drained,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_that_are_not_used_are_named() {
+        for (wanted, earlier, used, remark) in [
+            (None, None, "c1 leaves", ""),
+            (Some("disk"), None, "disk", ""),
+            (None, Some("disk"), "disk", ""),
+            (Some("disk"), Some("disk"), "disk", ""),
+            (Some("fan"), Some("disk"), "fan", "; neighbors will be told \"fan\" instead of \"disk\""),
+            (Some("fan"), Some("disk"), "disk", "; neighbors were told \"disk\", not \"fan\""),
+        ] {
+            let words = Words {
+                wanted: wanted.map(str::to_owned),
+                earlier: earlier.map(str::to_owned),
+                used: used.to_owned(),
+            };
+            assert_eq!(words.remark(), remark, "{wanted:?} after {earlier:?}");
+        }
     }
 }

@@ -4,7 +4,9 @@
 //! A port that is taken is not fatal: neighbors are dialled all the same, and it is tried again.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io;
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bgp::net::{Accepted, Caller, Listener, Md5Key};
@@ -26,19 +28,39 @@ pub(super) struct Admission {
     pub(super) keys: Keys,
 }
 
-/// Whether connections can be accepted, for the log: each change is said once.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Accepting {
-    Well,
-    Failing,
+/// Why nobody can connect at present. Its text is what people read.
+#[derive(Debug, Clone, thiserror::Error)]
+pub(super) enum Trouble {
+    /// Also one that has the port on a single address.
+    #[error("another program has TCP port {BGP_PORT}")]
+    PortTaken,
+    /// Anything else that the kernel has against it.
+    #[error("cannot listen on TCP port {BGP_PORT}: {0}")]
+    NoPort(Arc<io::Error>),
+    /// Connections are there and cannot be taken: out of file descriptors or memory.
+    #[error("cannot accept connections: {0}")]
+    NotAccepting(Arc<io::Error>),
 }
 
-/// Runs until the agent drops its end of either channel.
-pub(super) async fn listen(mut admission: watch::Receiver<Admission>, accepted: mpsc::Sender<Accepted>) {
-    let Some(listener) = bind(&accepted).await else { return };
+impl Trouble {
+    fn of_bind(error: io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::AddrInUse => Self::PortTaken,
+            _ => Self::NoPort(Arc::new(error)),
+        }
+    }
+}
+
+/// Runs until the agent drops its end of either of the first two channels. `trouble` says why nobody can connect, if
+/// so; the log has each change once.
+pub(super) async fn listen(
+    mut admission: watch::Receiver<Admission>,
+    accepted: mpsc::Sender<Accepted>,
+    trouble: watch::Sender<Option<Trouble>>,
+) {
+    let Some(listener) = bind(&accepted, &trouble).await else { return };
     let mut applied = Admission::default();
     admit(&listener, &applied);
-    let mut accepting = Accepting::Well;
     loop {
         let wanted = admission.borrow_and_update().clone();
         if wanted.callers != applied.callers {
@@ -48,20 +70,19 @@ pub(super) async fn listen(mut admission: watch::Receiver<Admission>, accepted: 
         applied = wanted;
         tokio::select! {
             changed = admission.changed() => if changed.is_err() { return },
-            result = listener.accept() => match (result, accepting) {
-                (Ok(connection), before) => {
-                    if before == Accepting::Failing {
+            result = listener.accept() => match result {
+                Ok(connection) => {
+                    if trouble.send_replace(None).is_some() {
                         info!("connections are accepted again");
                     }
-                    accepting = Accepting::Well;
                     if accepted.send(connection).await.is_err() { return }
                 }
-                (Err(error), before) => {
-                    match before {
-                        Accepting::Well => warn!(%error, "cannot accept connections: neighbors are dialled, but cannot reach us; trying again"),
-                        Accepting::Failing => debug!(%error, "still no connection accepted"),
+                Err(error) => {
+                    let error = Arc::new(error);
+                    match trouble.send_replace(Some(Trouble::NotAccepting(Arc::clone(&error)))) {
+                        None => warn!(%error, "cannot accept connections: neighbors are dialled, but cannot reach us; trying again"),
+                        Some(_) => debug!(%error, "still no connection accepted"),
                     }
-                    accepting = Accepting::Failing;
                     tokio::time::sleep(RETRY).await;
                 }
             },
@@ -75,21 +96,28 @@ fn admit(listener: &Listener, admission: &Admission) {
     }
 }
 
-async fn bind(accepted: &mpsc::Sender<Accepted>) -> Option<Listener> {
-    let mut warned = false;
+async fn bind(
+    accepted: &mpsc::Sender<Accepted>,
+    trouble: &watch::Sender<Option<Trouble>>,
+) -> Option<Listener> {
     loop {
         match Listener::bind(BGP_PORT) {
             Ok(listener) => {
-                if warned {
+                if trouble.send_replace(None).is_some() {
                     info!(port = BGP_PORT, "listening at last");
                 }
                 return Some(listener);
             }
-            Err(error) if !warned => {
-                warned = true;
-                warn!(%error, port = BGP_PORT, "cannot listen: neighbors that only wait to be dialled are dialled, others cannot reach us; trying again");
+            Err(error) => {
+                let reason = error.to_string();
+                if trouble.send_replace(Some(Trouble::of_bind(error))).is_none() {
+                    warn!(
+                        error = reason,
+                        port = BGP_PORT,
+                        "cannot listen: neighbors that only wait to be dialled are dialled, others cannot reach us; trying again"
+                    );
+                }
             }
-            Err(_) => {}
         }
         tokio::select! {
             () = accepted.closed() => return None,

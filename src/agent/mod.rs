@@ -253,6 +253,8 @@ struct Agent {
     bfd: Bfd,
     cluster: Cluster,
     admission: watch::Sender<listen::Admission>,
+    /// Why nobody can connect, while that is so.
+    listen_trouble: watch::Receiver<Option<listen::Trouble>>,
     drains: Drains<NeighborName>,
     kept_drains: kept::KeptDrains,
     kept_links: links::KeptLinks,

@@ -66,6 +66,23 @@ pub(super) fn wanted(config: &Config, interfaces: &Interfaces) -> BTreeMap<Neigh
     wanted
 }
 
+/// What the file calls neighbors on links that are not there now, a line each: perhaps they come, perhaps a name is
+/// misspelt.
+pub(super) fn without_link(config: &Config, interfaces: &Interfaces) -> Vec<String> {
+    let links = || interfaces.by_index.values().filter(|interface| !interface.loopback);
+    let patterns = config.neighbors.iter().filter_map(|neighbor| match &neighbor.peer {
+        NeighborPeer::Interface(pattern) => Some(pattern),
+        NeighborPeer::Address(_) => None,
+    });
+    let absent = patterns.filter(|pattern| !links().any(|link| config::stands_for(pattern, &link.name)));
+    absent
+        .map(|pattern| {
+            let absence = if config::is_glob(pattern) { "matches no link" } else { "there is no such link" };
+            format!("neighbor {pattern}: {absence} at present")
+        })
+        .collect()
+}
+
 /// Whether the file speaks of a neighbor, whether or not it is there.
 pub(super) fn is_configured(name: &NeighborName, config: &Config) -> bool {
     match name {

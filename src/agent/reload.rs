@@ -77,6 +77,7 @@ impl Agent {
                 "default route kept: {prefix} would lose its last path, and stays in the kernel as it is"
             ));
         }
+        details.extend(neighbors::without_link(&new, &self.interfaces.borrow()));
         let message = match order {
             ReloadOrder::InWords => format!("a reload would make this of the configuration: {count}"),
             ReloadOrder::AtOnce => {

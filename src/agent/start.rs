@@ -95,9 +95,10 @@ pub(super) async fn start(
 
     let (admission, admitted) = watch::channel(listen::Admission::default());
     let (connections, accepted) = mpsc::channel(QUEUE);
+    let (trouble, listen_trouble) = watch::channel(None);
     let (session_events, sessions) = mpsc::channel(QUEUE);
     tasks.spawn(async move {
-        listen::listen(admitted, connections).await;
+        listen::listen(admitted, connections, trouble).await;
         "listener"
     });
 
@@ -144,6 +145,7 @@ pub(super) async fn start(
         bfd: Bfd { peers, standings: followed, requests: bfd_requests },
         cluster,
         admission,
+        listen_trouble,
         drains: restored,
         kept_drains,
         kept_links,

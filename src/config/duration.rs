@@ -34,7 +34,7 @@ pub fn parse(text: &str) -> Result<Duration, DurationError> {
 }
 
 /// The shortest text that [`parse`] reads back as the same duration.
-pub(super) fn show(duration: Duration) -> String {
+pub(crate) fn show(duration: Duration) -> String {
     let signed = SignedDuration::try_from(duration).unwrap_or(SignedDuration::MAX);
     format!("{signed:#}")
 }

@@ -36,6 +36,7 @@ use wildmatch::WildMatch;
 use crate::bfd;
 
 pub(crate) use blocks::reserved;
+pub(crate) use duration::show as show_duration;
 pub use duration::{DurationError, parse as parse_duration};
 pub use load::{MAX_FILE_SIZE, load, load_again, parse};
 pub use problem::{ConfigError, Paint, Place, Problem};
@@ -83,9 +84,14 @@ impl Config {
                 NeighborPeer::Address(_) => false,
             })
         };
-        by_name(|pattern, name| pattern == name)
-            .or_else(|| by_name(|pattern, name| WildMatch::new(pattern).matches(name)))
+        by_name(|pattern, name| pattern == name).or_else(|| by_name(stands_for))
     }
+}
+
+/// Whether an interface name of the file stands for this interface: its name, or a glob that matches it.
+#[must_use]
+pub fn stands_for(pattern: &str, name: &str) -> bool {
+    WildMatch::new(pattern).matches(name)
 }
 
 /// Whether an interface name of the file stands for more than one interface.

@@ -233,6 +233,15 @@ impl<N: Ord + Clone> Drains<N> {
             .is_some_and(|node| node.phase() == Phase::Drained && node.order().then == Then::Stop)
     }
 
+    /// The drain of a scope itself: of a neighbor alone, or of the node.
+    #[must_use]
+    pub fn of(&self, scope: &Scope<N>) -> Option<&Drain> {
+        match scope {
+            Scope::Node => self.node(),
+            Scope::Neighbor(neighbor) => self.neighbor(neighbor),
+        }
+    }
+
     /// The drain of the node.
     #[must_use]
     pub fn node(&self) -> Option<&Drain> {

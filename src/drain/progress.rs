@@ -112,7 +112,8 @@ impl Drain {
         Self { order, until: now, state: State::Drained, steps: vec![(Phase::Drained, now)] }
     }
 
-    /// A stop that was asked for once is not taken back by another order. A drain that was taken back begins anew.
+    /// A stop that was asked for once is not taken back by another order, and words that neighbors were told stay. A
+    /// drain that was taken back begins anew.
     pub(super) fn renew(&mut self, order: Order, now: Instant) {
         if self.phase() == Phase::Returning {
             *self = Self::begin(order, now);
@@ -123,7 +124,8 @@ impl Drain {
             (Then::Stop, _) | (_, Then::Stop) => Then::Stop,
             (Then::StayDown, Then::StayDown) => Then::StayDown,
         };
-        self.order = Order { then, ..order };
+        let message = if self.phase() >= Phase::Ending { self.order.message.clone() } else { order.message };
+        self.order = Order { wait: order.wait, then, message };
     }
 
     /// It is taken back. Where nothing was withdrawn yet there is nothing to come back from.

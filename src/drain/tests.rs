@@ -303,6 +303,22 @@ fn another_order_renews_the_time_and_never_takes_a_stop_back() {
 }
 
 #[test]
+fn another_order_has_other_words_until_neighbors_were_told() {
+    let mut world = World::new(&TWO);
+    let say = |world: &mut World, message: &str| {
+        let order = Order { message: message.to_owned(), ..order(WAIT, Then::StayDown) };
+        world.drains.drain(Scope::Node, order, world.now);
+        world.drains.of(&Scope::Node).unwrap().order().message.clone()
+    };
+    assert_eq!([say(&mut world, "a disk"), say(&mut world, "two disks")], ["a disk", "two disks"]);
+    world.pass(Duration::from_secs(10));
+    assert_eq!((world.node(), say(&mut world, "three disks").as_str()), (Phase::Drained, "two disks"));
+    // Neighbors hear the words of the drain that they leave for.
+    assert_eq!(world.drains.undrain(&Scope::Node, world.now), Ok(()));
+    assert_eq!(say(&mut world, "four disks"), "four disks");
+}
+
+#[test]
 fn whoever_comes_back_is_marked_until_its_routes_have_settled() {
     let mut world = World::new(&TWO);
     world.drain(Scope::Node, Then::StayDown);

@@ -234,6 +234,29 @@ fn a_link_that_flaps_unseen_leaves_every_route_installed() {
 }
 
 #[test]
+fn routes_outlive_the_last_ipv4_address_of_their_link() {
+    in_namespace(|| async {
+        let fib = Fib::start().await;
+        let shown = || ip("route show proto bgp");
+        ip("address add 192.0.2.2/24 dev ens3");
+        fib.want([route("2.2.2.2/32", &ECMP[..1])]).await;
+        fib.installed(1).await;
+        let over_ipv6 = shown();
+        ip("address del 192.0.2.2/24 dev ens3");
+        shows("route show proto bgp", |text| text == over_ipv6).await;
+        ip("address add 192.0.2.2/24 dev ens3");
+        fib.want([route("3.3.3.3/32", &[("192.0.2.7", "ens3")])]).await;
+        fib.installed(2).await;
+        let both = shown();
+        // The address is there again before anybody knows that it was gone.
+        ip("address del 192.0.2.2/24 dev ens3");
+        ip("address add 192.0.2.2/24 dev ens3");
+        shows("route show proto bgp", |text| text == both).await;
+        fib.stop().await;
+    });
+}
+
+#[test]
 fn without_its_address_the_preferred_source_is_left_out() {
     in_namespace(|| async {
         let fib = Fib::start().await;

@@ -2,6 +2,7 @@
 
 mod drain;
 mod graceful;
+mod kubernetes;
 mod privileges;
 mod reload;
 mod traffic;

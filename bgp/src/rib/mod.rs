@@ -448,6 +448,12 @@ impl Rib {
             || self.gateways.is_sweeping()
     }
 
+    /// Whether all that was heard and configured is decided, and each session was handed all that follows for it.
+    #[must_use]
+    pub fn is_at_rest(&self) -> bool {
+        !self.is_dirty() && !self.peers.values().any(|peer| peer.adj_rib_out.has_outgoing())
+    }
+
     /// Takes at most `limit` FIB changes out of the set that waits, settled ones first.
     pub fn poll_fib(&mut self, limit: usize, ripeness: Ripeness) -> Vec<FibChange> {
         let waiting: usize = ripeness.timings().iter().map(|timing| self.table.fib_changes(*timing)).sum();

@@ -15,14 +15,15 @@ impl View {
             None => self.neighbors.iter().collect(),
         };
         let ids: Vec<_> = chosen.iter().map(|neighbor| neighbor.id).collect();
-        let question =
-            move |rib: &bgp::rib::Rib| ids.into_iter().map(|id| rib.policies(id)).collect::<Vec<_>>();
-        let views = self.rib.ask(question).await.map_err(|_| stopping())?;
+        let question = move |rib: &bgp::rib::Rib| {
+            (ids.into_iter().map(|id| rib.policies(id)).collect::<Vec<_>>(), rib.is_at_rest())
+        };
+        let (views, at_rest) = self.rib.ask(question).await.map_err(|_| stopping())?;
         let known = chosen.into_iter().zip(views);
         // One without a view has been removed meanwhile.
         let policies =
             known.filter_map(|(neighbor, view)| Some(neighbor_policies(neighbor.name.to_string(), &view?)));
-        Ok(api::Policies { neighbors: policies.collect() })
+        Ok(api::Policies { neighbors: policies.collect(), at_rest })
     }
 }
 

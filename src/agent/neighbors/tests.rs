@@ -52,6 +52,23 @@ fn a_named_interface_is_a_neighbor_even_before_it_exists_and_a_glob_one_for_each
 }
 
 #[test]
+fn a_neighbor_without_a_link_is_named() {
+    let config = config(
+        "[[neighbor]]\ninterface = \"ens*\"\n[[neighbor]]\ninterface = \"bond0\"\n[[neighbor]]\ninterface = \"l?\"\n[[neighbor]]\naddress = \"192.0.2.1\"\n",
+    );
+    let lo = Interface { loopback: true, ..link(1, "lo", &[]) };
+    let lines = [
+        "neighbor ens*: matches no link at present",
+        "neighbor bond0: there is no such link at present",
+        "neighbor l?: matches no link at present",
+    ];
+    assert_eq!(without_link(&config, &interfaces([lo.clone()])), lines);
+    assert_eq!(without_link(&config, &interfaces([lo.clone(), link(2, "ens3", &[])])), lines[1..]);
+    let present = interfaces([lo, link(2, "ens3", &[]), link(3, "bond0", &[]), link(4, "l1", &[])]);
+    assert!(without_link(&config, &present).is_empty());
+}
+
+#[test]
 fn the_door_is_open_to_links_that_are_there_and_to_addresses() {
     let config = config(
         "[[neighbor]]\ninterface = \"ens*\"\n[[neighbor]]\ninterface = \"bond0\"\n[[neighbor]]\naddress = \"192.0.2.1\"\n",

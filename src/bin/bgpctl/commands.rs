@@ -1,5 +1,6 @@
 //! What each command asks, and how its answer is printed.
 
+use std::fmt;
 use std::io::Write;
 
 use bgp::Prefix;
@@ -49,16 +50,17 @@ async fn run_show<W: Write>(client: &Client, show: &Show, output: &mut Output<W>
         }
         Show::Neighbor { name: Some(name), table: Some(NeighborTable::Received) } => {
             let path = format!("/v1/neighbors/{}/received", encode(name));
-            table(client, &path, output, render::received).await
+            table(client, &path, None, output, render::received).await
         }
         Show::Neighbor { name: Some(name), table: Some(NeighborTable::Advertised) } => {
             let path = format!("/v1/neighbors/{}/advertised", encode(name));
-            table(client, &path, output, render::advertised).await
+            table(client, &path, None, output, render::advertised).await
         }
-        Show::Rib { target: None } => table(client, "/v1/rib", output, render::rib).await,
+        Show::Rib { target: None } => table(client, "/v1/rib", None, output, render::rib).await,
         Show::Rib { target: Some(target) } => {
             let path = format!("/v1/rib?{}", selector(*target));
-            table(client, &path, output, render::destinations).await
+            let lookup = Lookup { target: *target, table: "RIB" };
+            table(client, &path, Some(lookup), output, |found, _| render::destinations(found)).await
         }
         Show::Policy { name } => {
             let path = format!("/v1/policies{}", of_neighbor(name.as_deref()));
@@ -66,11 +68,14 @@ async fn run_show<W: Write>(client: &Client, show: &Show, output: &mut Output<W>
         }
         Show::Fib { target } => {
             let query = target.map(|target| format!("?{}", selector(target))).unwrap_or_default();
-            fib(client, &format!("/v1/fib{query}"), output).await
+            let lookup = target.map(|target| Lookup { target, table: "FIB" });
+            fib(client, &format!("/v1/fib{query}"), lookup, output).await
         }
         Show::Interfaces => print(&client.get("/v1/interfaces").await?, render::interfaces, output),
         Show::Bfd => print(&client.get("/v1/bfd").await?, render::bfd, output),
         Show::Drain => print(&client.get("/v1/drain").await?, render::drain, output),
+        Show::Pods => print(&client.get("/v1/pods").await?, render::pods, output),
+        Show::Services => services(client, output).await,
         Show::Memory => print(&client.get("/v1/memory").await?, render::memory, output),
         Show::Config => print(&client.get("/v1/config").await?, render::config, output),
     }
@@ -103,10 +108,27 @@ fn selector(target: Target) -> String {
     }
 }
 
-/// A table of any length: each page is printed before the next one is asked for.
+/// One route, which has to be there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Lookup {
+    target: Target,
+    table: &'static str,
+}
+
+impl fmt::Display for Lookup {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.target {
+            Target::Prefix(prefix) => write!(f, "{prefix} in the {}", self.table),
+            Target::Address(address) => write!(f, "to {address} in the {}", self.table),
+        }
+    }
+}
+
+/// A table of any length, or what was looked up in it: each page is printed before the next one is asked for.
 async fn table<T, W>(
     client: &Client,
     path: &str,
+    lookup: Option<Lookup>,
     output: &mut Output<W>,
     render: impl Fn(&[T], render::Position) -> String,
 ) -> Result<(), Failure>
@@ -114,7 +136,7 @@ where
     T: DeserializeOwned + Serialize,
     W: Write,
 {
-    let mut rows = Rows::new(output);
+    let mut rows = Rows::new(output, lookup);
     let mut after = None;
     loop {
         let page: api::Page<T> = client.get(&with_cursor(path, after)).await?;
@@ -127,8 +149,13 @@ where
 }
 
 /// As [`table`], with counters at its end.
-async fn fib<W: Write>(client: &Client, path: &str, output: &mut Output<W>) -> Result<(), Failure> {
-    let mut rows = Rows::new(output);
+async fn fib<W: Write>(
+    client: &Client,
+    path: &str,
+    lookup: Option<Lookup>,
+    output: &mut Output<W>,
+) -> Result<(), Failure> {
+    let mut rows = Rows::new(output, lookup);
     let mut after = None;
     loop {
         let api::Fib { counters, next_hops, page } = client.get(&with_cursor(path, after)).await?;
@@ -139,6 +166,27 @@ async fn fib<W: Write>(client: &Client, path: &str, output: &mut Output<W>) -> R
                 rows.end()?;
                 return match output.format() {
                     Format::Text => Ok(output.text(&render::fib_counters(&counters, &next_hops))?),
+                    Format::Json => Ok(()),
+                };
+            }
+        }
+    }
+}
+
+/// As [`table`], with totals at its end.
+async fn services<W: Write>(client: &Client, output: &mut Output<W>) -> Result<(), Failure> {
+    let mut rows = Rows::new(output, None);
+    let mut after = None;
+    loop {
+        let api::Services { kubernetes, totals, page } =
+            client.get(&with_cursor("/v1/services", after)).await?;
+        rows.print(&page.items, render::services)?;
+        match advance(client, after, page.next)? {
+            Some(next) => after = Some(next),
+            None => {
+                rows.end()?;
+                return match output.format() {
+                    Format::Text => Ok(output.text(&render::services_totals(&totals, kubernetes.as_ref()))?),
                     Format::Json => Ok(()),
                 };
             }
@@ -167,14 +215,23 @@ fn advance(client: &Client, after: Option<Prefix>, next: Option<Prefix>) -> Resu
 /// Rows of a table over all its pages: text, or one JSON array.
 struct Rows<'o, W: Write> {
     output: &'o mut Output<W>,
+    /// What has to be among them; without it an empty table is an answer, too.
+    lookup: Option<Lookup>,
+    found: Found,
     position: render::Position,
     /// What stands before the next item of the array.
     before: &'static str,
 }
 
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Found {
+    Nothing,
+    Something,
+}
+
 impl<'o, W: Write> Rows<'o, W> {
-    fn new(output: &'o mut Output<W>) -> Self {
-        Self { output, position: render::Position::First, before: "[" }
+    fn new(output: &'o mut Output<W>, lookup: Option<Lookup>) -> Self {
+        Self { output, lookup, found: Found::Nothing, position: render::Position::First, before: "[" }
     }
 
     fn print<T: Serialize>(
@@ -182,7 +239,11 @@ impl<'o, W: Write> Rows<'o, W> {
         items: &[T],
         render: impl Fn(&[T], render::Position) -> String,
     ) -> Result<(), Failure> {
+        if !items.is_empty() {
+            self.found = Found::Something;
+        }
         match self.output.format() {
+            Format::Text if items.is_empty() && self.lookup.is_some() => {}
             Format::Text => self.output.text(&render(items, self.position))?,
             Format::Json => {
                 for item in items {
@@ -201,7 +262,10 @@ impl<'o, W: Write> Rows<'o, W> {
             Format::Json if self.before == "[" => self.output.text("[]\n")?,
             Format::Json => self.output.text("]\n")?,
         }
-        Ok(())
+        match (self.lookup, self.found) {
+            (Some(lookup), Found::Nothing) => Err(Failure::NoRoute(lookup)),
+            (Some(_), Found::Something) | (None, Found::Nothing | Found::Something) => Ok(()),
+        }
     }
 }
 
@@ -215,6 +279,14 @@ mod tests {
         assert_eq!(with_cursor("/v1/rib", None), "/v1/rib");
         assert_eq!(with_cursor("/v1/rib", after), "/v1/rib?after=10.0.0.0%2F8");
         assert_eq!(with_cursor("/v1/rib?address=::1", after), "/v1/rib?address=::1&after=10.0.0.0%2F8");
+    }
+
+    #[test]
+    fn what_is_not_there_is_named() {
+        let absent =
+            |word: &str| Failure::NoRoute(Lookup { target: word.parse().unwrap(), table: "RIB" }).to_string();
+        assert_eq!(absent("192.0.2.1"), "no route to 192.0.2.1 in the RIB");
+        assert_eq!(absent("192.0.2.0/24"), "no route 192.0.2.0/24 in the RIB");
     }
 
     #[test]

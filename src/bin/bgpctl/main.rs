@@ -3,7 +3,7 @@
 //! [`args`] is the grammar, [`client`] speaks HTTP over the socket, [`commands`] does what was asked, [`render`]
 //! makes text of answers, [`output`] keeps control characters of peers away from the terminal.
 //!
-//! Exit codes: 0 done, 1 the daemon refused, 2 usage, 3 daemon unreachable.
+//! Exit codes: 0 done, 1 the daemon refused or has no such route, 2 usage, 3 daemon unreachable.
 
 use std::io::{self, Write};
 use std::process::ExitCode;
@@ -12,6 +12,7 @@ use clap::Parser;
 
 use args::Args;
 use client::ClientError;
+use commands::Lookup;
 use output::Output;
 
 mod args;
@@ -27,6 +28,9 @@ enum Failure {
     /// The daemon could not be asked, or did not do it.
     #[error(transparent)]
     Client(#[from] ClientError),
+    /// What was looked up is not in the table.
+    #[error("no route {0}")]
+    NoRoute(Lookup),
     /// Standard output does not take what is printed.
     #[error("cannot write: {0}")]
     Output(#[from] io::Error),
@@ -53,7 +57,10 @@ fn fail(failure: &Failure) -> ExitCode {
     let code = match failure {
         // `bgpctl ... | head`: the reader has what it wanted.
         Failure::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => return ExitCode::SUCCESS,
-        Failure::Client(ClientError::Refused(_)) | Failure::Output(_) | Failure::Json(_) => 1,
+        Failure::Client(ClientError::Refused(_))
+        | Failure::NoRoute(_)
+        | Failure::Output(_)
+        | Failure::Json(_) => 1,
         Failure::Client(ClientError::Unreachable { .. } | ClientError::NoAnswer { .. }) => 3,
     };
     let text = format!("bgpctl: {failure}");
@@ -61,6 +68,7 @@ fn fail(failure: &Failure) -> ExitCode {
         // A wrong file is quoted in several lines.
         Failure::Client(ClientError::Refused(_)) => output::printable_lines(&text),
         Failure::Client(ClientError::Unreachable { .. } | ClientError::NoAnswer { .. })
+        | Failure::NoRoute(_)
         | Failure::Output(_)
         | Failure::Json(_) => output::printable(&text),
     };

@@ -7,6 +7,9 @@ use serde::{Deserialize, Serialize};
 pub struct Policies {
     /// In the order of the summary.
     pub neighbors: Vec<NeighborPolicies>,
+    /// Whether all routes have gone by them: nothing is left to be decided, and no neighbor has yet to be told of
+    /// something. False for a moment whenever routes change.
+    pub at_rest: bool,
 }
 
 /// One neighbor's, in both directions.

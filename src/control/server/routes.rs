@@ -16,9 +16,13 @@ use tokio::sync::mpsc::{self, error::TrySendError};
 use tokio::sync::oneshot;
 
 use super::client::{Admission, ClientInfo};
+use crate::config;
 use crate::control::api::{self, Entry, Error, ErrorCode, Page};
 use crate::control::{DrainOrder, PageQuery, ReloadOrder, Reply, Request, Selector, TableQuery};
 use crate::drain::Then;
+
+// What `bgpctl` lets through and is refused here is said in the words of its command line; whatever it would not send is
+// called by the name of the parameter.
 
 /// No request needs a body; what a client sends anyway is read and forgotten up to this.
 const REQUEST_BODY_MAX: usize = 4096;
@@ -58,6 +62,8 @@ pub(super) fn router(requests: mpsc::Sender<Request>, deadline: Duration) -> Rou
         .route("/v1/fib", get(fib))
         .route("/v1/interfaces", get(interfaces))
         .route("/v1/bfd", get(bfd))
+        .route("/v1/pods", get(pods))
+        .route("/v1/services", get(services))
         .route("/v1/memory", get(memory))
         .route("/v1/config", get(config))
         .route("/v1/drain", get(drains).post(drain))
@@ -168,6 +174,17 @@ async fn bfd(State(agent): State<Agent>) -> Answer<api::Bfd> {
     agent.ask(Request::Bfd).await.map(Json)
 }
 
+async fn pods(State(agent): State<Agent>) -> Answer<api::Pods> {
+    agent.ask(Request::Pods).await.map(Json)
+}
+
+async fn services(State(agent): State<Agent>, params: Params<PageParams>) -> Answer<api::Services> {
+    let query = read(params)?.page()?;
+    let mut services = agent.ask(|reply| Request::Services { query, reply }).await?;
+    bound(&mut services.page)?;
+    Ok(Json(services))
+}
+
 async fn memory(State(agent): State<Agent>) -> Answer<api::Memory> {
     agent.ask(Request::Memory).await.map(Json)
 }
@@ -239,7 +256,7 @@ struct TableParams {
     limit: Option<String>,
 }
 
-/// Parameters of a neighbor's table.
+/// Parameters of a table that is only read as a whole.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct PageParams {
@@ -275,9 +292,8 @@ impl ReloadParams {
                 let limits = api::CONFIRM_MIN_MS..=api::CONFIRM_MAX_MS;
                 if !limits.contains(&time_ms) {
                     let (least, most) = limits.into_inner();
-                    return Err(bad_request(format!(
-                        "confirm_ms: {time_ms} is not within {least} to {most}"
-                    )));
+                    let [time, least, most] = [time_ms, least, most].map(on_command_line);
+                    return Err(bad_request(format!("--confirm {time}: a trial lasts {least} to {most}")));
                 }
                 Ok(ReloadOrder::OnTrial(Duration::from_millis(time_ms)))
             }
@@ -299,17 +315,18 @@ impl DrainParams {
         let neighbor = self.neighbor.map(known_length).transpose()?;
         let wait_ms = self.wait_ms.map_or(Ok(DRAIN_WAIT_MS), |wait| parameter("wait_ms", &wait))?;
         if wait_ms > api::DRAIN_WAIT_MAX_MS {
-            let most = api::DRAIN_WAIT_MAX_MS;
-            return Err(bad_request(format!("wait_ms: {wait_ms} is over the limit of {most}")));
+            let [wait, most] = [wait_ms, api::DRAIN_WAIT_MAX_MS].map(on_command_line);
+            return Err(bad_request(format!("--wait {wait}: traffic is waited for {most} at most")));
         }
         let stops = self.stop.map_or(Ok(false), |stop| parameter("stop", &stop))?;
         if stops && neighbor.is_some() {
             return Err(bad_request("stop: the daemon does not end for one neighbor"));
         }
         let message = self.message.filter(|message| !message.is_empty());
-        if message.as_ref().is_some_and(|message| message.len() > api::DRAIN_MESSAGE_MAX) {
+        if let Some(length) = message.as_ref().map(String::len).filter(|len| *len > api::DRAIN_MESSAGE_MAX) {
             let most = api::DRAIN_MESSAGE_MAX;
-            return Err(bad_request(format!("message: over the limit of {most} octets (RFC 9003)")));
+            let error = format!("--message: {length} octets are over the limit of {most} (RFC 9003)");
+            return Err(bad_request(error));
         }
         let then = if stops { Then::Stop } else { Then::StayDown };
         Ok(DrainOrder { neighbor, wait: Duration::from_millis(wait_ms), then, message })
@@ -346,6 +363,11 @@ fn read<T>(params: Params<T>) -> Result<T, Error> {
 
 fn parameter<T: FromStr<Err: Display>>(name: &str, text: &str) -> Result<T, Error> {
     text.parse().map_err(|error| bad_request(format!("{name}: {text:?}: {error}")))
+}
+
+/// A duration as it is written on the command line.
+fn on_command_line(milliseconds: u64) -> String {
+    config::show_duration(Duration::from_millis(milliseconds))
 }
 
 fn neighbor_name(name: Name) -> Result<String, Error> {

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use bgp::InterfaceIndex;
 use bgp::rib::{Gateway, Gateways};
 
 use crate::kernel::interfaces::{Interface, Interfaces};
@@ -44,6 +45,15 @@ impl Reach {
         ]
         .into_iter()
         .find(|gateways| !gateways.is_empty())
+    }
+
+    /// Whether packets to a next hop leave by that link. One that names none is where its network is.
+    pub(super) fn goes_over(&self, gateway: &Gateway, index: InterfaceIndex) -> bool {
+        let has_network = |link: &Interface| link.addresses.iter().any(|ours| ours.contains(gateway.address));
+        match gateway.interface {
+            Some(own) => own == index,
+            None => self.interfaces.by_index.get(&index).is_some_and(has_network),
+        }
     }
 
     fn is_on(&self, gateway: &Gateway, condition: impl Fn(&Interface) -> bool) -> bool {

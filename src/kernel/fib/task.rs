@@ -1,12 +1,12 @@
 //! The task around [`Delta`]: waits for one thing, feeds it in, writes what follows.
 
 use std::io;
-use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use bgp::{Families, InterfaceIndex};
+use ipnetwork::IpNetwork;
 use netlink_packet_core::NLM_F_REPLACE;
-use netlink_packet_route::address::AddressAttribute;
+use netlink_packet_route::address::{AddressAttribute, AddressMessage};
 use netlink_packet_route::link::{LinkFlags, LinkMessage};
 use netlink_packet_route::route::RouteMessage;
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
@@ -354,16 +354,7 @@ impl Task {
                     delta.link_changed(InterfaceIndex(link.header.index), now);
                     link_down(delta, &link, now);
                 }
-                Some(RouteNetlinkMessage::DelAddress(address)) => {
-                    address
-                        .attributes
-                        .iter()
-                        .filter_map(|attribute| match attribute {
-                            AddressAttribute::Local(ip) | AddressAttribute::Address(ip) => Some(*ip),
-                            _ => None,
-                        })
-                        .for_each(|ip: IpAddr| delta.address_gone(ip, now));
-                }
+                Some(RouteNetlinkMessage::DelAddress(address)) => address_gone(delta, &address, now),
                 _ => {}
             }
         }
@@ -475,6 +466,17 @@ fn observe(
 fn link_down(delta: &mut Delta, link: &LinkMessage, now: Instant) {
     if link.header.interface_family == AddressFamily::Unspec {
         delta.link_down(InterfaceIndex(link.header.index), now);
+    }
+}
+
+fn address_gone(delta: &mut Delta, message: &AddressMessage, now: Instant) {
+    let addresses = message.attributes.iter().filter_map(|attribute| match attribute {
+        // On a point-to-point link IFA_ADDRESS is the other end.
+        AddressAttribute::Local(ip) | AddressAttribute::Address(ip) => Some(*ip),
+        _ => None,
+    });
+    for address in addresses.filter_map(|ip| IpNetwork::new(ip, message.header.prefix_len).ok()) {
+        delta.address_gone(InterfaceIndex(message.header.index), address, now);
     }
 }
 

@@ -112,6 +112,20 @@ fn bgpctl_shows_where_the_memory_is() {
 }
 
 #[test]
+fn bgpctl_shows_pods_with_what_kubernetes_does_not_give() {
+    let daemon = FakeDaemon::start("pods");
+    let text = shown(&daemon, "show pods");
+    assert!(text.starts_with("Kubernetes: this is node c1; API server away for 00:01:23, "), "{text}");
+    assert!(
+        text.contains("10.0.0.0/24  Calico  no         no         its IPAMBlock says that it is tor1"),
+        "{text}"
+    );
+    assert!(text.contains(" verbs list, watch for services of the API group \"\" (the core)\n"), "{text}");
+    assert_eq!(text.lines().count(), 9, "{text}");
+    assert_eq!(json::<api::Pods>(&daemon, "show pods").blocks.len(), 1);
+}
+
+#[test]
 fn bgpctl_pages_through_long_tables() {
     let daemon = FakeDaemon::start("paging");
     for (words, heading) in [
@@ -128,6 +142,23 @@ fn bgpctl_pages_through_long_tables() {
         assert_eq!(networks, expected, "{words}");
     }
     assert!(shown(&daemon, "show fib").ends_with("0 overruns of the kernel's events\n"));
+    let text = shown(&daemon, "show services");
+    assert_eq!(text.matches("Announced as").count(), 1);
+    for (service, column) in [("default/web", 4), ("tor1", 0)] {
+        let rows = text
+            .lines()
+            .filter(|line| line.split_whitespace().nth(1).is_some_and(|word| word.starts_with(service)));
+        let prefixes: Vec<&str> = rows.filter_map(|line| line.split_whitespace().nth(column)).collect();
+        let expected: Vec<String> = (0..ROUTES)
+            .map(prefix)
+            .map(|prefix| match column {
+                0 => prefix.address().to_string(),
+                _ => prefix.to_string(),
+            })
+            .collect();
+        assert_eq!(prefixes, expected, "{service}");
+    }
+    assert!(text.contains("\nAddresses: 5000, announced: 2500; 2500 prefixes for all of them\n"), "{text}");
 }
 
 #[test]
@@ -141,7 +172,8 @@ fn bgpctl_prints_long_tables_as_one_json_array() {
     assert!(received.iter().map(|entry| entry.prefix).eq((0..ROUTES).map(prefix)));
     let advertised: Vec<api::AdvertisedRoute> = json(&daemon, "show neighbor eth0 advertised");
     assert!(advertised.iter().map(|entry| entry.prefix).eq((0..ROUTES).map(prefix)));
-    assert_eq!(shown(&daemon, "show rib 192.0.2.0/24 --json"), "[]\n");
+    let services: Vec<api::ServiceAddress> = json(&daemon, "show services");
+    assert!(services.iter().map(|entry| entry.prefix).eq((0..ROUTES).map(prefix)));
 }
 
 #[test]
@@ -151,8 +183,24 @@ fn bgpctl_shows_one_destination_with_its_reasons() {
     assert!(by_prefix.starts_with("10.0.7.0/24, 2 paths\n  *> from tor1\\u{1b}"), "{by_prefix}");
     assert!(by_prefix.contains("     not selected: for the test\n"), "{by_prefix}");
     assert_eq!(shown(&daemon, "show rib 10.0.7.9"), by_prefix);
-    assert_eq!(shown(&daemon, "show rib 192.0.2.1"), "No route.\n");
     assert!(shown(&daemon, "show fib 10.0.7.0/24").contains("10.0.7.0/24         unicast"));
+}
+
+#[test]
+fn a_route_that_is_not_there_is_exit_code_1() {
+    let daemon = FakeDaemon::start("absent");
+    for (words, why) in [
+        ("show rib 192.0.2.1", "no route to 192.0.2.1 in the RIB"),
+        ("show rib 192.0.2.0/24", "no route 192.0.2.0/24 in the RIB"),
+        ("show fib 2001:db8::1", "no route to 2001:db8::1 in the FIB"),
+        ("show fib 192.0.2.0/24", "no route 192.0.2.0/24 in the FIB"),
+    ] {
+        for (format, stdout) in [("", ""), ("--json", "[]\n")] {
+            let run = bgpctl(&daemon.socket(), &format!("{words} {format}"));
+            let expected = format!("bgpctl: {why}\n");
+            assert_eq!((run.code, run.stdout.as_str(), run.stderr), (Some(1), stdout, expected), "{words}");
+        }
+    }
 }
 
 #[test]
@@ -193,8 +241,8 @@ fn orders_to_drain_that_cannot_be_meant_are_refused() {
     let daemon = FakeDaemon::start("nodrain");
     let long = format!("drain --message {}", "x".repeat(256));
     for (words, why) in [
-        ("drain --wait 25h", "wait_ms: 90000000 is over the limit of 86400000"),
-        (long.as_str(), "message: over the limit of 255 octets (RFC 9003)"),
+        ("drain --wait 25h", "--wait 25h: traffic is waited for 24h at most"),
+        (long.as_str(), "--message: 256 octets are over the limit of 255 (RFC 9003)"),
         ("drain --neighbor eth7", "no neighbor \"eth7\"; there is: eth0"),
         ("undrain --neighbor eth7", "no neighbor \"eth7\"; there is: eth0"),
     ] {
@@ -204,6 +252,20 @@ fn orders_to_drain_that_cannot_be_meant_are_refused() {
     }
     for words in ["drain --wait 30", "drain --neighbor eth0 --stop", "drain eth0"] {
         assert_eq!(bgpctl(&daemon.socket(), words).code, Some(2), "{words}");
+    }
+}
+
+#[test]
+fn a_trial_that_is_too_short_or_too_long_is_refused_in_the_words_of_the_command() {
+    let daemon = FakeDaemon::start("trial");
+    assert_eq!(shown(&daemon, "reload --confirm 60s"), "eth0 on trial for 60s\n");
+    for (time, why) in [
+        ("500ms", "--confirm 500ms: a trial lasts 1s to 24h"),
+        ("1500m", "--confirm 25h: a trial lasts 1s to 24h"),
+    ] {
+        let run = bgpctl(&daemon.socket(), &format!("reload --confirm {time}"));
+        let expected = format!("bgpctl: bad request: {why}\n");
+        assert_eq!((run.code, run.stderr), (Some(1), expected), "{time}");
     }
 }
 

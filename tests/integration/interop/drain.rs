@@ -85,6 +85,12 @@ fn frr_sees_marks_then_withdrawals_then_the_message_and_then_nothing() {
     let neighbor = link.frr_neighbor("c1");
     let last = |key: &str| neighbor.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();
     assert_eq!(last("lastShutdownDescription"), words, "{neighbor}");
+    // What FRR was told stays what is shown, whoever drains it again.
+    let again = |more: &[&str]| link.agent().bgpctl(&[&["drain", "--background"], more].concat()).unwrap();
+    assert_eq!(again(&[]), "the node is drained already\n");
+    let said = again(&["--message", "a fan"]);
+    assert_eq!(said, format!("the node is drained already; neighbors were told {words:?}, not \"a fan\"\n"));
+    assert_eq!(shown(&link, "/node/message"), Some(words.into()));
 
     // Routes go with the session, blackholes do not, and no session comes by itself.
     link.await_no_route("4.4.4.4/32");

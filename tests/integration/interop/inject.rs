@@ -195,6 +195,8 @@ fn next_hops_are_the_neighbors_own() {
     // A next hop is judged anew when its network goes, wherever its prefix is.
     ip(&link.node, "address del 192.0.2.2/24 dev tor1");
     await_learned(&link, "20.1.3.0/24", false);
+    // The kernel has taken this one, too, as its link has no IPv4 address left.
+    await_learned(&link, "20.0.3.0/24", true);
     ip(&link.node, "address add 192.0.2.2/24 dev tor1");
     await_learned(&link, "20.1.3.0/24", true);
 }

@@ -292,10 +292,21 @@ fn a_port_that_is_taken_is_waited_for_and_said() {
     let log = link.agent().log();
     assert_eq!(log.matches("cannot listen").count(), 1, "{log}");
     assert!(!log.contains("listening at last"), "{log}");
+    let trouble = || {
+        let summary = link.agent().bgpctl_json(&["show", "summary"]).unwrap();
+        summary["listen_error"].as_str().map(str::to_owned)
+    };
+    assert_eq!(trouble().as_deref(), Some("another program has TCP port 179"));
+    let shown = link.agent().bgpctl(&["show", "summary"]).unwrap();
+    assert!(
+        shown.contains("\nListener: neighbors cannot connect, and are dialled only: another "),
+        "{shown}"
+    );
     drop(thief);
     eventually("the agent has the port", PATIENCE, || {
         Ok(link.agent().log().contains("listening at last").then_some(()))
     })
     .unwrap_or_else(|error| panic!("{error}\n{}", link.agent().log()));
+    assert_eq!(trouble(), None);
     assert_eq!((link.agent().id(), times_established(&link.neighbor("tor1"))), (pid, 1));
 }

@@ -69,6 +69,12 @@ fn a_reload_on_trial_stays_only_if_it_is_confirmed_and_no_session_is_lost() {
     let said = link.agent().bgpctl(&["reload", "--dry-run"]).unwrap();
     assert!(said.contains("1 change") && said.contains(&format!("block {NEW_BLOCK} added")), "{said}");
     assert!(link.node.route(NEW_BLOCK.parse().unwrap()).unwrap().is_none(), "it was only asked");
+    let absent = format!("{UNNUMBERED}[[neighbor]]\ninterface = \"ens*\"\n");
+    link.agent().write_config(&config(&absent, &BLOCKS)).unwrap();
+    let said = link.agent().bgpctl(&["reload", "--dry-run"]).unwrap();
+    let details = "1 change\n  neighbor ens* added\n  neighbor ens*: matches no link at present\n";
+    assert!(said.ends_with(details), "{said}");
+    link.agent().write_config(&config(UNNUMBERED, &more)).unwrap();
     let refused = |link: &Link| link.agent().bgpctl(&["confirm"]).unwrap_err().to_string();
     assert!(refused(&link).ends_with("no configuration is on trial"), "{}", refused(&link));
 

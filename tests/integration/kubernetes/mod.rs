@@ -1,6 +1,7 @@
 //! What a cluster of the lab can be used for: the same objects, permissions and faults as one in a data centre.
 
 mod fixture;
+mod show;
 
 use std::time::Duration;
 
@@ -67,6 +68,8 @@ fn objects_are_written_and_read_back() {
     cluster.apply(NODE).unwrap();
     let node = cluster.json(&["get", "node", "c1"]).unwrap();
     assert_eq!(node["spec"]["podCIDRs"], json!(["10.42.1.0/26", "fd00:10:42:1::/64"]), "both families");
+    let misspelt = refusal(cluster.apply(&NODE.replace("podCIDR:", "podCidr:")));
+    assert!(misspelt.contains(r#"unknown field "podCidr""#), "{misspelt}");
     let never = cluster.await_object("never", &["node", "c1"], Duration::from_millis(300), |_| false);
     assert!(matches!(never, Err(Error::Timeout { .. })), "{never:?}");
     let missing = cluster.await_object("missing", &["node", "c9"], PATIENCE, |_| true);
@@ -82,8 +85,11 @@ fn objects_are_written_and_read_back() {
         let read = cluster.json(&["get", &kind, "c1-10-1-8-192-26"]).unwrap();
         assert_eq!(read["spec"]["state"], "confirmed", "{read}");
     }
-    assert!(refusal(cluster.apply(&affinity(v1, &json!(true)))).contains("Invalid value"), "a string in v1");
-    assert!(refusal(cluster.apply(&affinity(v3, &json!("true")))).contains("Invalid value"), "a bool in v3");
+    // By the server, or already by kubectl if the server has told it of the schema by now.
+    for (version, deleted) in [(v1, json!(true)), (v3, json!("true"))] {
+        let refused = refusal(cluster.apply(&affinity(version, &deleted)));
+        assert!(refused.contains("spec.deleted"), "{refused}");
+    }
     cluster
         .patch(
             &["blockaffinity.crd.projectcalico.org", "c1-10-1-8-192-26"],

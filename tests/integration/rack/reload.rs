@@ -112,7 +112,15 @@ fn a_hundred_reloads_lose_no_packet_and_reset_no_session_but_that_of_the_changed
         };
         rack.links().map(of_link).collect()
     };
-    let before = uplink_sessions();
+    // FRR ends a session that is up when it comes to accept a connection of ours that lost against it: at the start there
+    // may have been more than one.
+    let sessions_here = || {
+        BOTH.map(|uplink| {
+            let neighbor = agent.bgpctl_json(&["show", "neighbor", uplink]).unwrap();
+            neighbor.get("times_established").and_then(serde_json::Value::as_u64).unwrap()
+        })
+    };
+    let (before, before_here) = (uplink_sessions(), sessions_here());
 
     let running = trains(&rack);
     let began = Instant::now();
@@ -124,11 +132,8 @@ fn a_hundred_reloads_lose_no_packet_and_reset_no_session_but_that_of_the_changed
     println!("{RELOADS} reloads in {:?}", began.elapsed());
     assert_none_lost("a hundred reloads", running);
 
-    for uplink in BOTH {
-        let neighbor = agent.bgpctl_json(&["show", "neighbor", uplink]).unwrap();
-        assert_eq!(neighbor.get("times_established"), Some(&1.into()), "{neighbor}\n{}", agent.log());
-    }
-    assert_eq!(uplink_sessions(), before, "as the ToRs see it");
+    assert_eq!(sessions_here(), before_here, "{}", agent.log());
+    assert_eq!(uplink_sessions(), before, "as the ToRs see it\n{}", agent.log());
     assert_eq!(sessions(&rack.tors[0], NODE_AT_SPARE).unwrap(), (u64::from(RELOADS) + 1, true));
     assert!(rack.is_converged(&rack.nodes[0], &rack.nodes[0].netns.routes().unwrap()));
 }

@@ -153,15 +153,24 @@ impl Agent {
         self.kill()?;
         let socket = self.socket();
         let mut command = netns.command_on(&self.name, &self.programs.daemon);
-        command.args(&self.programs.arguments).arg("--config").arg(self.config_path());
-        if let Some(Account { uid, gid }) = self.programs.account {
-            command.arg("--user").arg(format!("{uid}:{gid}"));
-        }
+        command.args(self.command_line().into_iter().skip(1));
         command.env(ENVIRONMENT.0, ENVIRONMENT.1);
         let mut process = Process::start(&self.name, command, &self.directory.join("log"))?;
         process.await_ready(START_LIMIT, || Ok(UnixStream::connect(&socket).is_ok()))?;
         self.process = Some(process);
         Ok(())
+    }
+
+    /// The program and its arguments.
+    #[must_use]
+    pub fn command_line(&self) -> Vec<OsString> {
+        let Programs { daemon, arguments, account, .. } = &self.programs;
+        let mut words: Vec<OsString> = [daemon.into()].into_iter().chain(arguments.iter().cloned()).collect();
+        words.extend(["--config".into(), self.config_path().into()]);
+        if let Some(Account { uid, gid }) = account {
+            words.extend(["--user".into(), format!("{uid}:{gid}").into()]);
+        }
+        words
     }
 
     /// Its process id; `None` while it is stopped.

@@ -147,6 +147,27 @@ fn counters_begin_anew_with_another_policy_and_stay_with_the_same() {
 }
 
 #[test]
+fn a_change_of_policy_is_done_when_the_neighbors_were_handed_what_follows() {
+    let mut rib = rib(Role::Host, 1);
+    originate(&mut rib, &["30.0.0.0/8"]);
+    rib.receive(ONE, reach(&from_peer(1, &[]), &["20.0.0.0/8"]));
+    told(&mut rib, ONE);
+    settle(&mut rib);
+    assert!(rib.is_at_rest());
+    import(&mut rib, ONE, accept(&["0.0.0.0/0"]));
+    assert!(!rib.is_at_rest(), "not judged yet");
+    settle(&mut rib);
+    assert!(rib.is_at_rest());
+    let export = accept(&["31.0.0.0/8"]);
+    rib.configure_peer(ONE, PeerConfig { export, ..PeerConfig::limited_to(1000) });
+    settle(&mut rib);
+    assert!(!rib.is_dirty() && !rib.is_at_rest(), "not told yet");
+    told(&mut rib, ONE);
+    settle(&mut rib);
+    assert!(rib.is_at_rest());
+}
+
+#[test]
 fn many_paths_with_the_same_attributes_share_what_policy_makes_of_them() {
     let mut rib = rib(Role::Host, 1);
     let changes = Changes { med: Some(5), ..Changes::default() };

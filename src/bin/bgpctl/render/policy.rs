@@ -13,7 +13,10 @@ pub(crate) fn policies(policies: &Policies) -> String {
     if policies.neighbors.is_empty() {
         return "No neighbors.\n".to_owned();
     }
-    let texts: Vec<String> = policies.neighbors.iter().map(neighbor).collect();
+    let mut texts: Vec<String> = policies.neighbors.iter().map(neighbor).collect();
+    if !policies.at_rest {
+        texts.push("Routes are still being decided, or told to a neighbor.\n".to_owned());
+    }
     texts.join("\n")
 }
 
@@ -116,8 +119,11 @@ Neighbor eth0
   Export, no policy: all else is told
     Learned routes may be told: this host is transit for the neighbor.
 ";
-        assert_eq!(policies(&Policies { neighbors: vec![shown] }), expected);
-        assert_eq!(policies(&Policies { neighbors: vec![] }), "No neighbors.\n");
+        let all = Policies { neighbors: vec![shown], at_rest: true };
+        assert_eq!(policies(&all), expected);
+        let busy = policies(&Policies { at_rest: false, ..all });
+        assert_eq!(busy, format!("{expected}\nRoutes are still being decided, or told to a neighbor.\n"));
+        assert_eq!(policies(&Policies { neighbors: vec![], at_rest: true }), "No neighbors.\n");
     }
 
     #[test]

@@ -86,24 +86,27 @@ pub(crate) fn advertised(routes: &[AdvertisedRoute], position: Position) -> Stri
     if routes.is_empty() && position == Position::First {
         return "No routes.\n".to_owned();
     }
-    let columns =
-        [left("Network", PREFIX_WIDTH), left("Next hop", NEXT_HOP_WIDTH), right("Metric"), left("Path", 0)];
+    let columns = [
+        left("Network", PREFIX_WIDTH),
+        left("Next hop", NEXT_HOP_WIDTH),
+        right("Metric"),
+        left("Path", 20),
+        left("Communities", 0),
+    ];
     let rows = routes.iter().map(|route| {
         [
             route.prefix.to_string(),
             printable(&route.attributes.next_hop),
             or_dash(route.attributes.med),
             as_path(&route.attributes),
+            communities(&route.attributes),
         ]
     });
     table(columns, rows.collect(), position)
 }
 
 /// `show rib PREFIX`: every path with its fate.
-pub(crate) fn destinations(destinations: &[Destination], position: Position) -> String {
-    if destinations.is_empty() && position == Position::First {
-        return "No route.\n".to_owned();
-    }
+pub(crate) fn destinations(destinations: &[Destination]) -> String {
     destinations
         .iter()
         .map(|destination| {
@@ -182,6 +185,16 @@ fn as_path(attributes: &PathAttributes) -> String {
     }
 }
 
+/// Of every kind: standard ones have two parts or a word, large ones three, extended ones are one long number.
+fn communities(attributes: &PathAttributes) -> String {
+    let PathAttributes { communities, large_communities, extended_communities, .. } = attributes;
+    words(communities.iter().chain(large_communities).chain(extended_communities))
+}
+
+fn words<'a>(words: impl IntoIterator<Item = &'a String>) -> String {
+    words.into_iter().map(|word| printable(word)).collect::<Vec<_>>().join(" ")
+}
+
 fn path(path: &Path) -> String {
     let attributes = &path.attributes;
     let mut text = format!(
@@ -216,7 +229,6 @@ fn path(path: &Path) -> String {
 
 /// Attributes that most paths do not have, a line each.
 fn rare(attributes: &PathAttributes) -> String {
-    let words = |words: &[String]| words.iter().map(|word| printable(word)).collect::<Vec<_>>().join(" ");
     let cluster_list = attributes.cluster_list.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ");
     let lines = [
         ("communities", words(&attributes.communities)),
@@ -358,8 +370,7 @@ e                       fe80::a                    eth0       tor1(eth0)        
      next hop fe80::d dev eth3
      AS path 65007, origin incomplete
 ";
-        assert_eq!(destinations(&[destination], Position::First), expected);
-        assert_eq!(destinations(&[], Position::First), "No route.\n");
+        assert_eq!(destinations(&[destination]), expected);
     }
 
     #[test]
@@ -368,7 +379,7 @@ e                       fe80::a                    eth0       tor1(eth0)        
         for path in &mut destination.paths {
             path.stale = true;
         }
-        let text = destinations(&[destination.clone()], Position::First);
+        let text = destinations(&[destination.clone()]);
         assert!(
             text.contains("  S> from tor1(eth0), fe80::a\n     best, stale: the neighbor restarts\n"),
             "{text}"
@@ -402,14 +413,20 @@ x   127.0.0.0/8         fe80::a                         -       -  65004 65002 ?
 
     #[test]
     fn advertised_routes_have_what_was_sent() {
-        let route = AdvertisedRoute {
-            prefix: "1.1.1.1/32".parse().unwrap(),
+        let route = |prefix: &str| AdvertisedRoute {
+            prefix: prefix.parse().unwrap(),
             attributes: attributes("fe80::1", "65001"),
         };
+        let mut marked = route("10.1.8.192/26");
+        marked.attributes.communities = vec!["graceful-shutdown".to_owned(), "65001:7".to_owned()];
+        marked.attributes.large_communities = vec!["65001:2:3".to_owned()];
+        marked.attributes.extended_communities = vec!["0002fde900000064".to_owned()];
         let expected = "\
-Network             Next hop                   Metric  Path
+Network             Next hop                   Metric  Path                  Communities
 1.1.1.1/32          fe80::1                         -  65001 ?
+10.1.8.192/26       fe80::1                         -  65001 ?               graceful-shutdown 65001:7 65001:2:3 0002fde900000064
 ";
-        assert_eq!(advertised(&[route], Position::First), expected);
+        assert_eq!(advertised(&[route("1.1.1.1/32"), marked], Position::First), expected);
+        assert_eq!(advertised(&[], Position::First), "No routes.\n");
     }
 }

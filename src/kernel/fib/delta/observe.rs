@@ -7,9 +7,10 @@ use std::time::{Duration, Instant};
 
 use bgp::rib::Gateways;
 use bgp::{Family, InterfaceIndex};
+use ipnetwork::IpNetwork;
 
 use super::super::route::{Installed, Key, Observation, Owner, Protocol};
-use super::super::table::{Image, Local};
+use super::super::table::{Case, Image, Local};
 use super::super::trouble::{Disturbance, REPAIRS_FORGOTTEN};
 use super::plan::Verdict;
 use super::{Cause, Delta, Event, KERNEL_SETTLES, Picture};
@@ -131,13 +132,33 @@ impl Delta {
         }
     }
 
-    /// An address went. Kernels before 6.6 take the IPv4 routes that prefer it as source without a word.
-    pub(in crate::kernel::fib) fn address_gone(&mut self, address: IpAddr, now: Instant) {
+    /// An address of a link went. Kernels before 6.6 take the IPv4 routes that prefer it as source without a word. With
+    /// the last IPv4 address of a link each kernel takes the IPv4 routes over that link likewise, whatever the family of
+    /// their next hop; routes over objects stay. (Of a route with several next hops it keeps those on other links; ours
+    /// on this link rests until the link goes up again or has an IPv4 address, since the kernel shares what it knows of
+    /// next hops among routes: writing the route again would change nothing.)
+    pub(in crate::kernel::fib) fn address_gone(
+        &mut self,
+        index: InterfaceIndex,
+        address: IpNetwork,
+        now: Instant,
+    ) {
         let sources = [
             self.local.preferred_source_ipv4.map(IpAddr::V4),
             self.local.preferred_source_ipv6.map(IpAddr::V6),
         ];
-        if sources.contains(&Some(address)) {
+        // What is known of the links may be older than the event, or newer: it has the network no more.
+        let is_reached_by_it = |image| match image {
+            Image::InLine { set, .. } => {
+                self.table.sets.gateways(set).iter().any(|gateway| address.contains(gateway.address))
+            }
+            Image::Object { .. } | Image::Blackhole { .. } | Image::Irregular | Image::Several => false,
+        };
+        let goes_with_it = |image| self.is_over(image, index) || is_reached_by_it(image);
+        let is_ipv4_over_it =
+            |case: &Case| case.family == Family::Ipv4Unicast && case.installed.is_some_and(goes_with_it);
+        let takes_routes = address.is_ipv4() && self.table.cases().any(|(case, _)| is_ipv4_over_it(case));
+        if takes_routes || sources.contains(&Some(address.ip())) {
             self.resync_after(KERNEL_SETTLES, now);
         }
     }

@@ -326,7 +326,7 @@ impl Delta {
     pub(super) fn is_over(&self, image: Image, index: InterfaceIndex) -> bool {
         match image {
             Image::InLine { set, .. } => {
-                self.table.sets.gateways(set).iter().any(|gateway| gateway.interface == Some(index))
+                self.table.sets.gateways(set).iter().any(|gateway| self.reach.goes_over(gateway, index))
             }
             // It may.
             Image::Irregular | Image::Several => true,

@@ -123,6 +123,10 @@ impl World {
                 }
                 Queued::Object(nexthop, fate) => self.delta.observe_object(&nexthop, fate, self.now),
                 Queued::Link(index) => self.delta.link_changed(InterfaceIndex(index), self.now),
+                Queued::AddressGone(index) => {
+                    let address = "192.0.2.2/24".parse().unwrap();
+                    self.delta.address_gone(InterfaceIndex(index), address, self.now);
+                }
             }
         }
         self.delta.drained();
@@ -235,6 +239,8 @@ enum Step {
     SomebodyAddsOurs(usize, usize),
     /// The kernel takes a route with a link.
     SilentLoss(usize),
+    /// The kernel takes what is over a link that has no IPv4 address any more.
+    LastIpv4Address(u32),
     Deliver,
     Write(usize),
     /// Events lost.
@@ -264,6 +270,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         1 => (which(), legs()).prop_map(|(w, l)| Step::SomebodyReplacesOurs(w, l)),
         1 => (which(), legs()).prop_map(|(w, l)| Step::SomebodyAddsOurs(w, l)),
         1 => which().prop_map(Step::SilentLoss),
+        1 => (2..4_u32).prop_map(Step::LastIpv4Address),
         2 => Just(Step::Deliver),
         4 => (1..4_usize).prop_map(Step::Write),
         1 => Just(Step::Overrun),
@@ -349,6 +356,7 @@ fn take(world: &mut World, expected: &mut Expected, step: &Step) {
             world.kernel.routes.entry(key(which)).or_default().retain(|(owner, _)| *owner != Owner::Ours);
             world.delta.resync_after(KERNEL_SETTLES, world.now);
         }
+        Step::LastIpv4Address(link) => world.kernel.take_last_ipv4_address(link),
         Step::Deliver => world.deliver(),
         Step::Write(limit) => {
             let before = foreign_routes(&world.kernel);

@@ -78,8 +78,8 @@ impl Kubectl {
     /// `options` tell what to print.
     pub(super) fn apply(&self, manifest: &str, options: &[&str]) -> Result<String> {
         let mut command = self.command(ADMIN_TOKEN);
-        // The server validates what it takes; for kubectl to do so before, it would read megabytes of schemas each time.
-        command.args(["apply", "--validate=false", "--openapi-patch=false", "--filename=-"]).args(options);
+        // It checks names of fields first: the server drops one that it does not know without a word.
+        command.args(["apply", "--validate=true", "--filename=-"]).args(options);
         output_of_fed(command, manifest)
     }
 

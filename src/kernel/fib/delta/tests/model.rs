@@ -10,6 +10,7 @@ pub(super) enum Queued {
     Route(Event, Cause, Observation),
     Object(Nexthop, Fate),
     Link(u32),
+    AddressGone(u32),
 }
 
 /// The kernel's table as `fib_table_insert` and `fib6_add_rt2node` keep it: in IPv4 a list at each key, of which
@@ -141,6 +142,21 @@ impl Kernel {
             }
             self.queue.push_back(Queued::Link(link));
         }
+    }
+
+    /// The last IPv4 address of a link goes, and with it, without a word, what `fib_sync_down_dev` takes of ours.
+    pub(super) fn take_last_ipv4_address(&mut self, link: u32) {
+        let is_on = |gateway: &Gateway| gateway.interface.is_none_or(|index| index.0 == link);
+        let goes = |(owner, route): &(Owner, Route)| match &route.way {
+            Way::InLine(legs) => *owner == Owner::Ours && legs.iter().all(is_on),
+            Way::Object(_) | Way::Blackhole => false,
+        };
+        for (key, routes) in &mut self.routes {
+            if key.prefix.family() == Family::Ipv4Unicast {
+                routes.retain(|route| !goes(route));
+            }
+        }
+        self.queue.push_back(Queued::AddressGone(link));
     }
 
     /// Another program deletes an object.

@@ -335,3 +335,35 @@ fn a_deletion_of_an_unknown_route_is_forgotten() {
     assert_eq!(world.delta.table.cases().count(), 0);
     assert!(world.delta.troubles.is_empty(), "{:?}", world.delta.troubles);
 }
+
+/// An address that somebody gave an uplink and takes away again.
+#[test]
+fn what_goes_with_the_last_ipv4_address_of_a_link_is_back() {
+    let mut world = World::started(NexthopObjects::Off);
+    let numbered = [Gateway { address: "192.0.2.7".parse().unwrap(), interface: None }];
+    let numbered = FibChange { prefix: prefix(PREFIXES[1]), gateways: Some(numbered.into_iter().collect()) };
+    for change in [change(0, Some(&[2])), numbered] {
+        world.delta.want(change);
+    }
+    world.rest();
+    let before = [0, 1].map(|which| world.ours(which));
+    world.kernel.take_last_ipv4_address(2);
+    assert_eq!([0, 1].map(|which| world.ours(which)), [[], []]);
+    world.rest();
+    assert_eq!([0, 1].map(|which| world.ours(which)), before);
+}
+
+/// Pods come and go with their addresses, next to a million routes.
+#[test]
+fn an_address_of_a_link_that_no_route_goes_over_is_no_work() {
+    for (objects, which, link) in
+        [(NexthopObjects::Off, 0, 3), (NexthopObjects::Off, 2, 2), (NexthopObjects::On, 0, 2)]
+    {
+        let mut world = World::started(objects);
+        world.delta.want(change(which, Some(&[2])));
+        world.rest();
+        world.kernel.take_last_ipv4_address(link);
+        world.deliver();
+        assert_eq!(world.delta.resync_at(), None);
+    }
+}
