@@ -10,6 +10,9 @@
 //! `server` and `watch` are the way to the API server, `tell` the way back, `kept` is the file that outlives the daemon, `task`
 //! joins them.
 
+#[cfg(feature = "bench")]
+#[doc(hidden)]
+pub mod bench;
 mod collection;
 mod desired;
 mod fitness;

@@ -4,7 +4,7 @@ use bgp::Prefix;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::{Object, Raw, Unreadable, network, part};
+use super::{Object, Raw, Unreadable, network, section};
 
 /// Withdraws all services from a node that has it, whatever its value (KEP-1143).
 const EXCLUDED: &str = "node.kubernetes.io/exclude-from-external-load-balancers";
@@ -72,8 +72,8 @@ impl Object for Node {
         struct Status {
             conditions: Vec<Condition>,
         }
-        let Spec { mut pod_cidrs, pod_cidr, unschedulable, taints } = part(raw.fields, "spec")?;
-        let Status { conditions } = part(raw.fields, "status")?;
+        let Spec { mut pod_cidrs, pod_cidr, unschedulable, taints } = section(raw.fields, "spec")?;
+        let Status { conditions } = section(raw.fields, "status")?;
         if pod_cidrs.is_empty() {
             pod_cidrs.extend(pod_cidr);
         }
@@ -86,43 +86,5 @@ impl Object for Node {
         let pod_cidrs = pod_cidrs.iter().filter(|text| !text.is_empty());
         let pod_cidrs = pod_cidrs.map(|text| network("spec.podCIDRs", text)).collect::<Result<_, _>>()?;
         Ok(Self { pod_cidrs, services, scheduling, network: reachability, taints })
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::collections::BTreeMap;
-
-    use serde_json::json;
-
-    use super::*;
-
-    fn read(fields: &Value) -> Result<Node, Unreadable> {
-        Node::read(Raw { labels: &BTreeMap::new(), fields })
-    }
-
-    #[test]
-    fn what_others_say_of_the_node_is_kept_as_it_stands() {
-        let taints = json!([{ "key": "example.com/gpu", "effect": "NoSchedule", "timeAdded": "2026-01-01T00:00:00Z" }]);
-        let network = json!({
-            "type": "NetworkUnavailable", "status": "False", "reason": "RouteCreated", "message": "by the cloud",
-            "lastHeartbeatTime": "2026-01-01T00:00:00Z", "lastTransitionTime": "2026-01-01T00:00:00Z",
-        });
-        let node = read(&json!({
-            "spec": { "unschedulable": true, "taints": taints },
-            "status": { "conditions": [{ "type": "Ready", "status": "True" }, network] },
-        }))
-        .unwrap();
-        assert_eq!(node.scheduling, Scheduling::Cordoned);
-        assert_eq!(Value::from(node.taints), taints);
-        let condition = node.network.unwrap();
-        assert_eq!((condition.status.as_str(), condition.reason.as_str()), ("False", "RouteCreated"));
-        assert_eq!(condition.message, "by the cloud");
-    }
-
-    #[test]
-    fn a_node_of_which_nothing_is_said_takes_pods() {
-        assert_eq!(read(&json!({})), Ok(Node::default()));
-        assert!(read(&json!({ "spec": { "taints": "none" } })).is_err());
     }
 }
