@@ -57,7 +57,7 @@ pub(super) enum Fault {
     Empty,
     /// A list has no version.
     Versionless,
-    /// A list goes on where it was.
+    /// A page goes on where it began.
     Circle,
     /// A watch begins, and is never heard of again.
     Silence,
@@ -419,7 +419,7 @@ fn answer(
     match fault {
         Some(Fault::Empty) => list["items"] = json!([]),
         Some(Fault::Versionless) => list["metadata"] = json!({}),
-        Some(Fault::Circle) => list["metadata"]["continue"] = "0".into(),
+        Some(Fault::Circle) => list["metadata"]["continue"] = begin.to_string().into(),
         Some(_) | None => {}
     }
     let text = list.to_string();
