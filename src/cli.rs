@@ -23,7 +23,7 @@ const USUAL_FILTER: &str = "info,kube_client=off";
 #[command(
     name = "selvedge",
     version,
-    after_help = "Environment:\n  SELVEDGE_LOG  log filter, such as debug or info,bgp::session=trace [default: info]"
+    after_help = "Environment:\n  SELVEDGE_LOG  log filter, such as debug or info,bgp::session=trace [default: info,kube_client=off]"
 )]
 pub(crate) struct Cli {
     /// The configuration file.

@@ -363,7 +363,7 @@ async fn serve(
         world.asked.push(Asked { verb, what: what.to_owned(), at: Instant::now(), fault });
         fault
     });
-    match fault {
+    let response = match fault {
         Some(Fault::Refuse(code)) => refuse(code),
         Some(Fault::Garbage) => "<html>no JSON</html>".into_response(),
         Some(Fault::Redirect) => (StatusCode::FOUND, [(header::LOCATION, "/elsewhere")]).into_response(),
@@ -375,7 +375,10 @@ async fn serve(
             answer(&shared, verb, (group, plural), &parameters, None)
         }
         fault => answer(&shared, verb, (group, plural), &parameters, fault),
-    }
+    };
+    // There may be a watch now.
+    shared.change(|_| ());
+    response
 }
 
 fn refuse(code: u16) -> Response {
@@ -445,6 +448,10 @@ fn watch(
 ) -> Response {
     match fault {
         Some(Fault::EndAtOnce) => return json_body(Body::empty()),
+        Some(Fault::CutAfter(length)) => {
+            let part = Bytes::from(r#"{"type":"DELETED","object":{"metadata":{"na"#).slice(..length);
+            return json_body(Body::from_stream(stream::iter([Ok(part), Err(io::Error::other("cut"))])));
+        }
         Some(Fault::Silence) => return json_body(Body::from_stream(stream::pending::<io::Result<Bytes>>())),
         Some(_) | None => {}
     }
