@@ -194,14 +194,17 @@ impl<T: Object, E> Watch<T, E> {
         loop {
             let change = match timeout(WATCH_SILENCE, changes.next()).await {
                 Ok(Some(Ok(change))) => change,
-                // The next request will show whether there is anything the matter.
                 Ok(None) | Err(_) => return Err(Stop::Ended),
                 // Whatever it was to tell.
-                Ok(Some(Err(kube::Error::SerdeError(error)))) => {
-                    debug!(kind = T::KIND, %error, "a change that makes no sense");
+                Ok(Some(Err(error @ (kube::Error::SerdeError(_) | kube::Error::Api(_))))) => {
+                    debug!(kind = T::KIND, error = with_sources(&error), "a change that makes no sense");
                     return Err(Stop::Missed);
                 }
-                Ok(Some(Err(error))) => return Err(stopped(outcome_of_request(&error))),
+                // The next request will show whether the server is there: some things in between cut what is silent.
+                Ok(Some(Err(error))) => {
+                    debug!(kind = T::KIND, error = with_sources(&error), "a watch was cut off");
+                    return Err(Stop::Ended);
+                }
             };
             let (now, told) = match change {
                 WatchEvent::Added(object) | WatchEvent::Modified(object) => {
