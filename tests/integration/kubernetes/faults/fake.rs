@@ -51,7 +51,7 @@ pub(super) enum Fault {
     Hang,
     /// There is no answer until the fault has been mended.
     Hold,
-    /// The connection is cut after so many octets of the answer.
+    /// The connection is cut after so many octets of a list.
     CutAfter(usize),
     /// A list has nothing in it.
     Empty,
@@ -448,10 +448,6 @@ fn watch(
 ) -> Response {
     match fault {
         Some(Fault::EndAtOnce) => return json_body(Body::empty()),
-        Some(Fault::CutAfter(length)) => {
-            let part = Bytes::from(r#"{"type":"DELETED","object":{"metadata":{"na"#).slice(..length);
-            return json_body(Body::from_stream(stream::iter([Ok(part), Err(io::Error::other("cut"))])));
-        }
         Some(Fault::Silence) => return json_body(Body::from_stream(stream::pending::<io::Result<Bytes>>())),
         Some(_) | None => {}
     }

@@ -109,8 +109,6 @@ async fn a_watch_that_is_refused_or_is_none_is_tried_again() {
         Fault::Refuse(410),
         Fault::Garbage,
         Fault::Redirect,
-        Fault::CutAfter(0),
-        Fault::CutAfter(30),
     ];
     survives(Verb::Watch, &faults, Absence::None).await;
 }
