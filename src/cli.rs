@@ -14,12 +14,16 @@ use crate::log::Log;
 /// Names the environment variable with the log filter.
 const LOG_VARIABLE: &str = "SELVEDGE_LOG";
 
+/// What is logged without it. The client of Kubernetes has lines of its own for each request that fails, with all of the
+/// answer; what matters of them, and when it is new, is said by `selvedge::cluster`.
+const USUAL_FILTER: &str = "info,kube_client=off";
+
 /// Makes this host a router of its IP fabric: peers with its ToRs, originates its pods' networks.
 #[derive(Debug, Parser)]
 #[command(
     name = "selvedge",
     version,
-    after_help = "Environment:\n  SELVEDGE_LOG  log filter, such as debug or info,bgp::session=trace [default: info]"
+    after_help = "Environment:\n  SELVEDGE_LOG  log filter, such as debug or info,bgp::session=trace [default: info,kube_client=off]"
 )]
 pub(crate) struct Cli {
     /// The configuration file.
@@ -82,7 +86,7 @@ fn filter() -> Result<EnvFilter, LogError> {
         Ok(value) if !value.is_empty() => {
             EnvFilter::try_new(&value).map_err(|source| LogError::Filter { value, source })
         }
-        Ok(_) | Err(VarError::NotPresent) => Ok(EnvFilter::new("info")),
+        Ok(_) | Err(VarError::NotPresent) => Ok(EnvFilter::new(USUAL_FILTER)),
         Err(VarError::NotUnicode(_)) => Err(LogError::NotUtf8),
     }
 }

@@ -12,11 +12,16 @@ use crate::config::Access;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// A watch is ended by the server after this time and begun again, so that a connection that broke without a word is noticed.
 pub(super) const WATCH_TIMEOUT_S: u32 = 60;
-/// Silence that no watch and no list should last for.
+/// Silence after which a watch is taken for broken: the server has not ended it when it should have.
+pub(super) const WATCH_SILENCE: Duration = Duration::from_secs(70);
+/// For anything else, from the question to the end of the answer: the server itself gives up on most after 60 s, but one that
+/// is so slow is better asked anew, perhaps another behind the same address.
+pub(super) const ANSWER_TIMEOUT: Duration = Duration::from_secs(40);
+/// Silence of a connection, whatever is asked over it: longer than a watch is silent.
 const READ_TIMEOUT: Duration = Duration::from_secs(75);
 /// Between two tries of anything, doubled from the least to the most.
 const LEAST_PAUSE: Duration = Duration::from_millis(250);
-const MOST_PAUSE: Duration = Duration::from_secs(10);
+pub(super) const MOST_PAUSE: Duration = Duration::from_secs(10);
 
 /// Why there is no way to the server.
 #[derive(Debug, thiserror::Error)]

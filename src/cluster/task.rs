@@ -18,8 +18,8 @@ use super::collection::{Collection, Told};
 use super::desired::{self, Desired, Objects, Sources};
 use super::kept::KeptDesired;
 use super::objects::{Affinity, Block, Node, Object, Pool, Service, Slice};
-use super::server::{Backoff, Notice, Reach, connect};
-use super::watch::{Outcome, Subject, outcome_of_request, watch, with_sources};
+use super::server::{Backoff, MOST_PAUSE, Notice, Reach, connect};
+use super::watch::{Outcome, Subject, answer, watch, with_sources};
 use super::{Refusal, Resource, Settings, Snapshot, Tainting, Trouble, UnreadableObject, tell};
 use crate::config::{Calico, CalicoApi};
 use crate::readiness::Told as ToldReadiness;
@@ -90,11 +90,19 @@ enum Event {
     /// Calico's objects are in this group and version.
     Calico(&'static str),
     Outcome {
-        kind: &'static str,
+        asker: Asker,
         /// What was asked for; nothing in particular where the server itself is asked about.
         resource: Option<Resource>,
         outcome: Outcome,
     },
+}
+
+/// Whose requests they were: the server may answer some, and others not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Asker {
+    kind: &'static str,
+    /// Blocks are watched one by one.
+    block: Option<Prefix>,
 }
 
 /// Nothing: what has no end.
@@ -116,13 +124,13 @@ struct Cluster {
 struct Watches {
     client: Client,
     events: mpsc::Sender<Event>,
-    retry: channel::Sender<()>,
     tasks: JoinSet<()>,
     /// Where Calico's objects are, once it is known.
     calico: Option<&'static str>,
     blocks: BTreeMap<Prefix, AbortHandle>,
-    /// Asks whether the server is back, while it is away.
-    probe: Option<AbortHandle>,
+    /// Who had no answer the last time. The server is back when there is nobody left here: a server that answers to one and
+    /// not to another would come and go all the time.
+    failing: BTreeSet<Asker>,
 }
 
 impl Cluster {
@@ -149,6 +157,7 @@ impl Cluster {
         let mut backoff = Backoff::default();
         info!(node = self.settings.node, "following the API server");
         loop {
+            let began = Instant::now();
             match connect(&self.settings.kubernetes.access).await {
                 Ok(client) => {
                     self.follow_with(client).await;
@@ -160,6 +169,9 @@ impl Cluster {
                     self.publish();
                 }
             }
+            if began.elapsed() >= MOST_PAUSE {
+                backoff.reset();
+            }
             tokio::time::sleep(backoff.next_pause()).await;
         }
     }
@@ -170,11 +182,10 @@ impl Cluster {
         let mut watches = Watches {
             client,
             events,
-            retry: channel::Sender::new(()),
             tasks: JoinSet::new(),
             calico: None,
             blocks: BTreeMap::new(),
-            probe: None,
+            failing: BTreeSet::new(),
         };
         watches.start(&self.sources);
         let node = channel::Sender::new(None);
@@ -220,8 +231,8 @@ impl Cluster {
             Event::Service(told) => self.objects.services.handle(told),
             Event::Slice(told) => self.objects.slices.handle(told),
             Event::Calico(version) => watches.start_calico(version),
-            Event::Outcome { kind, resource, outcome } => {
-                return self.handle_outcome(kind, resource, outcome, watches);
+            Event::Outcome { asker, resource, outcome } => {
+                return self.handle_outcome(asker, resource, outcome, watches);
             }
         }
         Next::GoOn
@@ -229,21 +240,24 @@ impl Cluster {
 
     fn handle_outcome(
         &mut self,
-        kind: &'static str,
+        asker: Asker,
         resource: Option<Resource>,
         outcome: Outcome,
         watches: &mut Watches,
     ) -> Next {
-        let now = Instant::now();
+        if asker.block.is_some_and(|prefix| !watches.blocks.contains_key(&prefix)) {
+            return Next::GoOn;
+        }
+        let kind = asker.kind;
         match outcome {
             Outcome::Answered => {
                 if self.refused.remove(kind).is_some() {
                     info!(kind, "the API server refuses no more");
                 }
-                self.heard(now, watches);
+                self.heard(asker, watches);
             }
             Outcome::Refused { code, message } => {
-                self.heard(now, watches);
+                self.heard(asker, watches);
                 let refusal = Refusal { code, message: message.clone(), resource };
                 if self.refused.insert(kind, refusal).is_none() {
                     warn!(kind, code, message, "the API server refuses");
@@ -254,18 +268,20 @@ impl Cluster {
                 }
             }
             Outcome::Unreachable(why) => {
-                let notice = self.reach.failed(why, now);
+                watches.failing.insert(asker);
+                let notice = self.reach.failed(format!("{kind}: {why}"), Instant::now());
                 self.log(notice);
-                watches.probe();
             }
         }
         Next::GoOn
     }
 
-    fn heard(&mut self, now: Instant, watches: &mut Watches) {
-        let notice = self.reach.answered(now);
-        self.log(notice);
-        watches.stop_probing();
+    fn heard(&mut self, asker: Asker, watches: &mut Watches) {
+        watches.failing.remove(&asker);
+        if watches.failing.is_empty() {
+            let notice = self.reach.answered(Instant::now());
+            self.log(notice);
+        }
     }
 
     fn log(&self, notice: Option<Notice>) {
@@ -346,22 +362,19 @@ fn name_unreadable<T: Object>(collection: &Collection<T>, to: &mut Vec<Unreadabl
 impl Watches {
     fn start(&mut self, sources: &Sources) {
         let node = Subject { resource: nodes(), name: Some(sources.node.clone()) };
-        self.watch(node, Event::Node);
+        self.watch(node, None, Event::Node);
         if sources.services.is_some() {
-            self.watch(
-                Subject { resource: resource("", "v1", "Service", "services"), name: None },
-                Event::Service,
-            );
+            let services = resource("", "v1", "Service", "services");
+            self.watch(Subject { resource: services, name: None }, None, Event::Service);
             let slices = resource("discovery.k8s.io", "v1", "EndpointSlice", "endpointslices");
-            self.watch(Subject { resource: slices, name: None }, Event::Slice);
+            self.watch(Subject { resource: slices, name: None }, None, Event::Slice);
         }
         match &sources.pods.calico {
             None => {}
             Some(Calico { api: CalicoApi::CrdV1 }) => self.start_calico(CALICO_CRD),
             Some(Calico { api: CalicoApi::V3 }) => self.start_calico(CALICO_V3),
             Some(Calico { api: CalicoApi::Any }) => {
-                let (client, events) = (self.client.clone(), self.events.clone());
-                self.tasks.spawn(find_calico(client, events, self.retry.subscribe()));
+                self.tasks.spawn(find_calico(self.client.clone(), self.events.clone()));
             }
         }
     }
@@ -375,12 +388,13 @@ impl Watches {
         shown: channel::Receiver<Option<Node>>,
     ) {
         let (client, events, node) = (self.client.clone(), self.events.clone(), node.to_owned());
-        let inputs = tell::Inputs { told, node: shown, retry: self.retry.subscribe() };
+        let inputs = tell::Inputs { told, node: shown };
         self.tasks.spawn(async move {
             let outcome = |plural: &'static str, outcome| {
                 let resource =
                     Resource { group: String::new(), plural: plural.to_owned(), verbs: &["patch"] };
-                Event::Outcome { kind: plural, resource: Some(resource), outcome }
+                let asker = Asker { kind: plural, block: None };
+                Event::Outcome { asker, resource: Some(resource), outcome }
             };
             tell::tell(client, &nodes(), &node, tainting, inputs, events, outcome).await;
         });
@@ -388,16 +402,16 @@ impl Watches {
 
     fn start_calico(&mut self, version: &'static str) {
         self.calico = Some(version);
-        self.watch(
-            Subject { resource: calico(version, "BlockAffinity", "blockaffinities"), name: None },
-            Event::Affinity,
-        );
-        self.watch(Subject { resource: calico(version, "IPPool", "ippools"), name: None }, Event::Pool);
+        let affinities = calico(version, "BlockAffinity", "blockaffinities");
+        self.watch(Subject { resource: affinities, name: None }, None, Event::Affinity);
+        let pools = calico(version, "IPPool", "ippools");
+        self.watch(Subject { resource: pools, name: None }, None, Event::Pool);
     }
 
     fn watch<T: Object + Send + 'static>(
         &mut self,
         subject: Subject,
+        block: Option<Prefix>,
         told: impl Fn(Told<T>) -> Event + Send + Sync + 'static,
     ) -> AbortHandle {
         let asked = Resource {
@@ -405,9 +419,10 @@ impl Watches {
             plural: subject.resource.plural.clone(),
             verbs: &["list", "watch"],
         };
-        let outcome = move |outcome| Event::Outcome { kind: T::KIND, resource: Some(asked.clone()), outcome };
+        let asker = Asker { kind: T::KIND, block };
+        let outcome = move |outcome| Event::Outcome { asker, resource: Some(asked.clone()), outcome };
         let (client, events) = (self.client.clone(), self.events.clone());
-        self.tasks.spawn(watch(client, subject, self.retry.subscribe(), events, told, outcome))
+        self.tasks.spawn(watch(client, subject, events, told, outcome))
     }
 
     /// Watches the IPAMBlocks of these, and no others: of all others in the cluster nothing has to be known, and they
@@ -417,6 +432,9 @@ impl Watches {
         for (_, gone) in self.blocks.extract_if(.., |prefix, _| !asked.contains(prefix)) {
             gone.abort();
         }
+        self.failing.retain(|asker| asker.block.is_none_or(|prefix| asked.contains(&prefix)));
+        // Of those that have ended nothing is to be kept.
+        while self.tasks.try_join_next().is_some() {}
         known.retain(|prefix, _| asked.contains(prefix));
         for &prefix in asked {
             if self.blocks.contains_key(&prefix) {
@@ -425,36 +443,8 @@ impl Watches {
             known.entry(prefix).or_default();
             let resource = calico(version, "IPAMBlock", "ipamblocks");
             let subject = Subject { resource, name: Some(block_name(prefix)) };
-            let task = self.watch(subject, move |told| Event::Block(prefix, told));
+            let task = self.watch(subject, Some(prefix), move |told| Event::Block(prefix, told));
             self.blocks.insert(prefix, task);
-        }
-    }
-
-    /// Watches that were cut off say nothing when they are up again, unless there is something new.
-    fn probe(&mut self) {
-        if self.probe.is_some() {
-            return;
-        }
-        let (client, events, retry) = (self.client.clone(), self.events.clone(), self.retry.clone());
-        self.probe = Some(self.tasks.spawn(async move {
-            let mut backoff = Backoff::default();
-            loop {
-                tokio::time::sleep(backoff.next_pause()).await;
-                match client.apiserver_version().await.map_err(|error| outcome_of_request(&error)) {
-                    Err(Outcome::Unreachable(why)) => debug!(why, "the API server is still away"),
-                    Ok(_) | Err(Outcome::Answered | Outcome::Refused { .. }) => break,
-                }
-            }
-            retry.send_replace(());
-            let _ = events
-                .send(Event::Outcome { kind: "version", resource: None, outcome: Outcome::Answered })
-                .await;
-        }));
-    }
-
-    fn stop_probing(&mut self) {
-        if let Some(probe) = self.probe.take() {
-            probe.abort();
         }
     }
 }
@@ -463,34 +453,28 @@ const CALICO_CRD: &str = "crd.projectcalico.org/v1";
 const CALICO_V3: &str = "projectcalico.org/v3";
 
 /// Which of both the server has. Where it has none yet, Calico may still be on its way.
-async fn find_calico(client: Client, events: mpsc::Sender<Event>, mut retry: channel::Receiver<()>) {
+async fn find_calico(client: Client, events: mpsc::Sender<Event>) {
+    let asker = Asker { kind: "Calico", block: None };
+    let outcome = |outcome| Event::Outcome { asker, resource: None, outcome };
     let mut backoff = Backoff::default();
     loop {
         let mut missing =
             Outcome::Refused { code: 404, message: format!("it has neither {CALICO_CRD} nor {CALICO_V3}") };
         for version in [CALICO_CRD, CALICO_V3] {
-            match client.list_api_group_resources(version).await {
+            match answer(client.list_api_group_resources(version)).await {
                 Ok(list) if list.resources.iter().any(|resource| resource.name == "blockaffinities") => {
-                    let _ = events
-                        .send(Event::Outcome { kind: "Calico", resource: None, outcome: Outcome::Answered })
-                        .await;
+                    let _ = events.send(outcome(Outcome::Answered)).await;
                     let _ = events.send(Event::Calico(version)).await;
                     return;
                 }
-                Ok(_) => {}
-                Err(error) => match outcome_of_request(&error) {
-                    Outcome::Refused { code: 404, .. } => {}
-                    outcome => missing = outcome,
-                },
+                Ok(_) | Err(Outcome::Refused { code: 404, .. }) => {}
+                Err(other) => missing = other,
             }
         }
-        if events.send(Event::Outcome { kind: "Calico", resource: None, outcome: missing }).await.is_err() {
+        if events.send(outcome(missing)).await.is_err() {
             return;
         }
-        tokio::select! {
-            () = tokio::time::sleep(backoff.next_pause()) => {}
-            _ = retry.changed() => {}
-        }
+        tokio::time::sleep(backoff.next_pause()).await;
     }
 }
 

@@ -16,7 +16,7 @@ use tracing::{debug, info};
 use super::fitness::{Tainting, Write};
 use super::objects::Node;
 use super::server::Backoff;
-use super::watch::{Outcome, outcome_of_request};
+use super::watch::{Outcome, answer};
 use crate::readiness::{Told, rfc3339};
 
 /// Under which name the server keeps which fields are ours.
@@ -24,8 +24,6 @@ const FIELD_MANAGER: &str = "selvedge";
 /// From an answer to the change in the watch, which takes milliseconds. Later than this, what the watch shows is taken for
 /// what is there.
 const SEEN_WITHIN: Duration = Duration::from_secs(5);
-/// For one patch.
-const ANSWER_WITHIN: Duration = Duration::from_secs(15);
 /// What was written this long ago and is otherwise now was not taken back by somebody who insists on it.
 const UNDISPUTED: Duration = Duration::from_secs(60);
 
@@ -34,8 +32,6 @@ pub(super) struct Inputs {
     pub(super) told: watch::Receiver<Told>,
     /// `None` while the server has no such node, or has not said.
     pub(super) node: watch::Receiver<Option<Node>>,
-    /// Changes where there is reason to believe that the server answers again.
-    pub(super) retry: watch::Receiver<()>,
 }
 
 /// Goes on for as long as somebody says what is to be told, and somebody listens. `outcome` is made of the resource that was
@@ -81,7 +77,6 @@ pub(super) async fn tell<E>(
             }
             Some(_) | None => backoff.reset(),
         }
-        inputs.retry.mark_unchanged();
         let resource = write.resource();
         let done = send(&api, name, &write).await;
         let what = match done {
@@ -89,7 +84,12 @@ pub(super) async fn tell<E>(
                 debug!(resource, code, message, "the node is another one by now: the watch will tell");
                 Outcome::Answered
             }
-            Err(failed) => failed,
+            // Whether it is there, the watches say: nothing may be left to write when it is back.
+            Err(Outcome::Unreachable(why)) => {
+                debug!(resource, why, "the API server is not told");
+                continue;
+            }
+            Err(answer @ (Outcome::Refused { .. } | Outcome::Answered)) => answer,
             Ok(()) => {
                 info!(resource, %write, "told the API server");
                 // The watch may still show what was there before, and the same would be written again.
@@ -115,7 +115,6 @@ enum Meanwhile {
 async fn wait(pause: Duration, inputs: &mut Inputs) -> Meanwhile {
     tokio::select! {
         () = tokio::time::sleep(pause) => Meanwhile::Nothing,
-        _ = inputs.retry.changed() => Meanwhile::Nothing,
         _ = inputs.told.changed() => {
             inputs.told.mark_changed();
             Meanwhile::OtherNews
@@ -136,9 +135,5 @@ async fn send(api: &Api<DynamicObject>, name: &str, write: &Write) -> Result<(),
             }
         }
     };
-    match tokio::time::timeout(ANSWER_WITHIN, done).await {
-        Ok(Ok(_node)) => Ok(()),
-        Ok(Err(error)) => Err(outcome_of_request(&error)),
-        Err(_) => Err(Outcome::Unreachable(format!("no answer to a patch within {ANSWER_WITHIN:?}"))),
-    }
+    answer(done).await.map(drop)
 }

@@ -56,7 +56,7 @@ pub(crate) enum Unreadable {
     Word { field: &'static str, word: String },
 }
 
-/// An object as the server sent it: its labels, and everything but its metadata.
+/// An object as the server sent it, with its labels at hand.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Raw<'a> {
     pub(crate) labels: &'a BTreeMap<String, String>,
