@@ -258,6 +258,7 @@ fn cluster_changes(old: &Config, new: &Config) -> impl Iterator<Item = String> {
         row("pods.node", old.pods.node_cidrs.as_ref(), new.pods.node_cidrs.as_ref()),
         row("pods.calico", old.pods.calico.as_ref(), new.pods.calico.as_ref()),
         row("services", old.services.as_ref(), new.services.as_ref()),
+        row("cni", old.cni.as_ref(), new.cni.as_ref()),
     ];
     rows.into_iter().flatten()
 }

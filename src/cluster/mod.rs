@@ -6,7 +6,9 @@
 //!
 //! `objects` reads what is needed of each object, `collection` knows which there are, `desired` decides: all of them pure.
 //! `server` and `watch` are the way to the API server, `kept` is the file that outlives the daemon, `task` joins them.
+//! `cni` tells runtimes which blocks there are.
 
+pub(crate) mod cni;
 mod collection;
 mod desired;
 mod kept;

@@ -109,6 +109,7 @@ fn sections_of(text: &str, password: PasswordReader) -> Result<Config, Problems>
     let kubernetes = kubernetes::kubernetes(&root, &mut problems);
     let pods = kubernetes::pods(&root, kubernetes.as_ref(), &mut problems);
     let services = kubernetes::services(&root, kubernetes.as_ref(), &mut problems);
+    let cni = kubernetes::cni(&root, &pods, &mut problems);
     let fib = sections::fib(&root, &mut problems);
     let sysctl = sections::sysctl(&root, &mut problems);
     let control = sections::control(&root, &mut problems);
@@ -130,6 +131,7 @@ fn sections_of(text: &str, password: PasswordReader) -> Result<Config, Problems>
                 kubernetes,
                 pods,
                 services,
+                cni,
                 fib,
                 sysctl,
                 control,

@@ -61,6 +61,8 @@ pub struct Config {
     pub pods: Pods,
     /// `[services]`, which needs `[kubernetes]`; left out: none is announced.
     pub services: Option<Services>,
+    /// `[cni]`; left out: somebody else connects the pods.
+    pub cni: Option<Cni>,
     /// `[fib]`
     pub fib: Fib,
     /// `[sysctl]`
@@ -247,6 +249,13 @@ pub struct Services {
     pub cluster: Vec<Prefix>,
     /// `aggregate`, default false: for what every node can serve the range is announced, not each address of it.
     pub aggregate: bool,
+}
+
+/// `[cni]`: runtimes are told how to connect this node's pods. Not beside `[pods.calico]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Cni {
+    /// `file`, an absolute path, default `/etc/cni/net.d/10-selvedge.conflist`.
+    pub file: PathBuf,
 }
 
 /// `[fib]`

@@ -9,8 +9,8 @@ use bgp::session::RemoteAs;
 
 use super::duration::show;
 use super::{
-    Access, Bgp, Calico, CalicoApi, Config, Kubernetes, Neighbor, NeighborPeer, NexthopObjects, NodeCidrs,
-    Pods, RuleText, Services, action_word,
+    Access, Bgp, Calico, CalicoApi, Cni, Config, Kubernetes, Neighbor, NeighborPeer, NexthopObjects,
+    NodeCidrs, Pods, RuleText, Services, action_word,
 };
 
 impl Config {
@@ -34,6 +34,7 @@ impl Config {
             kubernetes,
             pods,
             services,
+            cni,
             fib,
             sysctl,
             control,
@@ -57,6 +58,9 @@ impl Config {
         write_pods(out, pods)?;
         if let Some(services) = services {
             write_services(out, services)?;
+        }
+        if let Some(Cni { file }) = cni {
+            writeln!(out, "\n[cni]\nfile = {}", in_quotes(file.display()))?;
         }
         writeln!(out, "\n[fib]\nprotocol = {}\nmetric = {}", fib.protocol, fib.metric)?;
         writeln!(out, "table = {}\nmax-paths = {}", fib.table, fib.max_paths)?;

@@ -32,6 +32,7 @@ pub(super) const ROOT: Schema = Schema {
         "kubernetes",
         "pods",
         "services",
+        "cni",
         "fib",
         "sysctl",
         "control",
@@ -94,6 +95,7 @@ pub(super) const PODS_NODE: Schema = Schema { place: "in [pods.node]", keys: &[]
 pub(super) const PODS_CALICO: Schema = Schema { place: "in [pods.calico]", keys: &["api"] };
 pub(super) const SERVICES: Schema =
     Schema { place: "in [services]", keys: &["load-balancer", "external", "cluster", "aggregate"] };
+pub(super) const CNI: Schema = Schema { place: "in [cni]", keys: &["file"] };
 pub(super) const FIB: Schema = Schema {
     place: "in [fib]",
     keys: &["protocol", "metric", "table", "max-paths", "nexthop-objects", "nexthop-ids"],
@@ -101,7 +103,7 @@ pub(super) const FIB: Schema = Schema {
 pub(super) const SYSCTL: Schema = Schema { place: "in [sysctl]", keys: &["manage"] };
 pub(super) const CONTROL: Schema = Schema { place: "in [control]", keys: &["socket"] };
 
-const SCHEMAS: [&Schema; 17] = [
+const SCHEMAS: [&Schema; 18] = [
     &ROOT,
     &BGP,
     &LOOPBACK,
@@ -116,6 +118,7 @@ const SCHEMAS: [&Schema; 17] = [
     &PODS_NODE,
     &PODS_CALICO,
     &SERVICES,
+    &CNI,
     &FIB,
     &SYSCTL,
     &CONTROL,

@@ -43,6 +43,7 @@ fn everything_but_the_as_number_has_a_default() {
         kubernetes: None,
         pods: Pods { static_blocks: vec![], node_cidrs: None, calico: None },
         services: None,
+        cni: None,
         fib: Fib {
             protocol: 186,
             metric: 20,
@@ -77,6 +78,12 @@ fn what_asks_kubernetes_is_off_where_it_is_left_out() {
     let text =
         "[pods.node]\n[pods.calico]\n[services]\nload-balancer = ['192.0.2.0/24', '2001:db8::1/128']\n";
     assert_eq!(with(&format!("{server}{text}")), Config { kubernetes, pods, services, ..with("") });
+}
+
+#[test]
+fn pods_are_connected_by_others_unless_the_file_says_so() {
+    let cni = Some(Cni { file: "/etc/cni/net.d/10-selvedge.conflist".into() });
+    assert_eq!(with("[cni]\n"), Config { cni, ..with("") });
 }
 
 #[test]
@@ -510,6 +517,7 @@ prop_compose! {
         has_node_cidrs: bool,
         calico in proptest::option::of(any_calico()),
         services in proptest::option::of(any_services()),
+        conflist in proptest::option::of("/[a-z\"'\\\\ ]{1,20}\\.conflist"),
         metric in 1_u32..,
         table in 1_u32..255,
         protocol in 193_u8..,
@@ -522,6 +530,8 @@ prop_compose! {
         socket in "/[a-z\"'\\\\ \u{1}\u{e9}]{1,20}k",
     ) -> Config {
         let block = |octet: u8| Prefix::masked(Ipv4Addr::new(10, 1, octet, 0).into(), 26).unwrap();
+        let calico = calico.filter(|_| kubernetes.is_some());
+        let has_calico = calico.is_some();
         Config {
             bgp,
             loopback: Loopback { interface: "dummy0".to_owned(), advertise },
@@ -531,10 +541,11 @@ prop_compose! {
             pods: Pods {
                 static_blocks: blocks.into_iter().map(block).collect(),
                 node_cidrs: (kubernetes.is_some() && has_node_cidrs).then_some(NodeCidrs {}),
-                calico: calico.filter(|_| kubernetes.is_some()),
+                calico,
             },
             services: services.filter(|_| kubernetes.is_some()),
             kubernetes,
+            cni: conflist.filter(|_| !has_calico).map(|file| Cni { file: file.into() }),
             fib: Fib {
                 protocol,
                 metric,
