@@ -154,6 +154,52 @@ fn the_pods_are_such_that_the_server_takes_them_and_alike() {
 }
 
 #[test]
+fn what_the_guide_tells_an_operator_to_type_is_taken() {
+    let Some(bench) = Bench::up("kubeguide", Controllers::Absent) else { return };
+    let cluster = &bench.cluster;
+    cluster.define(CALICO_V1).unwrap();
+    let pool = json!({
+        "apiVersion": "crd.projectcalico.org/v1", "kind": "IPPool", "metadata": { "name": "default-ipv4-ippool" },
+        "spec": { "cidr": "10.42.0.0/16", "ipipMode": "Always" },
+    });
+    cluster.apply(&pool.to_string()).unwrap();
+    cluster.apply("apiVersion: v1\nkind: Node\nmetadata: {name: c1}\nspec: {podCIDRs: [10.42.1.0/26], podCIDR: 10.42.1.0/26}\n").unwrap();
+    let guide = fs::read_to_string(shipped("README.md")).unwrap();
+    let after_code = |line: &str| line.split(" # ").next().unwrap_or_default().trim().to_owned();
+    // What is typed at a line of its own, or stands in `quotes`.
+    let typed = guide.lines().filter_map(|line| line.strip_prefix("    ")).map(after_code);
+    let quoted = guide.lines().flat_map(|line| line.split('`').skip(1).step_by(2)).map(str::to_owned);
+    let mut tried = 0;
+    for line in typed.chain(quoted).filter(|line| line.starts_with("kubectl ")) {
+        // These wait for a kubelet, or say only what is meant.
+        if ["exec", "rollout"].iter().any(|word| line.split(' ').any(|other| other == *word)) {
+            continue;
+        }
+        let script = line.replace("deploy/kubernetes", shipped("").to_str().unwrap());
+        let words = shell_words(&script);
+        let words: Vec<&str> = words.iter().skip(1).map(String::as_str).collect();
+        cluster.kubectl(&words).unwrap_or_else(|error| panic!("{line}: {error}"));
+        tried += 1;
+    }
+    assert!(tried >= 8, "{tried} commands of the guide");
+}
+
+/// Words as a shell takes them, as far as the guide goes: single quotes, and nothing else.
+fn shell_words(line: &str) -> Vec<String> {
+    let mut words = vec![String::new()];
+    let mut is_quoted = false;
+    for letter in line.chars() {
+        match letter {
+            '\'' => is_quoted = !is_quoted,
+            ' ' if !is_quoted => words.push(String::new()),
+            letter => words.last_mut().unwrap().push(letter),
+        }
+    }
+    words.retain(|word| !word.is_empty());
+    words
+}
+
+#[test]
 fn the_image_has_both_programs_and_the_compiler_of_the_project() {
     let text = fs::read_to_string(shipped("Dockerfile")).unwrap();
     let lines: Vec<&str> = text.lines().filter(|line| !line.is_empty() && !line.starts_with('#')).collect();
