@@ -56,7 +56,7 @@ const PATCH_LIMIT: Duration = Duration::from_secs(10);
 /// What a cluster is to be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ClusterOptions {
-    /// Where its API server listens: an address of the namespace.
+    /// Where its API server listens: an address that the namespace has, and has found to be nobody else's.
     pub address: IpAddr,
     /// Who tends its objects.
     pub controllers: Controllers,
