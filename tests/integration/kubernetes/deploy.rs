@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use lab::kubernetes::{CALICO_V1, CALICO_V3};
 use lab::{Cluster, Controllers};
+use selvedge::config;
 use serde_json::{Value, json};
 
 use super::fixture::Bench;
@@ -163,25 +164,45 @@ fn what_the_guide_tells_an_operator_to_type_is_taken() {
         "spec": { "cidr": "10.42.0.0/16", "ipipMode": "Always" },
     });
     cluster.apply(&pool.to_string()).unwrap();
-    cluster.apply("apiVersion: v1\nkind: Node\nmetadata: {name: c1}\nspec: {podCIDRs: [10.42.1.0/26], podCIDR: 10.42.1.0/26}\n").unwrap();
-    let guide = fs::read_to_string(shipped("README.md")).unwrap();
-    let after_code = |line: &str| line.split(" # ").next().unwrap_or_default().trim().to_owned();
-    // What is typed at a line of its own, or stands in `quotes`.
-    let typed = guide.lines().filter_map(|line| line.strip_prefix("    ")).map(after_code);
-    let quoted = guide.lines().flat_map(|line| line.split('`').skip(1).step_by(2)).map(str::to_owned);
-    let mut tried = 0;
-    for line in typed.chain(quoted).filter(|line| line.starts_with("kubectl ")) {
-        // These wait for a kubelet, or say only what is meant.
-        if ["exec", "rollout"].iter().any(|word| line.split(' ').any(|other| other == *word)) {
-            continue;
-        }
-        let script = line.replace("deploy/kubernetes", shipped("").to_str().unwrap());
-        let words = shell_words(&script);
+    cluster.apply("apiVersion: v1\nkind: Node\nmetadata: {name: c1}\n").unwrap();
+    let commands = commands_of_the_guide();
+    assert!(commands.len() >= 8, "{commands:?}");
+    for line in commands {
+        let words = shell_words(&line.replace("deploy/kubernetes", shipped("").to_str().unwrap()));
         let words: Vec<&str> = words.iter().skip(1).map(String::as_str).collect();
         cluster.kubectl(&words).unwrap_or_else(|error| panic!("{line}: {error}"));
-        tried += 1;
     }
-    assert!(tried >= 8, "{tried} commands of the guide");
+}
+
+fn guide() -> String {
+    fs::read_to_string(shipped("README.md")).unwrap()
+}
+
+/// What is to be typed, in its order: at a line of its own, or in the text between `quotes`. Not what waits for a kubelet.
+fn commands_of_the_guide() -> Vec<String> {
+    let guide = guide();
+    let lines = guide.lines().flat_map(|line| match line.strip_prefix("    ") {
+        Some(typed) => vec![typed.split(" # ").next().unwrap_or_default().trim()],
+        None => line.split('`').skip(1).step_by(2).collect(),
+    });
+    let is_tried = |line: &&str| {
+        let mut words = line.split(' ');
+        words.next() == Some("kubectl") && !words.any(|word| ["exec", "rollout"].contains(&word))
+    };
+    lines.filter(is_tried).map(str::to_owned).collect()
+}
+
+#[test]
+fn the_files_of_the_guide_are_what_the_daemon_takes() {
+    let guide = guide();
+    let files: Vec<&str> =
+        guide.split("```toml\n").skip(1).filter_map(|rest| rest.split("```").next()).collect();
+    let [with_calico, alone] = files[..] else { panic!("{files:?}") };
+    let parse = |text: &str| config::parse(text, "README.md").unwrap_or_else(|error| panic!("{error}"));
+    let calico = parse(with_calico);
+    assert!(calico.pods.calico.is_some() && calico.cni.is_none() && calico.sysctl.manage);
+    let alone = parse(&with_calico.replace("[pods.calico]\n", alone));
+    assert!(alone.pods.node_cidrs.is_some() && alone.cni.is_some());
 }
 
 /// Words as a shell takes them, as far as the guide goes: single quotes, and nothing else.
