@@ -8,6 +8,9 @@
 //! `server` and `watch` are the way to the API server, `kept` is the file that outlives the daemon, `task` joins them.
 //! `cni` tells runtimes which blocks there are.
 
+#[cfg(feature = "bench")]
+#[doc(hidden)]
+pub mod bench;
 pub(crate) mod cni;
 mod collection;
 mod desired;

@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bgp::Prefix;
 use kube::Client;
@@ -27,6 +27,12 @@ use crate::config::{Calico, CalicoApi};
 const QUEUE: usize = 256;
 /// Of what was said, looked at in one go: what comes together is decided together.
 const MOST_AT_ONCE: usize = 4096;
+
+/// How long to wait after a decision, in times of what it took: three leave a core to others for three quarters.
+const REST: u32 = 3;
+/// Not worth a timer below, nor what anybody should wait for above.
+const LEAST_REST: Duration = Duration::from_millis(1);
+const MOST_REST: Duration = Duration::from_millis(100);
 
 /// What the task is given.
 #[derive(Debug)]
@@ -180,9 +186,16 @@ impl Cluster {
                     }
                 }
             }
+            let began = Instant::now();
             self.decide();
+            // In a large cluster a decision takes milliseconds, and something changes all the time: what comes meanwhile is
+            // decided together.
+            let pause = began.elapsed().saturating_mul(REST).min(MOST_REST);
             let asked = desired::asked_blocks(&self.sources, &self.objects, &self.desired);
             watches.ask_for_blocks(&asked, &mut self.objects.blocks);
+            if pause >= LEAST_REST {
+                tokio::time::sleep(pause).await;
+            }
         }
     }
 
