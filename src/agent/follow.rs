@@ -16,6 +16,7 @@ use super::liveness::Liveness;
 use super::neighbors::{self, NeighborName, Obstacle};
 use super::origin::Origin;
 use super::{Agent, Neighbor, origin};
+use crate::cluster::{Desired, cni};
 use crate::config::{self, Config};
 use crate::drain::Wanted;
 use crate::kernel::interfaces::{Interface, Interfaces};
@@ -94,6 +95,7 @@ impl Agent {
     /// Makes RIB and FIB follow what is to be originated.
     pub(super) async fn originate(&mut self, interfaces: &Interfaces) {
         let cluster = self.cluster.known.borrow_and_update().clone();
+        self.connect_pods(interfaces, &cluster.desired);
         let origin = origin::origin(&self.config, interfaces, &cluster.desired);
         if origin == self.origin {
             return;
@@ -113,6 +115,15 @@ impl Agent {
         if told.is_err() {
             debug!("the RIB is gone: the agent is about to end");
         }
+    }
+
+    /// Tells runtimes what pods get, where the file says so. Of a node without uplinks the size of packets is not known.
+    fn connect_pods(&self, interfaces: &Interfaces, desired: &Desired) {
+        let wanted = neighbors::wanted(&self.config, interfaces);
+        let links = wanted.keys().filter_map(|name| neighbors::interface_of(name, interfaces));
+        let mtu = links.map(|link| link.mtu).min();
+        let file = mtu.and_then(|mtu| cni::File::of(&self.config, desired, mtu));
+        self.cluster.conflist.send_if_modified(|now| replace_if_changed(now, file));
     }
 
     fn add(&mut self, name: &NeighborName, settings: &config::Neighbor, interfaces: &Interfaces) {

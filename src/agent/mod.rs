@@ -38,7 +38,7 @@ use tokio::task::{JoinError, JoinSet};
 use tracing::{debug, error, info, warn};
 
 use crate::bfd;
-use crate::cluster;
+use crate::cluster::{self, cni};
 use crate::config::{self, Config};
 use crate::control::{self, ReloadOrder};
 use crate::drain::{Drains, Wanted};
@@ -220,6 +220,8 @@ struct Bfd {
 struct Cluster {
     settings: watch::Sender<Option<cluster::Settings>>,
     known: watch::Receiver<Arc<cluster::Snapshot>>,
+    /// The way to the task that tells runtimes how to connect pods.
+    conflist: watch::Sender<Option<cni::File>>,
 }
 
 struct Agent {

@@ -261,6 +261,7 @@ fn cluster_changes(old: &Config, new: &Config) -> impl Iterator<Item = String> {
         row("services", old.services.as_ref(), new.services.as_ref()),
         row("readiness", old.readiness.as_ref(), new.readiness.as_ref()),
         row("drain", Some(&old.drain), Some(&new.drain)),
+        row("cni", old.cni.as_ref(), new.cni.as_ref()),
     ];
     rows.into_iter().flatten()
 }

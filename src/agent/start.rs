@@ -19,7 +19,7 @@ use super::neighbors::Routers;
 use super::readiness::Fitness;
 use super::{Agent, AgentError, Bfd, Cluster, Inputs, Tasks, ended, listen, origin};
 use crate::bfd;
-use crate::cluster;
+use crate::cluster::{self, cni};
 use crate::config::Config;
 use crate::control;
 use crate::kernel::fib;
@@ -177,7 +177,12 @@ async fn follow_cluster(config: &Config, told: watch::Receiver<Told>, tasks: &mu
         let _ = known.changed().await;
         known.mark_unchanged();
     }
-    Cluster { settings, known }
+    let (conflist, to_write) = watch::channel(None);
+    tasks.spawn(async move {
+        cni::run(to_write).await;
+        "CNI"
+    });
+    Cluster { settings, known, conflist }
 }
 
 /// Families in which the kernel has routes of an earlier run: what the F bits of the first OPENs promise.

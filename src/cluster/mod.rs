@@ -5,14 +5,14 @@
 //! itself may be reached through this agent's routes, and what it said last is kept until it says something else.
 //!
 //! `objects` reads what is needed of each object, `collection` knows which there are, `desired` decides: all of them pure.
-//! `fitness` knows what
-//! has to be written for Kubernetes to know whether the node is fit for pods.
-//! `server` and `watch` are the way to the API server, `tell` the way back, `kept` is the file that outlives the daemon, `task`
-//! joins them.
+//! `fitness` knows what has to be written for Kubernetes to know whether the node is fit for pods. `server` and `watch` are
+//! the way to the API server, `tell` the way back, `kept` is the file that outlives the daemon, `task` joins them. `cni` tells
+//! runtimes which blocks there are.
 
 #[cfg(feature = "bench")]
 #[doc(hidden)]
 pub mod bench;
+pub(crate) mod cni;
 mod collection;
 mod desired;
 mod fitness;

@@ -1,13 +1,14 @@
-//! What comes from Kubernetes: `[kubernetes]`, `[pods.node]`, `[pods.calico]` and `[services]`.
+//! What comes from Kubernetes, and goes there: `[kubernetes]`, `[pods.node]`, `[pods.calico]`, `[services]` and `[cni]`.
 
 use std::path::PathBuf;
 
 use super::problem::{Problems, Refusal, quoted};
 use super::sections::absolute_path;
-use super::table::{KUBERNETES, PODS, PODS_CALICO, PODS_NODE, SERVICES, Section, Value};
-use super::{Access, Calico, CalicoApi, Kubernetes, NodeCidrs, Pods, Services, blocks};
+use super::table::{CNI, KUBERNETES, PODS, PODS_CALICO, PODS_NODE, SERVICES, Section, Value};
+use super::{Access, Calico, CalicoApi, Cni, Kubernetes, NodeCidrs, Pods, Services, blocks};
 
 const STATE: &str = "/var/lib/selvedge/cluster.json";
+const CONFLIST: &str = "/etc/cni/net.d/10-selvedge.conflist";
 /// RFC 1123: what the name of an object may be at most, and so that of a node.
 const LONGEST_NAME: usize = 253;
 
@@ -102,6 +103,30 @@ pub(super) fn services(
         cluster: blocks::ranges(&section, "cluster", problems).unwrap_or_default(),
         aggregate: section.read("aggregate", problems, Value::boolean).unwrap_or(false),
     })
+}
+
+/// `[cni]`. Calico has a plugin of its own, and an IPAM whose blocks no other may give addresses of.
+pub(super) fn cni(root: &Section<'_>, pods: &Pods, problems: &mut Problems) -> Option<Cni> {
+    let section = root.section("cni", &CNI, problems)?;
+    if pods.calico.is_some() {
+        problems.push(section.useless(
+            "two that connect pods",
+            "is there beside [pods.calico], which has a CNI plugin of its own",
+            "leave out [cni], or give this node its blocks by [pods.node] or [pods.static]",
+        ));
+    }
+    let file = section.read("file", problems, conflist).unwrap_or_else(|| CONFLIST.into());
+    Some(Cni { file })
+}
+
+fn conflist(value: &Value<'_>) -> Result<PathBuf, Refusal> {
+    // Runtimes read a list from no file that is called otherwise (libcni, `ConfFiles`).
+    let allowed = "an absolute path that ends in .conflist, such as \"/etc/cni/net.d/10-selvedge.conflist\"";
+    let path = absolute_path(value, allowed)?;
+    match path.extension() {
+        Some(extension) if extension == "conflist" => Ok(path),
+        Some(_) | None => Err(value.refuse("no runtime would take it for a list of plugins", allowed)),
+    }
 }
 
 /// Where `[kubernetes]` is there and wrong, that has its own message.

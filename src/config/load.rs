@@ -111,6 +111,7 @@ fn sections_of(text: &str, password: PasswordReader) -> Result<Config, Problems>
     let services = kubernetes::services(&root, kubernetes.as_ref(), &mut problems);
     let readiness = readiness::readiness(&root, &mut problems);
     let drain = readiness::drain(&root, kubernetes.as_ref(), &mut problems);
+    let cni = kubernetes::cni(&root, &pods, &mut problems);
     let fib = sections::fib(&root, &mut problems);
     let sysctl = sections::sysctl(&root, &mut problems);
     let control = sections::control(&root, &mut problems);
@@ -134,6 +135,7 @@ fn sections_of(text: &str, password: PasswordReader) -> Result<Config, Problems>
                 services,
                 readiness,
                 drain,
+                cni,
                 fib,
                 sysctl,
                 control,

@@ -67,6 +67,8 @@ pub struct Config {
     pub readiness: Option<Readiness>,
     /// `[drain]`
     pub drain: Drain,
+    /// `[cni]`; left out: somebody else connects the pods.
+    pub cni: Option<Cni>,
     /// `[fib]`
     pub fib: Fib,
     /// `[sysctl]`
@@ -284,6 +286,13 @@ pub enum RequiredRoutes {
 pub struct Drain {
     /// `on-cordon`, default false: no service is announced while the node takes no new pods. Needs `[kubernetes]`.
     pub on_cordon: bool,
+}
+
+/// `[cni]`: runtimes are told how to connect this node's pods. Not beside `[pods.calico]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Cni {
+    /// `file`, an absolute path, default `/etc/cni/net.d/10-selvedge.conflist`.
+    pub file: PathBuf,
 }
 
 /// `[fib]`

@@ -9,7 +9,7 @@ use bgp::session::RemoteAs;
 
 use super::duration::show;
 use super::{
-    Access, Bgp, Calico, CalicoApi, Config, Drain, Kubernetes, Neighbor, NeighborPeer, NexthopObjects,
+    Access, Bgp, Calico, CalicoApi, Cni, Config, Drain, Kubernetes, Neighbor, NeighborPeer, NexthopObjects,
     NodeCidrs, Pods, Readiness, RequiredRoutes, RuleText, Services, action_word,
 };
 
@@ -36,6 +36,7 @@ impl Config {
             services,
             readiness,
             drain,
+            cni,
             fib,
             sysctl,
             control,
@@ -65,6 +66,9 @@ impl Config {
         }
         let Drain { on_cordon } = drain;
         writeln!(out, "\n[drain]\non-cordon = {on_cordon}")?;
+        if let Some(Cni { file }) = cni {
+            writeln!(out, "\n[cni]\nfile = {}", in_quotes(file.display()))?;
+        }
         writeln!(out, "\n[fib]\nprotocol = {}\nmetric = {}", fib.protocol, fib.metric)?;
         writeln!(out, "table = {}\nmax-paths = {}", fib.table, fib.max_paths)?;
         let objects = match fib.nexthop_objects {

@@ -34,6 +34,7 @@ pub(super) const ROOT: Schema = Schema {
         "services",
         "readiness",
         "drain",
+        "cni",
         "fib",
         "sysctl",
         "control",
@@ -99,6 +100,7 @@ pub(super) const SERVICES: Schema =
 pub(super) const READINESS: Schema =
     Schema { place: "in [readiness]", keys: &["uplinks", "routes", "echo", "isolated-for", "taint"] };
 pub(super) const DRAIN: Schema = Schema { place: "in [drain]", keys: &["on-cordon"] };
+pub(super) const CNI: Schema = Schema { place: "in [cni]", keys: &["file"] };
 pub(super) const FIB: Schema = Schema {
     place: "in [fib]",
     keys: &["protocol", "metric", "table", "max-paths", "nexthop-objects", "nexthop-ids"],
@@ -106,7 +108,7 @@ pub(super) const FIB: Schema = Schema {
 pub(super) const SYSCTL: Schema = Schema { place: "in [sysctl]", keys: &["manage"] };
 pub(super) const CONTROL: Schema = Schema { place: "in [control]", keys: &["socket"] };
 
-const SCHEMAS: [&Schema; 19] = [
+const SCHEMAS: [&Schema; 20] = [
     &ROOT,
     &BGP,
     &LOOPBACK,
@@ -123,6 +125,7 @@ const SCHEMAS: [&Schema; 19] = [
     &SERVICES,
     &READINESS,
     &DRAIN,
+    &CNI,
     &FIB,
     &SYSCTL,
     &CONTROL,

@@ -45,6 +45,7 @@ fn everything_but_the_as_number_has_a_default() {
         services: None,
         readiness: None,
         drain: Drain { on_cordon: false },
+        cni: None,
         fib: Fib {
             protocol: 186,
             metric: 20,
@@ -98,6 +99,12 @@ fn readiness_has_defaults_and_asks_for_the_routes_that_it_names() {
     };
     assert_eq!((config.readiness, config.drain), (Some(expected), Drain { on_cordon: true }));
     assert_eq!(with("[readiness]\nroutes = []\n").readiness.unwrap().routes, each(&[]));
+}
+
+#[test]
+fn pods_are_connected_by_others_unless_the_file_says_so() {
+    let cni = Some(Cni { file: "/etc/cni/net.d/10-selvedge.conflist".into() });
+    assert_eq!(with("[cni]\n"), Config { cni, ..with("") });
 }
 
 #[test]
@@ -533,6 +540,7 @@ prop_compose! {
         services in proptest::option::of(any_services()),
         readiness in proptest::option::of(any_readiness()),
         on_cordon: bool,
+        conflist in proptest::option::of("/[a-z\"'\\\\ ]{1,20}\\.conflist"),
         metric in 1_u32..,
         table in 1_u32..255,
         protocol in 193_u8..,
@@ -545,6 +553,8 @@ prop_compose! {
         socket in "/[a-z\"'\\\\ \u{1}\u{e9}]{1,20}k",
     ) -> Config {
         let block = |octet: u8| Prefix::masked(Ipv4Addr::new(10, 1, octet, 0).into(), 26).unwrap();
+        let calico = calico.filter(|_| kubernetes.is_some());
+        let has_calico = calico.is_some();
         Config {
             bgp,
             loopback: Loopback { interface: "dummy0".to_owned(), advertise },
@@ -554,12 +564,13 @@ prop_compose! {
             pods: Pods {
                 static_blocks: blocks.into_iter().map(block).collect(),
                 node_cidrs: (kubernetes.is_some() && has_node_cidrs).then_some(NodeCidrs {}),
-                calico: calico.filter(|_| kubernetes.is_some()),
+                calico,
             },
             services: services.filter(|_| kubernetes.is_some()),
             readiness,
             drain: Drain { on_cordon: on_cordon && kubernetes.is_some() },
             kubernetes,
+            cni: conflist.filter(|_| !has_calico).map(|file| Cni { file: file.into() }),
             fib: Fib {
                 protocol,
                 metric,

@@ -75,6 +75,7 @@ fn the_full_example_has_every_key() {
         "# echo",
         "# isolated-for",
         "# taint",
+        "# file",
     ];
     for key in keys.chain(without_default) {
         assert!(example.lines().any(|line| line.starts_with(&format!("{key} = "))), "{key}");

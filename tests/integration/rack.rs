@@ -1,5 +1,6 @@
 //! The agent in its rack: real kernels, real FRR ToRs, packets from pod to pod.
 
+mod cni;
 mod drain;
 mod graceful;
 mod kubernetes;

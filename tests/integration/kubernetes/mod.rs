@@ -1,5 +1,6 @@
 //! What a cluster of the lab can be used for: the same objects, permissions and faults as one in a data centre.
 
+mod deploy;
 mod faults;
 mod fixture;
 mod show;

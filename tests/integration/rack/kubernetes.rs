@@ -1,5 +1,6 @@
 //! The agent beside Kubernetes: an API server that nobody reaches but over the fabric, on the loopback address of c3.
 
+mod pod;
 mod readiness;
 
 use lab::kubernetes::CALICO_V1;
@@ -13,7 +14,6 @@ const TOLD: Duration = Duration::from_secs(1);
 /// The agent tries again at least this often while there is no server.
 const FOUND: Duration = Duration::from_secs(30);
 
-/// A node that has both, and what an agent may ask.
 const OBJECTS: &str = "
 apiVersion: v1
 kind: Node
@@ -22,25 +22,6 @@ metadata: {name: c1}
 apiVersion: v1
 kind: Node
 metadata: {name: c2}
----
-apiVersion: v1
-kind: ServiceAccount
-metadata: {name: selvedge, namespace: kube-system}
----
-apiVersion: rbac.authorization.k8s.io/v1
-kind: ClusterRole
-metadata: {name: selvedge}
-rules:
-- {apiGroups: [''], resources: [nodes, services], verbs: [list, watch]}
-- {apiGroups: [discovery.k8s.io], resources: [endpointslices], verbs: [list, watch]}
-- {apiGroups: [crd.projectcalico.org], resources: [blockaffinities, ipamblocks, ippools], verbs: [list, watch]}
----
-apiVersion: rbac.authorization.k8s.io/v1
-kind: ClusterRoleBinding
-metadata: {name: selvedge}
-roleRef: {apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: selvedge}
-subjects:
-- {kind: ServiceAccount, name: selvedge, namespace: kube-system}
 ";
 
 const POOL: &str = "
@@ -91,6 +72,9 @@ impl Bench {
             Cluster::start(&c3.netns, &directory, options).unwrap_or_else(|error| panic!("{error}"));
         cluster.define(CALICO_V1).unwrap();
         cluster.apply(OBJECTS).unwrap();
+        // Agents may do what the manifests let them, and nothing else.
+        let overlay = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/kubernetes/beside-calico");
+        cluster.kubectl(&["apply", "--kustomize", overlay.to_str().unwrap()]).unwrap();
         cluster.apply(objects).unwrap();
         let token = cluster.token("kube-system", "selvedge").unwrap();
         for kubeconfig in &self.kubeconfigs {

@@ -68,6 +68,12 @@ impl Netns {
         &self.name
     }
 
+    /// Where its name leads to it: what programs want that are to enter it by themselves.
+    #[must_use]
+    pub fn path(&self) -> PathBuf {
+        path_of(&self.name)
+    }
+
     /// The namespace as a file: what netlink wants when an interface is put into it.
     pub(crate) fn file(&self) -> &File {
         &self.file

@@ -7,6 +7,7 @@ use std::path::Path;
 use std::thread;
 
 use crate::bird::Bird;
+use crate::cni::Plugins;
 use crate::frr::Frr;
 use crate::kubernetes::Cluster;
 
@@ -21,6 +22,8 @@ pub enum Requirement {
     Bird,
     /// The programs of Kubernetes, etcd and openssl(1).
     Kubernetes,
+    /// The CNI project's plugins.
+    Cni,
     /// strace(1), which shows what a program asks of the kernel.
     Strace,
     /// systemd-analyze(1), which knows what is in systemd's sets of system calls; systemd itself need not run.
@@ -36,6 +39,7 @@ impl Requirement {
             Self::Frr => Frr::is_installed(),
             Self::Bird => Bird::is_installed(),
             Self::Kubernetes => Cluster::is_installed(),
+            Self::Cni => Plugins::are_installed(),
             Self::Strace => Path::new("/usr/bin/strace").exists(),
             Self::SystemdAnalyze => Path::new("/usr/bin/systemd-analyze").exists(),
         }
@@ -49,6 +53,7 @@ impl Requirement {
             Self::Kubernetes => {
                 "this needs an API server: tests/kubernetes-build; apt-get install etcd-server openssl"
             }
+            Self::Cni => "this needs the CNI plugins: apt-get install containernetworking-plugins",
             Self::Strace => "this needs strace: apt-get install strace",
             Self::SystemdAnalyze => "this needs systemd-analyze: apt-get install systemd",
         }
