@@ -70,10 +70,32 @@ pub struct Snapshot {
 /// What the server has, and we cannot use.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Trouble {
-    /// Kinds that we may not read, or that it does not have, with its words.
-    pub refused: BTreeMap<&'static str, String>,
+    /// This node by its name, where the server has no such node: then it does not speak of us.
+    pub absent_node: Option<String>,
+    /// Kinds that we may not read, or that it does not have.
+    pub refused: BTreeMap<&'static str, Refusal>,
     /// Objects that make no sense.
     pub unreadable: Vec<UnreadableObject>,
+}
+
+/// The server's answer where it gives none of the objects of a kind.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refusal {
+    /// The code of HTTP. 401: who we are is not, or no longer, known. 403: we may not. 404: it has no such kind.
+    pub code: u16,
+    /// Its words.
+    pub message: String,
+    /// What it was asked for.
+    pub resource: Option<Resource>,
+}
+
+/// A kind of object, as roles (RBAC) have it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Resource {
+    /// The API group; empty for the core.
+    pub group: String,
+    /// Its name in paths.
+    pub plural: String,
 }
 
 /// An object that counts as it was when it could last be read, if ever.

@@ -20,7 +20,7 @@ use super::kept::KeptDesired;
 use super::objects::{Affinity, Block, Node, Object, Pool, Service, Slice};
 use super::server::{Backoff, Notice, Reach, connect};
 use super::watch::{Outcome, Subject, outcome_of_request, watch, with_sources};
-use super::{Settings, Snapshot, Trouble, UnreadableObject};
+use super::{Refusal, Resource, Settings, Snapshot, Trouble, UnreadableObject};
 use crate::config::{Calico, CalicoApi};
 
 /// What watches may have said before the task looks at it; a list of 10,000 services waits here for its reader.
@@ -82,6 +82,8 @@ enum Event {
     Calico(&'static str),
     Outcome {
         kind: &'static str,
+        /// What was asked for; nothing in particular where the server itself is asked about.
+        resource: Option<Resource>,
         outcome: Outcome,
     },
 }
@@ -95,8 +97,8 @@ struct Cluster {
     objects: Objects,
     desired: Desired,
     reach: Reach,
-    /// Kinds that the server refuses, with its words.
-    refused: BTreeMap<&'static str, String>,
+    /// Kinds that the server refuses.
+    refused: BTreeMap<&'static str, Refusal>,
     snapshot: channel::Sender<Arc<Snapshot>>,
 }
 
@@ -198,12 +200,20 @@ impl Cluster {
             Event::Service(told) => self.objects.services.handle(told),
             Event::Slice(told) => self.objects.slices.handle(told),
             Event::Calico(version) => watches.start_calico(version),
-            Event::Outcome { kind, outcome } => return self.handle_outcome(kind, outcome, watches),
+            Event::Outcome { kind, resource, outcome } => {
+                return self.handle_outcome(kind, resource, outcome, watches);
+            }
         }
         Next::GoOn
     }
 
-    fn handle_outcome(&mut self, kind: &'static str, outcome: Outcome, watches: &mut Watches) -> Next {
+    fn handle_outcome(
+        &mut self,
+        kind: &'static str,
+        resource: Option<Resource>,
+        outcome: Outcome,
+        watches: &mut Watches,
+    ) -> Next {
         let now = Instant::now();
         match outcome {
             Outcome::Answered => {
@@ -214,7 +224,8 @@ impl Cluster {
             }
             Outcome::Refused { code, message } => {
                 self.heard(now, watches);
-                if self.refused.insert(kind, message.clone()).is_none() {
+                let refusal = Refusal { code, message: message.clone(), resource };
+                if self.refused.insert(kind, refusal).is_none() {
                     warn!(kind, code, message, "the API server refuses");
                 }
                 // A token may have been replaced in the file.
@@ -278,7 +289,11 @@ impl Cluster {
         name_unreadable(pools, &mut unreadable);
         name_unreadable(services, &mut unreadable);
         name_unreadable(slices, &mut unreadable);
-        Trouble { refused: self.refused.clone(), unreadable }
+        // The watch is for this one alone.
+        let is_absent =
+            nodes.is_known() && nodes.values().next().is_none() && nodes.unreadable().next().is_none();
+        let absent_node = is_absent.then(|| self.sources.node.clone());
+        Trouble { absent_node, refused: self.refused.clone(), unreadable }
     }
 }
 
@@ -334,7 +349,9 @@ impl Watches {
         subject: Subject,
         told: impl Fn(Told<T>) -> Event + Send + Sync + 'static,
     ) -> AbortHandle {
-        let outcome = |outcome| Event::Outcome { kind: T::KIND, outcome };
+        let asked =
+            Resource { group: subject.resource.group.clone(), plural: subject.resource.plural.clone() };
+        let outcome = move |outcome| Event::Outcome { kind: T::KIND, resource: Some(asked.clone()), outcome };
         let (client, events) = (self.client.clone(), self.events.clone());
         self.tasks.spawn(watch(client, subject, self.retry.subscribe(), events, told, outcome))
     }
@@ -375,7 +392,9 @@ impl Watches {
                 }
             }
             retry.send_replace(());
-            let _ = events.send(Event::Outcome { kind: "version", outcome: Outcome::Answered }).await;
+            let _ = events
+                .send(Event::Outcome { kind: "version", resource: None, outcome: Outcome::Answered })
+                .await;
         }));
     }
 
@@ -398,7 +417,9 @@ async fn find_calico(client: Client, events: mpsc::Sender<Event>, mut retry: cha
         for version in [CALICO_CRD, CALICO_V3] {
             match client.list_api_group_resources(version).await {
                 Ok(list) if list.resources.iter().any(|resource| resource.name == "blockaffinities") => {
-                    let _ = events.send(Event::Outcome { kind: "Calico", outcome: Outcome::Answered }).await;
+                    let _ = events
+                        .send(Event::Outcome { kind: "Calico", resource: None, outcome: Outcome::Answered })
+                        .await;
                     let _ = events.send(Event::Calico(version)).await;
                     return;
                 }
@@ -409,7 +430,7 @@ async fn find_calico(client: Client, events: mpsc::Sender<Event>, mut retry: cha
                 },
             }
         }
-        if events.send(Event::Outcome { kind: "Calico", outcome: missing }).await.is_err() {
+        if events.send(Event::Outcome { kind: "Calico", resource: None, outcome: missing }).await.is_err() {
             return;
         }
         tokio::select! {

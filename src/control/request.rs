@@ -70,6 +70,15 @@ pub enum Request {
     Interfaces(Reply<api::Interfaces>),
     /// BFD sessions.
     Bfd(Reply<api::Bfd>),
+    /// The blocks of this node.
+    Pods(Reply<api::Pods>),
+    /// A page of the addresses of services.
+    Services {
+        /// Which part.
+        query: PageQuery,
+        /// The answer.
+        reply: Reply<api::Services>,
+    },
     /// Where the memory is.
     Memory(Reply<api::Memory>),
     /// The configuration in force.

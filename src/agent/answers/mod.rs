@@ -3,6 +3,7 @@
 //! A [`View`] is made of handles; it answers in a task of its own, so that a slow answer holds nobody up.
 
 mod bfd;
+mod cluster;
 mod drain;
 mod memory;
 mod neighbors;
@@ -21,6 +22,7 @@ use bgp::session::State;
 use bgp::{InterfaceIndex, PeerId, RouterId};
 use tokio::sync::{mpsc, oneshot};
 
+use crate::cluster::Snapshot;
 use crate::config::{self, Config};
 use crate::control::{Request, api};
 use crate::drain::{Drains, Wanted};
@@ -78,6 +80,9 @@ pub(super) struct View {
     drains: Drains<NeighborName>,
     drain_commands: mpsc::Sender<Command>,
     trial: Option<api::Trial>,
+    known: Arc<Snapshot>,
+    /// The name that Kubernetes has for this node, where it is asked.
+    node: Option<String>,
     listen_trouble: Option<listen::Trouble>,
 }
 
@@ -106,6 +111,8 @@ impl Agent {
             drains: self.drains.clone(),
             drain_commands: self.drain_commands.clone(),
             trial: trial(&self.trials),
+            known: Arc::clone(&self.cluster.known.borrow()),
+            node: self.cluster.settings.borrow().as_ref().map(|settings| settings.node.clone()),
             listen_trouble: self.listen_trouble.borrow().clone(),
         }
     }
@@ -144,6 +151,12 @@ impl View {
             }
             Request::Bfd(reply) => {
                 let _ = reply.send(self.bfd().await);
+            }
+            Request::Pods(reply) => {
+                let _ = reply.send(Ok(self.pods()));
+            }
+            Request::Services { query, reply } => {
+                let _ = reply.send(Ok(self.services(&query)));
             }
             Request::Memory(reply) => {
                 let _ = reply.send(self.memory().await);
@@ -188,6 +201,7 @@ impl View {
             },
             fib_routes: words::count(fib.installed),
             trial: self.trial.clone(),
+            kubernetes: cluster::summary(&self.known, Instant::now()),
             listen_error: self.listen_trouble.as_ref().map(ToString::to_string),
             neighbors: self
                 .neighbors

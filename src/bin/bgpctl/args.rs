@@ -124,6 +124,10 @@ pub(crate) enum Show {
     Bfd,
     /// How far the node or a neighbor is on its way out of the fabric
     Drain,
+    /// This node's pod blocks, whose they are, and whether the API server answers
+    Pods,
+    /// Addresses of services, as what they are announced, and why not
+    Services,
     /// Where the daemon's memory is
     Memory,
     /// The configuration in force, with all defaults
@@ -195,6 +199,8 @@ mod tests {
         ));
         assert!(matches!(parse("bgpctl sh bfd"), Command::Show(Show::Bfd)));
         assert!(matches!(parse("bgpctl sh mem"), Command::Show(Show::Memory)));
+        assert!(matches!(parse("bgpctl sh pod"), Command::Show(Show::Pods)));
+        assert!(matches!(parse("bgpctl sh se"), Command::Show(Show::Services)));
         assert!(matches!(parse("bgpctl rel"), Command::Reload(Reload { dry_run: false, confirm: None })));
         assert!(matches!(
             parse("bgpctl reload --confirm 60s"),

@@ -74,6 +74,8 @@ async fn run_show<W: Write>(client: &Client, show: &Show, output: &mut Output<W>
         Show::Interfaces => print(&client.get("/v1/interfaces").await?, render::interfaces, output),
         Show::Bfd => print(&client.get("/v1/bfd").await?, render::bfd, output),
         Show::Drain => print(&client.get("/v1/drain").await?, render::drain, output),
+        Show::Pods => print(&client.get("/v1/pods").await?, render::pods, output),
+        Show::Services => services(client, output).await,
         Show::Memory => print(&client.get("/v1/memory").await?, render::memory, output),
         Show::Config => print(&client.get("/v1/config").await?, render::config, output),
     }
@@ -164,6 +166,27 @@ async fn fib<W: Write>(
                 rows.end()?;
                 return match output.format() {
                     Format::Text => Ok(output.text(&render::fib_counters(&counters, &next_hops))?),
+                    Format::Json => Ok(()),
+                };
+            }
+        }
+    }
+}
+
+/// As [`table`], with totals at its end.
+async fn services<W: Write>(client: &Client, output: &mut Output<W>) -> Result<(), Failure> {
+    let mut rows = Rows::new(output, None);
+    let mut after = None;
+    loop {
+        let api::Services { kubernetes, totals, page } =
+            client.get(&with_cursor("/v1/services", after)).await?;
+        rows.print(&page.items, render::services)?;
+        match advance(client, after, page.next)? {
+            Some(next) => after = Some(next),
+            None => {
+                rows.end()?;
+                return match output.format() {
+                    Format::Text => Ok(output.text(&render::services_totals(&totals, kubernetes.as_ref()))?),
                     Format::Json => Ok(()),
                 };
             }

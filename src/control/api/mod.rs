@@ -11,6 +11,7 @@ use bgp::Prefix;
 use serde::{Deserialize, Serialize};
 
 mod bfd;
+mod cluster;
 mod convert;
 mod drain;
 mod fib;
@@ -22,6 +23,11 @@ mod rib;
 mod summary;
 
 pub use bfd::{Bfd, BfdDiscards, BfdHealth, BfdRemote, BfdSession, BfdState, NeighborBfd};
+pub use cluster::{
+    ApiServer, BlockSource, BlockStatus, Kubernetes, KubernetesSummary, PodBlock, Pods, RefusedKind,
+    RoleRule, ServiceAddress, ServiceKind, ServicePolicy, ServiceStatus, ServiceTotals, ServiceUse, Services,
+    UNREADABLE_MAX, UnreadableObject,
+};
 pub use drain::{
     DRAIN_MESSAGE_MAX, DRAIN_WAIT_MAX_MS, Drain, DrainBegun, DrainProgress, DrainState, DrainStep,
     NeighborDrain,

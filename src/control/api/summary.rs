@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use bgp::{Asn, Family, RouterId};
 use serde::{Deserialize, Serialize};
 
-use super::BfdState;
+use super::{BfdState, KubernetesSummary};
 
 /// The daemon, its tables and its neighbors.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -28,6 +28,8 @@ pub struct Summary {
     pub fib_routes: u64,
     /// Where the configuration is on trial.
     pub trial: Option<Trial>,
+    /// The API server; `null` where nobody asks it.
+    pub kubernetes: Option<KubernetesSummary>,
     /// Why neighbors cannot connect to this node, which still connects to them; `null` where they can.
     pub listen_error: Option<String>,
     /// By name.

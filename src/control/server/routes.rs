@@ -62,6 +62,8 @@ pub(super) fn router(requests: mpsc::Sender<Request>, deadline: Duration) -> Rou
         .route("/v1/fib", get(fib))
         .route("/v1/interfaces", get(interfaces))
         .route("/v1/bfd", get(bfd))
+        .route("/v1/pods", get(pods))
+        .route("/v1/services", get(services))
         .route("/v1/memory", get(memory))
         .route("/v1/config", get(config))
         .route("/v1/drain", get(drains).post(drain))
@@ -172,6 +174,17 @@ async fn bfd(State(agent): State<Agent>) -> Answer<api::Bfd> {
     agent.ask(Request::Bfd).await.map(Json)
 }
 
+async fn pods(State(agent): State<Agent>) -> Answer<api::Pods> {
+    agent.ask(Request::Pods).await.map(Json)
+}
+
+async fn services(State(agent): State<Agent>, params: Params<PageParams>) -> Answer<api::Services> {
+    let query = read(params)?.page()?;
+    let mut services = agent.ask(|reply| Request::Services { query, reply }).await?;
+    bound(&mut services.page)?;
+    Ok(Json(services))
+}
+
 async fn memory(State(agent): State<Agent>) -> Answer<api::Memory> {
     agent.ask(Request::Memory).await.map(Json)
 }
@@ -243,7 +256,7 @@ struct TableParams {
     limit: Option<String>,
 }
 
-/// Parameters of a neighbor's table.
+/// Parameters of a table that is only read as a whole.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct PageParams {

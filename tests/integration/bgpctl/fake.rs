@@ -93,6 +93,14 @@ fn answer(request: Request) {
             let known = name.map_or(Ok(()), |name| known(&name));
             send(reply, known.map(|()| policies()));
         }
+        Request::Pods(reply) => send(reply, Ok(pods())),
+        Request::Services { query, reply } => {
+            let (kinds, routes) = (vec![api::ServiceKind::External], ROUTES as u64);
+            let totals =
+                api::ServiceTotals { kinds, addresses: 2 * routes, announced: routes, prefixes: routes };
+            let page = page(&all(query), service_address);
+            send(reply, Ok(api::Services { kubernetes: Some(kubernetes()), totals, page }));
+        }
         Request::Memory(reply) => send(reply, Ok(memory())),
         Request::Config(reply) => {
             let toml = "[bgp]\nlocal-as = 65001\n".to_owned();
@@ -252,6 +260,57 @@ fn fib_route(prefix: Prefix) -> api::FibRoute {
     }
 }
 
+fn kubernetes() -> api::Kubernetes {
+    let refused = api::RefusedKind {
+        kind: "Service".to_owned(),
+        code: 403,
+        reason: HOSTNAME.to_owned(),
+        rule: Some(api::RoleRule {
+            api_group: String::new(),
+            resource: "services".to_owned(),
+            verbs: vec!["list".to_owned(), "watch".to_owned()],
+        }),
+    };
+    api::Kubernetes {
+        node: "c1".to_owned(),
+        node_absent: false,
+        server: api::ApiServer::Away { since_s: 83, reason: HOSTNAME.to_owned() },
+        refused: vec![refused],
+        unreadable: vec![api::UnreadableObject {
+            kind: "Service".to_owned(),
+            name: HOSTNAME.to_owned(),
+            reason: HOSTNAME.to_owned(),
+        }],
+        unreadable_count: 1,
+    }
+}
+
+fn pods() -> api::Pods {
+    let block = api::PodBlock {
+        prefix: prefix(0),
+        source: api::BlockSource::Calico,
+        status: api::BlockStatus::OwnedBy { node: HOSTNAME.to_owned() },
+        blackhole: false,
+        rivals: vec![HOSTNAME.to_owned()],
+    };
+    api::Pods { kubernetes: Some(kubernetes()), blocks: vec![block] }
+}
+
+/// Two services have each address.
+fn service_address(prefix: Prefix) -> api::ServiceAddress {
+    let used = |service: &str, status| api::ServiceUse {
+        service: service.to_owned(),
+        kind: api::ServiceKind::External,
+        policy: api::ServicePolicy::Cluster,
+        status,
+    };
+    let services = vec![
+        used("default/web", api::ServiceStatus::Announced { prefix }),
+        used(HOSTNAME, api::ServiceStatus::OutOfRange),
+    ];
+    api::ServiceAddress { prefix, services, kept: Vec::new() }
+}
+
 fn policies() -> api::Policies {
     let chain = || api::PolicyChain {
         guard: vec![api::GuardRule { reason: "martian".to_owned(), hits: 3 }],
@@ -297,6 +356,7 @@ fn summary() -> api::Summary {
         rib: api::RibTotals { destinations: ROUTES as u64, paths: 2 * ROUTES as u64 },
         fib_routes: ROUTES as u64,
         trial: None,
+        kubernetes: None,
         listen_error: None,
         neighbors: vec![neighbor().summary],
     }

@@ -112,6 +112,20 @@ fn bgpctl_shows_where_the_memory_is() {
 }
 
 #[test]
+fn bgpctl_shows_pods_with_what_kubernetes_does_not_give() {
+    let daemon = FakeDaemon::start("pods");
+    let text = shown(&daemon, "show pods");
+    assert!(text.starts_with("Kubernetes: this is node c1; API server away for 00:01:23, "), "{text}");
+    assert!(
+        text.contains("10.0.0.0/24  Calico  no         no         its IPAMBlock says that it is tor1"),
+        "{text}"
+    );
+    assert!(text.contains(" verbs list, watch for services of the API group \"\" (the core)\n"), "{text}");
+    assert_eq!(text.lines().count(), 9, "{text}");
+    assert_eq!(json::<api::Pods>(&daemon, "show pods").blocks.len(), 1);
+}
+
+#[test]
 fn bgpctl_pages_through_long_tables() {
     let daemon = FakeDaemon::start("paging");
     for (words, heading) in [
@@ -128,6 +142,23 @@ fn bgpctl_pages_through_long_tables() {
         assert_eq!(networks, expected, "{words}");
     }
     assert!(shown(&daemon, "show fib").ends_with("0 overruns of the kernel's events\n"));
+    let text = shown(&daemon, "show services");
+    assert_eq!(text.matches("Announced as").count(), 1);
+    for (service, column) in [("default/web", 4), ("tor1", 0)] {
+        let rows = text
+            .lines()
+            .filter(|line| line.split_whitespace().nth(1).is_some_and(|word| word.starts_with(service)));
+        let prefixes: Vec<&str> = rows.filter_map(|line| line.split_whitespace().nth(column)).collect();
+        let expected: Vec<String> = (0..ROUTES)
+            .map(prefix)
+            .map(|prefix| match column {
+                0 => prefix.address().to_string(),
+                _ => prefix.to_string(),
+            })
+            .collect();
+        assert_eq!(prefixes, expected, "{service}");
+    }
+    assert!(text.contains("\nAddresses: 5000, announced: 2500; 2500 prefixes for all of them\n"), "{text}");
 }
 
 #[test]
@@ -141,6 +172,8 @@ fn bgpctl_prints_long_tables_as_one_json_array() {
     assert!(received.iter().map(|entry| entry.prefix).eq((0..ROUTES).map(prefix)));
     let advertised: Vec<api::AdvertisedRoute> = json(&daemon, "show neighbor eth0 advertised");
     assert!(advertised.iter().map(|entry| entry.prefix).eq((0..ROUTES).map(prefix)));
+    let services: Vec<api::ServiceAddress> = json(&daemon, "show services");
+    assert!(services.iter().map(|entry| entry.prefix).eq((0..ROUTES).map(prefix)));
 }
 
 #[test]

@@ -8,6 +8,7 @@ mod drain;
 mod fixture;
 mod hostile;
 mod inject;
+mod kubernetes;
 mod limit;
 mod links;
 mod operator;

@@ -1,6 +1,7 @@
 //! What a cluster of the lab can be used for: the same objects, permissions and faults as one in a data centre.
 
 mod fixture;
+mod show;
 
 use std::time::Duration;
 

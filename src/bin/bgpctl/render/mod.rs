@@ -11,10 +11,13 @@ mod bfd;
 mod drain;
 mod fib;
 mod interfaces;
+mod kubernetes;
 mod memory;
 mod neighbor;
+mod pods;
 mod policy;
 mod rib;
+mod services;
 mod summary;
 
 pub(crate) use bfd::bfd;
@@ -23,8 +26,10 @@ pub(crate) use fib::{fib, fib_counters};
 pub(crate) use interfaces::interfaces;
 pub(crate) use memory::memory;
 pub(crate) use neighbor::{neighbor, neighbors};
+pub(crate) use pods::pods;
 pub(crate) use policy::policies;
 pub(crate) use rib::{advertised, destinations, received, rib};
+pub(crate) use services::{services, services_totals};
 pub(crate) use summary::summary;
 
 /// Where in a table of many pages these rows are.
@@ -127,6 +132,11 @@ fn peer(hostname: Option<&str>, name: &str) -> String {
 fn listed(items: impl IntoIterator<Item = String>) -> String {
     let text = items.into_iter().collect::<Vec<_>>().join(", ");
     if text.is_empty() { "none".to_owned() } else { text }
+}
+
+/// `1 block`, `2 blocks`.
+fn counted(count: u64, one: &str, many: &str) -> String {
+    format!("{count} {}", if count == 1 { one } else { many })
 }
 
 /// What is not known, as a word.

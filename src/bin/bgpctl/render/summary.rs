@@ -2,7 +2,7 @@
 
 use selvedge::control::api::{BfdState, NeighborSummary, SessionState, Summary, Trial};
 
-use super::{Position, left, peer, right, span, table};
+use super::{Position, kubernetes, left, peer, right, span, table};
 use crate::output::printable;
 
 pub(crate) fn summary(summary: &Summary) -> String {
@@ -10,7 +10,7 @@ pub(crate) fn summary(summary: &Summary) -> String {
     let head = format!(
         "BGP router identifier {router_id}, local AS number {}\n\
          {}, selvedge {}, up {}\n\
-         RIB: {} destinations, {} paths; FIB: {} routes\n{}{}\n",
+         RIB: {} destinations, {} paths; FIB: {} routes\n{}{}{}\n",
         summary.local_as,
         printable(&summary.hostname),
         printable(&summary.version),
@@ -19,6 +19,7 @@ pub(crate) fn summary(summary: &Summary) -> String {
         summary.rib.paths,
         summary.fib_routes,
         summary.listen_error.as_deref().map(deaf).unwrap_or_default(),
+        summary.kubernetes.as_ref().map(kubernetes::in_summary).unwrap_or_default(),
         summary.trial.as_ref().map(trial).unwrap_or_default(),
     );
     let neighbors = &summary.neighbors;
@@ -97,7 +98,7 @@ pub(super) mod tests {
     use std::collections::BTreeMap;
 
     use bgp::{Asn, Family, RouterId};
-    use selvedge::control::api::{PrefixCounts, RibTotals};
+    use selvedge::control::api::{ApiServer, KubernetesSummary, PrefixCounts, RibTotals};
 
     use super::*;
 
@@ -144,6 +145,7 @@ pub(super) mod tests {
             rib: RibTotals { destinations: 8, paths: 14 },
             fib_routes: 6,
             trial: None,
+            kubernetes: None,
             listen_error: None,
             neighbors: vec![established(), down],
         };
@@ -169,6 +171,12 @@ eth1: BFD is Down
         let failed = Summary { trial: Some(failed), ..answer.clone() };
         assert!(summary(&failed).contains(
             "\nConfiguration: not that of the file, which was left 00:00:03 ago: it was not confirmed in time\n\n"
+        ));
+        let server = ApiServer::Answers;
+        let kubernetes = Some(KubernetesSummary { server, blocks: 3, service_prefixes: 12, problems: 0 });
+        let clustered = Summary { kubernetes, ..answer.clone() };
+        assert!(summary(&clustered).contains(
+            "6 routes\nKubernetes: API server answers; 3 blocks and 12 prefixes of services announced\n\nNeighbor"
         ));
         let deaf =
             Summary { listen_error: Some("another program has TCP port 179".to_owned()), ..answer.clone() };
