@@ -2,7 +2,8 @@
 //!
 //! In: watches of the API server's objects. Out: a [`Snapshot`] of what is [`Desired`], which the agent originates together
 //! with what its own file says. Nothing waits for the server: a node peers and forwards without it, since the server
-//! itself may be reached through this agent's routes, and what it said last is kept until it says something else.
+//! itself may be reached through this agent's routes, and what it said last is kept until it says something else. Which pods
+//! are here, the kernel knows (`pods`).
 //!
 //! `objects` reads what is needed of each object, `collection` knows which there are, `desired` decides: all of them pure.
 //! `server` and `watch` are the way to the API server, `kept` is the file that outlives the daemon, `task` joins them.
@@ -11,6 +12,7 @@ mod collection;
 mod desired;
 mod kept;
 mod objects;
+mod pods;
 mod server;
 mod task;
 mod watch;
@@ -19,7 +21,7 @@ use std::collections::BTreeMap;
 
 use crate::config::{self, Config};
 
-pub use desired::{Block, BlockSource, Desired, ServiceAddress, Standing, Withheld};
+pub use desired::{Block, BlockSource, BorrowedStanding, Desired, ServiceAddress, Standing, Withheld};
 pub use objects::{AddressKind, TrafficPolicy};
 pub use server::Reach;
 pub use task::{Inputs, run};

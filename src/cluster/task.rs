@@ -4,6 +4,7 @@
 //! and what the watches say. Out: a [`Snapshot`]. The watches are tasks of their own, which end with this one.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -18,10 +19,11 @@ use super::collection::{Collection, Told};
 use super::desired::{self, Desired, Objects, Sources};
 use super::kept::KeptDesired;
 use super::objects::{Affinity, Block, Node, Object, Pool, Service, Slice};
+use super::pods::LocalPods;
 use super::server::{Backoff, Notice, Reach, connect};
 use super::watch::{Outcome, Subject, outcome_of_request, watch, with_sources};
 use super::{Refusal, Resource, Settings, Snapshot, Trouble, UnreadableObject};
-use crate::config::{Calico, CalicoApi};
+use crate::config::{Borrowed, Calico, CalicoApi};
 
 /// What watches may have said before the task looks at it; a list of 10,000 services waits here for its reader.
 const QUEUE: usize = 256;
@@ -45,7 +47,9 @@ pub async fn run(mut inputs: Inputs) {
         let settings = inputs.settings.borrow_and_update().clone();
         let changed = match settings {
             Some(settings) => {
-                let (mut cluster, kept) = Cluster::new(settings, before.take(), inputs.snapshot.clone());
+                let pods = LocalPods::follow(&settings).await;
+                let (mut cluster, kept) =
+                    Cluster::new(settings, pods, before.take(), inputs.snapshot.clone());
                 let keeping = kept.follow(inputs.snapshot.subscribe());
                 let changed = tokio::select! {
                     changed = inputs.settings.changed() => changed,
@@ -91,11 +95,21 @@ enum Event {
 /// Nothing: what has no end.
 enum Never {}
 
+/// How the number of borrowed addresses is to the limit of the file.
+#[derive(Debug, Clone, Copy)]
+enum Borrowing {
+    WithinLimit,
+    OverLimit,
+}
+
 struct Cluster {
     settings: Settings,
     sources: Sources,
+    pods: LocalPods,
     objects: Objects,
     desired: Desired,
+    /// As the log has it.
+    borrowing: Borrowing,
     reach: Reach,
     /// Kinds that the server refuses.
     refused: BTreeMap<&'static str, Refusal>,
@@ -119,6 +133,7 @@ impl Cluster {
     /// What was kept is published before anybody is asked.
     fn new(
         settings: Settings,
+        mut pods: LocalPods,
         before: Option<(String, Desired)>,
         snapshot: channel::Sender<Arc<Snapshot>>,
     ) -> (Self, KeptDesired) {
@@ -130,9 +145,11 @@ impl Cluster {
         let (kept, from_file) = KeptDesired::read(&settings.kubernetes.state, &sources);
         let in_force = before.filter(|(node, _)| *node == sources.node);
         let desired = in_force.map_or(from_file, |(_, desired)| desired);
-        let (objects, reach) = (Objects::default(), Reach::Untried);
+        let objects = Objects { local_pods: pods.now(), ..Objects::default() };
+        let (reach, refused) = (Reach::Untried, BTreeMap::new());
+        let borrowing = Borrowing::WithinLimit;
         let mut cluster =
-            Self { settings, sources, objects, desired, reach, refused: BTreeMap::new(), snapshot };
+            Self { settings, sources, pods, objects, desired, borrowing, reach, refused, snapshot };
         cluster.decide();
         (cluster, kept)
     }
@@ -141,7 +158,8 @@ impl Cluster {
         let mut backoff = Backoff::default();
         info!(node = self.settings.node, "following the API server");
         loop {
-            match connect(&self.settings.kubernetes.access).await {
+            let access = self.settings.kubernetes.access.clone();
+            match self.wait_for(connect(&access)).await {
                 Ok(client) => {
                     self.follow_with(client).await;
                     debug!("who we are to the API server is read anew");
@@ -152,7 +170,21 @@ impl Cluster {
                     self.publish();
                 }
             }
-            tokio::time::sleep(backoff.next_pause()).await;
+            self.wait_for(tokio::time::sleep(backoff.next_pause())).await;
+        }
+    }
+
+    /// Waits for something; pods come and go meanwhile, whether or not there is a server.
+    async fn wait_for<T>(&mut self, something: impl Future<Output = T>) -> T {
+        let mut something = pin!(something);
+        loop {
+            tokio::select! {
+                done = &mut something => return done,
+                () = self.pods.changed() => {
+                    self.objects.local_pods = self.pods.now();
+                    self.decide();
+                }
+            }
         }
     }
 
@@ -170,7 +202,7 @@ impl Cluster {
         };
         watches.start(&self.sources);
         let mut batch = Vec::new();
-        while told.recv_many(&mut batch, MOST_AT_ONCE).await > 0 {
+        while self.wait_for(told.recv_many(&mut batch, MOST_AT_ONCE)).await > 0 {
             for event in batch.drain(..) {
                 match self.handle(event, &mut watches) {
                     Next::GoOn => {}
@@ -262,7 +294,30 @@ impl Cluster {
     /// Decides anew, and publishes what has changed.
     fn decide(&mut self) {
         self.desired = desired::desired(&self.sources, &self.objects, &self.desired);
+        self.watch_limit();
         self.publish();
+    }
+
+    /// Each borrowed address is a route of its own in the whole fabric.
+    fn watch_limit(&mut self) {
+        let Some(Calico { borrowed: Borrowed::Advertise { limit, .. }, .. }) = self.sources.pods.calico
+        else {
+            return;
+        };
+        let borrowed = self.desired.borrowed.values().filter(|standing| standing.is_announced()).count();
+        let is_over = u32::try_from(borrowed).map_or(true, |borrowed| borrowed > limit);
+        let borrowing = if is_over { Borrowing::OverLimit } else { Borrowing::WithinLimit };
+        match (self.borrowing, borrowing) {
+            (Borrowing::WithinLimit, Borrowing::OverLimit) => {
+                warn!(borrowed, limit, "more borrowed addresses than pods.calico.borrowed-limit");
+            }
+            (Borrowing::OverLimit, Borrowing::WithinLimit) => {
+                warn!(borrowed, limit, "borrowed addresses are within pods.calico.borrowed-limit again");
+            }
+            (Borrowing::WithinLimit, Borrowing::WithinLimit)
+            | (Borrowing::OverLimit, Borrowing::OverLimit) => {}
+        }
+        self.borrowing = borrowing;
     }
 
     fn publish(&self) {
@@ -281,7 +336,7 @@ impl Cluster {
     }
 
     fn trouble(&self) -> Trouble {
-        let Objects { nodes, affinities, blocks, pools, services, slices } = &self.objects;
+        let Objects { nodes, affinities, blocks, pools, services, slices, local_pods: _ } = &self.objects;
         let mut unreadable = Vec::new();
         name_unreadable(nodes, &mut unreadable);
         name_unreadable(affinities, &mut unreadable);
@@ -326,9 +381,9 @@ impl Watches {
         }
         match &sources.pods.calico {
             None => {}
-            Some(Calico { api: CalicoApi::CrdV1 }) => self.start_calico(CALICO_CRD),
-            Some(Calico { api: CalicoApi::V3 }) => self.start_calico(CALICO_V3),
-            Some(Calico { api: CalicoApi::Any }) => {
+            Some(Calico { api: CalicoApi::CrdV1, .. }) => self.start_calico(CALICO_CRD),
+            Some(Calico { api: CalicoApi::V3, .. }) => self.start_calico(CALICO_V3),
+            Some(Calico { api: CalicoApi::Any, .. }) => {
                 let (client, events) = (self.client.clone(), self.events.clone());
                 self.tasks.spawn(find_calico(client, events, self.retry.subscribe()));
             }

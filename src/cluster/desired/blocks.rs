@@ -113,7 +113,7 @@ pub(super) fn asked(sources: &Sources, objects: &Objects, before: &Desired) -> B
 }
 
 /// Whether the server has said all that it has to say about this node's blocks.
-fn speaks_of_us(sources: &Sources, objects: &Objects) -> bool {
+pub(super) fn speaks_of_us(sources: &Sources, objects: &Objects) -> bool {
     objects.affinities.is_known() && objects.pools.is_known() && objects.node(&sources.node).is_some()
 }
 
@@ -180,7 +180,7 @@ fn owner(objects: &Objects, prefix: Prefix) -> Option<&Owner> {
 }
 
 /// The narrowest pool that the block is from.
-fn pool(objects: &Objects, prefix: Prefix) -> Option<&Pool> {
+pub(super) fn pool(objects: &Objects, prefix: Prefix) -> Option<&Pool> {
     let pools = objects.pools.values().filter(|pool| pool.cidr.covers(prefix));
     pools.max_by_key(|pool| pool.cidr.length())
 }
