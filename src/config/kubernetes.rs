@@ -108,7 +108,9 @@ fn borrowed(section: &Section<'_>, problems: &mut Problems) -> Borrowed {
             Borrowed::Advertise { community, limit: limit.unwrap_or(BORROWED_LIMIT) }
         }
         Some(Advertised::No) => {
-            for key in ["borrowed-community", "borrowed-limit"] {
+            // One that was refused has its own message.
+            let useless = [("borrowed-community", community.is_some()), ("borrowed-limit", limit.is_some())];
+            for (key, _) in useless.into_iter().filter(|(_, is_read)| *is_read) {
                 if let Some(value) = section.value(key) {
                     problems.push(*value.refuse(
                         "has no effect beside `borrowed = \"refuse\"`",
