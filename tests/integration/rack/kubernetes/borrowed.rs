@@ -55,7 +55,7 @@ impl Bench {
         Some(block["status"]["is"].as_str().unwrap().to_owned())
     }
 
-    /// Another `[pods.calico]` takes the place of the one that c1 has.
+    /// Other words take the place of those that c1 has in its file.
     fn reload(&self, before: &str, after: &str) {
         let agent = self.rack.nodes[0].agent().unwrap();
         let words = agent.command_line();
@@ -75,7 +75,7 @@ fn a_borrowed_address_is_announced_for_as_long_as_its_pod_is_here() {
     cluster.apply(&block("c2")).unwrap();
     cluster.apply(&affinity("c2", "confirmed")).unwrap();
     bench.await_on_tor(block_of_c2, &["c2"]);
-    bench.await_log(0, "the API server answers");
+    bench.await_log(0, "the API server is back");
 
     // Its own route goes before the block of c2, with what the file gives it.
     let (v4, v6) = ("10.1.9.5", "fd00:10:1:9::5");
@@ -137,12 +137,12 @@ fn a_borrowed_address_is_announced_for_as_long_as_its_pod_is_here() {
 fn a_borrowed_address_is_not_announced_where_the_file_refuses_it() {
     let Some(bench) = Bench::up("kuberefused", REFUSED) else { return };
     let _cluster = bench.cluster(POOLS);
-    bench.await_log(0, "the API server answers");
+    bench.await_log(0, "the API server is back");
     bench.lend("10.1.9.5");
     // With another file it is: so that what follows is not the silence of an agent that does not see it.
-    bench.reload(REFUSED, "[pods.calico]\n");
+    bench.reload("\"refuse\"", "\"advertise\"");
     bench.await_host_on_tor("10.1.9.5", &["c1"]);
-    bench.reload("[pods.calico]\n", REFUSED);
+    bench.reload("\"advertise\"", "\"refuse\"");
     bench.await_host_on_tor("10.1.9.5", &[]);
     assert_eq!(bench.standing("10.1.9.5"), None);
     // What the agent says next, and the ToR hears, is not of another one.
