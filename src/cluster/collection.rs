@@ -120,6 +120,11 @@ impl<T> Collection<T> {
     pub(crate) fn unreadable(&self) -> impl Iterator<Item = (&ObjectName, &Unreadable)> {
         self.unreadable.iter()
     }
+
+    /// Of those, the ones that never could be read: whatever they say is missing here.
+    pub(crate) fn never_read(&self) -> impl Iterator<Item = &ObjectName> {
+        self.unreadable.keys().filter(|name| !self.objects.contains_key(name))
+    }
 }
 
 #[cfg(test)]

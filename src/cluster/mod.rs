@@ -8,6 +8,9 @@
 //! `objects` reads what is needed of each object, `collection` knows which there are, `desired` decides: all of them pure.
 //! `server` and `watch` are the way to the API server, `kept` is the file that outlives the daemon, `task` joins them.
 
+#[cfg(feature = "bench")]
+#[doc(hidden)]
+pub mod bench;
 mod collection;
 mod desired;
 mod kept;

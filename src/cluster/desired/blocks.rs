@@ -61,6 +61,10 @@ impl Block {
         self.standing == Standing::Announced
     }
 
+    fn is_of_another(&self) -> bool {
+        matches!(self.standing, Standing::OwnedBy(_))
+    }
+
     /// Whether what has no pod is dropped here, rather than sent back to where it came from. A block of one address has no
     /// such rest, and Calico's CNI plugin stops at a blackhole for it. What is another node's, or perhaps is, has to stay
     /// reachable from here.
@@ -84,16 +88,21 @@ pub(super) fn blocks(sources: &Sources, objects: &Objects, before: &Desired) -> 
         blocks.extend(of_calico(sources, objects, before));
     }
     if sources.pods.node_cidrs.is_some() {
-        match objects.node(&sources.node) {
-            Some(node) => {
-                let (source, standing) = (BlockSource::Node, Standing::Announced);
-                let block = Block { source, standing, rivals: BTreeSet::new() };
-                blocks.extend(node.pod_cidrs.iter().map(|&cidr| (cidr, block.clone())));
+        for (cidr, block) in of_node(sources, objects, before) {
+            // Of the two, an IPAMBlock that names another node is the narrower word.
+            if !blocks.get(&cidr).is_some_and(Block::is_of_another) {
+                blocks.insert(cidr, block);
             }
-            None => blocks.extend(kept(before, BlockSource::Node)),
         }
     }
     blocks
+}
+
+fn of_node(sources: &Sources, objects: &Objects, before: &Desired) -> BTreeMap<Prefix, Block> {
+    let Some(node) = objects.node(&sources.node) else { return kept(before, BlockSource::Node).collect() };
+    let (source, standing) = (BlockSource::Node, Standing::Announced);
+    let block = Block { source, standing, rivals: BTreeSet::new() };
+    node.pod_cidrs.iter().map(|&cidr| (cidr, block.clone())).collect()
 }
 
 fn kept(before: &Desired, source: BlockSource) -> impl Iterator<Item = (Prefix, Block)> {
@@ -108,13 +117,30 @@ pub(super) fn asked(sources: &Sources, objects: &Objects, before: &Desired) -> B
     }
     let ours = ours(sources, objects).filter(|affinity| affinity.state != AffinityState::Gone);
     let kept = kept(before, BlockSource::Calico).map(|(prefix, _)| prefix);
-    let kept = if speaks_of_us(sources, objects) { None } else { Some(kept) };
+    let kept = match said(sources, objects) {
+        Said::Everything => None,
+        Said::NotAll | Said::NotReadably => Some(kept),
+    };
     ours.map(|affinity| affinity.block).chain(kept.into_iter().flatten()).collect()
 }
 
-/// Whether the server has said all that it has to say about this node's blocks.
-pub(super) fn speaks_of_us(sources: &Sources, objects: &Objects) -> bool {
-    objects.affinities.is_known() && objects.pools.is_known() && objects.node(&sources.node).is_some()
+/// How much the server has said of this node's blocks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Said {
+    NotAll,
+    /// All, but of some affinity it is not known what it says.
+    NotReadably,
+    Everything,
+}
+
+pub(super) fn said(sources: &Sources, objects: &Objects) -> Said {
+    let is_all =
+        objects.affinities.is_known() && objects.pools.is_known() && objects.node(&sources.node).is_some();
+    match (is_all, objects.affinities.never_read().next()) {
+        (false, _) => Said::NotAll,
+        (true, Some(_)) => Said::NotReadably,
+        (true, None) => Said::Everything,
+    }
 }
 
 fn ours<'a>(sources: &'a Sources, objects: &'a Objects) -> impl Iterator<Item = &'a Affinity> {
@@ -122,37 +148,72 @@ fn ours<'a>(sources: &'a Sources, objects: &'a Objects) -> impl Iterator<Item = 
 }
 
 fn of_calico(sources: &Sources, objects: &Objects, before: &Desired) -> BTreeMap<Prefix, Block> {
-    let mut blocks: BTreeMap<Prefix, Block> = BTreeMap::new();
-    for affinity in ours(sources, objects) {
-        let prefix = affinity.block;
-        let standing = match affinity.state {
-            AffinityState::Gone => continue,
-            AffinityState::Pending => Standing::Pending,
-            AffinityState::PendingDeletion => Standing::PendingDeletion,
-            AffinityState::Confirmed => confirmed(sources, objects, prefix, before),
-        };
-        let rivals = rivals(sources, objects, prefix);
-        let block = Block { source: BlockSource::Calico, standing, rivals };
-        // Of two objects for one block, the one that was confirmed counts.
-        match blocks.get(&prefix) {
-            Some(other) if other.is_announced() => {}
-            Some(_) | None => drop(blocks.insert(prefix, block)),
-        }
+    let mut blocks = BTreeMap::new();
+    for (prefix, claim) in claims(sources, objects) {
+        let standing = standing(sources, objects, prefix, claim, before);
+        blocks.insert(prefix, Block { source: BlockSource::Calico, standing, rivals: BTreeSet::new() });
     }
-    if !speaks_of_us(sources, objects) {
+    let said = said(sources, objects);
+    if said != Said::Everything {
         for (prefix, block) in kept(before, BlockSource::Calico) {
-            let standing = match owner(objects, prefix) {
-                Some(Owner::Node(other)) if *other != sources.node => Standing::OwnedBy(other.clone()),
-                Some(_) | None => block.standing,
+            let standing = match (owner(objects, prefix), said) {
+                (Some(Owner::Node(other)), _) if *other != sources.node => Standing::OwnedBy(other.clone()),
+                // The affinity that cannot be read is not this one's.
+                (Some(Owner::Nobody), Said::NotReadably) => continue,
+                (Some(_) | None, _) => block.standing,
             };
-            blocks.entry(prefix).or_insert(Block { standing, ..block });
+            let is_told = objects.affinities.is_known();
+            let rivals = if is_told { BTreeSet::new() } else { block.rivals };
+            blocks.entry(prefix).or_insert(Block { standing, rivals, ..block });
         }
     }
+    name_rivals(sources, objects, &mut blocks);
     blocks
 }
 
-fn confirmed(sources: &Sources, objects: &Objects, prefix: Prefix, before: &Desired) -> Standing {
-    // The pool first: without pools nothing can be said.
+/// What this node's affinities come to: of two objects for one block, the one that is further on counts.
+fn claims(sources: &Sources, objects: &Objects) -> BTreeMap<Prefix, Claim> {
+    let mut claims = BTreeMap::new();
+    for affinity in ours(sources, objects) {
+        let claim = match affinity.state {
+            AffinityState::Gone => continue,
+            AffinityState::PendingDeletion => Claim::PendingDeletion,
+            AffinityState::Pending => Claim::Pending,
+            AffinityState::Confirmed => Claim::Confirmed,
+        };
+        let most = claims.entry(affinity.block).or_insert(claim);
+        *most = claim.max(*most);
+    }
+    claims
+}
+
+/// The state of an affinity that is there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Claim {
+    PendingDeletion,
+    Pending,
+    Confirmed,
+}
+
+fn standing(
+    sources: &Sources,
+    objects: &Objects,
+    prefix: Prefix,
+    claim: Claim,
+    before: &Desired,
+) -> Standing {
+    let owner = owner(objects, prefix);
+    // Before anything else, since nothing that is another node's may be dropped here.
+    if let Some(Owner::Node(node)) = owner
+        && *node != sources.node
+    {
+        return Standing::OwnedBy(node.clone());
+    }
+    match claim {
+        Claim::Pending => return Standing::Pending,
+        Claim::PendingDeletion => return Standing::PendingDeletion,
+        Claim::Confirmed => {}
+    }
     if objects.pools.is_known() {
         match pool(objects, prefix).map(|pool| pool.way) {
             Some(PoolWay::Ipip) => return Standing::Ipip,
@@ -163,9 +224,9 @@ fn confirmed(sources: &Sources, objects: &Objects, prefix: Prefix, before: &Desi
         }
     }
     let is_announced = before.blocks.get(&prefix).is_some_and(Block::is_announced);
-    match owner(objects, prefix) {
-        Some(Owner::Node(node)) if *node == sources.node && objects.pools.is_known() => Standing::Announced,
-        Some(Owner::Node(node)) if *node != sources.node => Standing::OwnedBy(node.clone()),
+    match owner {
+        // Without its pool nothing new can be said.
+        Some(Owner::Node(_)) if objects.pools.is_known() => Standing::Announced,
         Some(Owner::Nobody) => Standing::Unclaimed,
         Some(Owner::Node(_)) | None if is_announced => Standing::Announced,
         Some(Owner::Node(_)) | None => Standing::OwnerUnknown,
@@ -174,9 +235,13 @@ fn confirmed(sources: &Sources, objects: &Objects, prefix: Prefix, before: &Desi
 
 /// What the IPAMBlock says; `None` as long as it is not known.
 fn owner(objects: &Objects, prefix: Prefix) -> Option<&Owner> {
-    let collection = objects.blocks.get(&prefix).filter(|blocks| blocks.is_known())?;
-    let block = collection.values().find(|block| block.cidr == prefix);
-    Some(block.map_or(&Owner::Nobody, |block| &block.owner))
+    let collection = objects.blocks.get(&prefix)?;
+    match collection.values().find(|block| block.cidr == prefix) {
+        // There is but one, so that no list has to be whole.
+        Some(block) => Some(&block.owner),
+        None if collection.is_known() && collection.never_read().next().is_none() => Some(&Owner::Nobody),
+        None => None,
+    }
 }
 
 /// The narrowest pool that the block is from.
@@ -185,11 +250,14 @@ pub(super) fn pool(objects: &Objects, prefix: Prefix) -> Option<&Pool> {
     pools.max_by_key(|pool| pool.cidr.length())
 }
 
-fn rivals(sources: &Sources, objects: &Objects, prefix: Prefix) -> BTreeSet<String> {
-    let claims = |affinity: &&Affinity| {
-        affinity.block == prefix
-            && affinity.node != sources.node
+/// In one go: a large cluster has tens of thousands of affinities, and a node has dozens of blocks.
+fn name_rivals(sources: &Sources, objects: &Objects, blocks: &mut BTreeMap<Prefix, Block>) {
+    for affinity in objects.affinities.values() {
+        if affinity.node != sources.node
             && affinity.state == AffinityState::Confirmed
-    };
-    objects.affinities.values().filter(claims).map(|affinity| affinity.node.clone()).collect()
+            && let Some(block) = blocks.get_mut(&affinity.block)
+        {
+            block.rivals.insert(affinity.node.clone());
+        }
+    }
 }

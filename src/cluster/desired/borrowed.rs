@@ -10,7 +10,7 @@ use std::net::IpAddr;
 use bgp::Prefix;
 use serde::{Deserialize, Serialize};
 
-use super::blocks::{pool, speaks_of_us};
+use super::blocks::{Said, pool, said};
 use super::{Block, Desired, Objects, Sources, Standing};
 use crate::cluster::objects::PoolWay;
 use crate::config::{Borrowed, Calico};
@@ -68,7 +68,7 @@ pub(super) fn borrowed(
     let standing = |address: IpAddr| {
         let judged = match place(sources, blocks, address) {
             Place::Covered => return None,
-            Place::SoonCovered => None,
+            Place::PerhapsCovered => None,
             Place::Elsewhere => judge(sources, objects, address),
         };
         // Where nothing can be said yet, what was said before stays.
@@ -82,9 +82,10 @@ pub(super) fn borrowed(
 enum Place {
     /// In a block of which the fabric knows, or is not to know.
     Covered,
-    /// In one that is about to be announced. An address that is announced already goes when the block has come.
-    SoonCovered,
-    /// In no block of this node's, or in one that Calico takes away without taking the pod.
+    /// In one that may be announced as soon as its owner is known.
+    PerhapsCovered,
+    /// In no block of this node's, or in one that is not announced yet or no longer: Calico gives and takes blocks around
+    /// pods that stay.
     Elsewhere,
 }
 
@@ -97,14 +98,21 @@ fn place(sources: &Sources, blocks: &BTreeMap<Prefix, Block>, address: IpAddr) -
     let Some((_, block)) = around.max_by_key(|(prefix, _)| prefix.length()) else { return Place::Elsewhere };
     match block.standing {
         Standing::Announced | Standing::NotExported | Standing::Ipip | Standing::Vxlan => Place::Covered,
-        Standing::Pending | Standing::OwnerUnknown => Place::SoonCovered,
-        Standing::PendingDeletion | Standing::Unclaimed | Standing::OwnedBy(_) => Place::Elsewhere,
+        Standing::OwnerUnknown => Place::PerhapsCovered,
+        Standing::Pending | Standing::PendingDeletion | Standing::Unclaimed | Standing::OwnedBy(_) => {
+            Place::Elsewhere
+        }
     }
 }
 
-/// By its pool; `None` as long as the server has not said which pools and which blocks there are.
+/// By its pool; `None` as long as the server has not said which pools and which blocks there are. A block whose affinity
+/// cannot be read makes no difference: a pod that is here may have a route of its own in any block.
 fn judge(sources: &Sources, objects: &Objects, address: IpAddr) -> Option<BorrowedStanding> {
-    speaks_of_us(sources, objects).then(|| match pool(objects, Prefix::host(address)).map(|pool| pool.way) {
+    match said(sources, objects) {
+        Said::NotAll => return None,
+        Said::NotReadably | Said::Everything => {}
+    }
+    Some(match pool(objects, Prefix::host(address)).map(|pool| pool.way) {
         Some(PoolWay::Announced) => BorrowedStanding::Announced,
         Some(PoolWay::NotExported) => BorrowedStanding::NotExported,
         Some(PoolWay::Ipip) => BorrowedStanding::Ipip,

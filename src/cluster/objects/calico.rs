@@ -3,7 +3,7 @@
 use bgp::Prefix;
 use serde::Deserialize;
 
-use super::{Object, Raw, Unreadable, network, part};
+use super::{Object, Raw, Unreadable, network, section};
 
 /// That a node may use a block of Calico's: BlockAffinity.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,7 +39,7 @@ impl Object for Affinity {
             r#type: String,
             deleted: Deleted,
         }
-        let Spec { cidr, node, state, r#type, deleted } = part(raw.fields, "spec")?;
+        let Spec { cidr, node, state, r#type, deleted } = section(raw.fields, "spec")?;
         let state = match (deleted.is_true(), r#type.as_str(), state.as_str()) {
             // Blocks of type "virtual" are Calico's own, for addresses of load balancers.
             (true, _, _) | (false, "virtual", _) => AffinityState::Gone,
@@ -106,7 +106,7 @@ impl Object for Block {
             affinity: Option<String>,
             deleted: bool,
         }
-        let Spec { cidr, affinity, deleted } = part(raw.fields, "spec")?;
+        let Spec { cidr, affinity, deleted } = section(raw.fields, "spec")?;
         let owner = match affinity.as_deref().and_then(|affinity| affinity.strip_prefix("host:")) {
             Some(node) if !deleted => Owner::Node(node.to_owned()),
             Some(_) | None => Owner::Nobody,
@@ -151,7 +151,7 @@ impl Object for Pool {
             #[serde(rename = "disableBGPExport")]
             no_export: bool,
         }
-        let Spec { cidr, ipip, vxlan, no_export } = part(raw.fields, "spec")?;
+        let Spec { cidr, ipip, vxlan, no_export } = section(raw.fields, "spec")?;
         let is_never = |mode: &str| matches!(mode, "" | "Never");
         let way = match (is_never(&ipip), is_never(&vxlan)) {
             (false, _) => PoolWay::Ipip,

@@ -6,6 +6,8 @@
 mod calico;
 mod node;
 mod service;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -18,6 +20,8 @@ use crate::config;
 
 pub(crate) use calico::{Affinity, AffinityState, Block, Owner, Pool, PoolWay};
 pub(crate) use node::{Node, ServicesHere};
+#[cfg(test)]
+pub(crate) use service::Endpoint;
 pub use service::{AddressKind, TrafficPolicy};
 pub(crate) use service::{Health, Service, Slice};
 
@@ -66,6 +70,15 @@ pub(crate) trait Object: Sized {
 
     /// What is needed of it.
     fn read(raw: Raw<'_>) -> Result<Self, Unreadable>;
+}
+
+/// `spec` or `status`; what is left out is as good as an empty one.
+fn section<T: DeserializeOwned + Default>(fields: &Value, key: &str) -> Result<T, Unreadable> {
+    match fields.get(key) {
+        // serde would take it as the fields in their order.
+        Some(Value::Array(_)) => Err(Unreadable::Json(format!("{key}: a list where fields should be"))),
+        Some(_) | None => part(fields, key),
+    }
 }
 
 /// The part of an object under a key; what is left out is as good as an empty one.

@@ -3,7 +3,7 @@
 use bgp::Prefix;
 use serde::Deserialize;
 
-use super::{Object, Raw, Unreadable, network, part};
+use super::{Object, Raw, Unreadable, network, section};
 
 /// Withdraws all services from a node that has it, whatever its value (KEP-1143).
 const EXCLUDED: &str = "node.kubernetes.io/exclude-from-external-load-balancers";
@@ -37,7 +37,7 @@ impl Object for Node {
             #[serde(rename = "podCIDR")]
             pod_cidr: Option<String>,
         }
-        let Spec { mut pod_cidrs, pod_cidr } = part(raw.fields, "spec")?;
+        let Spec { mut pod_cidrs, pod_cidr } = section(raw.fields, "spec")?;
         if pod_cidrs.is_empty() {
             pod_cidrs.extend(pod_cidr);
         }

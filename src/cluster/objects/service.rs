@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use bgp::Family;
 use serde::Deserialize;
 
-use super::{Object, Raw, Unreadable, part};
+use super::{Object, Raw, Unreadable, part, section};
 
 /// Of an EndpointSlice: the service that it belongs to.
 const SERVICE_NAME: &str = "kubernetes.io/service-name";
@@ -74,14 +74,18 @@ impl Object for Service {
             ip: Option<String>,
             ip_mode: Option<String>,
         }
-        let mut spec: Spec = part(raw.fields, "spec")?;
-        let status: Status = part(raw.fields, "status")?;
+        let mut spec: Spec = section(raw.fields, "spec")?;
+        let status: Status = section(raw.fields, "status")?;
         // An alias of a name elsewhere has no address of its own.
         if spec.r#type == "ExternalName" {
             return Ok(Self::default());
         }
         if spec.cluster_ips.is_empty() {
             spec.cluster_ips.extend(spec.cluster_ip);
+        }
+        // A headless one: kube-proxy serves none of its addresses, whatever else it asks for.
+        if spec.cluster_ips.first().is_some_and(|ip| ip == "None") {
+            return Ok(Self::default());
         }
         let mut addresses = Vec::new();
         if spec.r#type == "LoadBalancer" {
@@ -92,8 +96,7 @@ impl Object for Service {
                 .extend(ours.filter_map(|ingress| Some((AddressKind::LoadBalancer, ingress.ip.as_deref()?))));
         }
         addresses.extend(spec.external_ips.iter().map(|ip| (AddressKind::External, ip.as_str())));
-        // "None" is what a headless service has.
-        let cluster = spec.cluster_ips.iter().filter(|ip| !matches!(ip.as_str(), "" | "None"));
+        let cluster = spec.cluster_ips.iter().filter(|ip| !ip.is_empty());
         addresses.extend(cluster.map(|ip| (AddressKind::Cluster, ip.as_str())));
         let address = |(kind, text): (AddressKind, &str)| match text.parse() {
             Ok(address) => Ok((kind, address)),

@@ -172,9 +172,9 @@ fn a_block_takes_over_when_it_is_announced_and_not_before() {
 }
 
 #[test]
-fn an_address_that_comes_before_its_block_is_announced_waits_for_it() {
+fn an_address_of_a_block_that_may_be_ours_waits_for_the_owner() {
     let mut objects = objects(&["10.1.9.5"]);
-    objects.affinities = known([affinity("c1", "10.1.9.0/26", AffinityState::Pending)]);
+    objects.affinities = known([affinity("c1", "10.1.9.0/26", AffinityState::Confirmed)]);
     assert_eq!(decided(&objects, &Desired::default()), []);
 }
 

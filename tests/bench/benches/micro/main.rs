@@ -8,6 +8,7 @@
     reason = "a bench that cannot be set up should say so and end"
 )]
 
+mod cluster;
 mod codec;
 mod fib;
 mod fixture;
