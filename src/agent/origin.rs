@@ -6,17 +6,17 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use bgp::Prefix;
-use bgp::rib::Originator;
+use bgp::rib::{Origination, Originator};
 
 use crate::cluster::{BlockSource, Desired};
-use crate::config::Config;
+use crate::config::{Borrowed, Calico, Config};
 use crate::kernel::fib::LocalRoutes;
 use crate::kernel::interfaces::{Interface, Interfaces};
 
 /// What the RIB announces and what the kernel gets for it.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(super) struct Origin {
-    pub(super) announced: BTreeMap<Prefix, Originator>,
+    pub(super) announced: BTreeMap<Prefix, Origination>,
     /// No neighbor may speak for these, or for a part of them.
     pub(super) connected: BTreeSet<Prefix>,
     pub(super) local: LocalRoutes,
@@ -25,26 +25,27 @@ pub(super) struct Origin {
 pub(super) fn origin(config: &Config, interfaces: &Interfaces, desired: &Desired) -> Origin {
     let mut origin = Origin { connected: connected(config, interfaces), ..Origin::default() };
     // What is nearest comes last: the file says more than the API server, and the loopback's addresses are the node.
-    origin.announced.extend(desired.services.keys().map(|&prefix| (prefix, Originator::Service)));
+    origin.announced.extend(desired.services.keys().map(|&prefix| (prefix, Originator::Service.into())));
+    origin.announced.extend(borrowed(config, desired));
     for (&prefix, block) in &desired.blocks {
         if block.is_announced() {
             let originator = match block.source {
                 BlockSource::Node => Originator::NodeBlock,
                 BlockSource::Calico => Originator::CalicoBlock,
             };
-            origin.announced.insert(prefix, originator);
+            origin.announced.insert(prefix, originator.into());
         }
         if block.has_blackhole(prefix) {
             origin.local.blackholes.insert(prefix);
         }
     }
     for block in &config.pods.static_blocks {
-        origin.announced.insert(*block, Originator::StaticBlock);
+        origin.announced.insert(*block, Originator::StaticBlock.into());
         origin.local.blackholes.insert(*block);
     }
     for address in loopback_addresses(config, interfaces) {
         if config.loopback.advertise {
-            origin.announced.insert(Prefix::host(address), Originator::Loopback);
+            origin.announced.insert(Prefix::host(address), Originator::Loopback.into());
         }
         match address {
             IpAddr::V4(v4) => origin.local.preferred_source_ipv4.get_or_insert(v4),
@@ -55,6 +56,18 @@ pub(super) fn origin(config: &Config, interfaces: &Interfaces, desired: &Desired
         };
     }
     origin
+}
+
+/// Pods with an address of another node's block. A pod has its own route, and so no blackhole.
+fn borrowed(config: &Config, desired: &Desired) -> impl Iterator<Item = (Prefix, Origination)> {
+    let origination = match config.pods.calico {
+        Some(Calico { borrowed: Borrowed::Advertise { community, .. }, .. }) => {
+            Some(Origination { by: Originator::BorrowedAddress, community })
+        }
+        Some(Calico { borrowed: Borrowed::Refuse, .. }) | None => None,
+    };
+    let addresses = desired.borrowed.iter().filter(|(_, standing)| standing.is_announced());
+    addresses.filter_map(move |(&address, _)| Some((Prefix::host(address), origination?)))
 }
 
 /// The networks of all links but the loopback interface, which has none. A link that is down has them too: it may come
@@ -161,7 +174,7 @@ mod tests {
         let config = config("[bgp]\nlocal-as = 65001\n[pods.static]\nblocks = [\"10.1.8.192/26\"]\n");
         let origin = origin(&config, &Interfaces::default(), &Desired::default());
         let block = "10.1.8.192/26".parse().unwrap();
-        assert_eq!(origin.announced, [(block, Originator::StaticBlock)].into());
+        assert_eq!(origin.announced, [(block, Originator::StaticBlock.into())].into());
         assert_eq!(origin.local.blackholes, [block].into());
         assert_eq!(router_id(&config, &Interfaces::default()), None);
     }
@@ -188,7 +201,7 @@ mod tests {
         };
         let origin = origin(&config, &lo(&["1.1.1.1/32"]), &desired);
         let announced: Vec<_> =
-            origin.announced.iter().map(|(prefix, who)| (prefix.to_string(), *who)).collect();
+            origin.announced.iter().map(|(prefix, route)| (prefix.to_string(), route.by)).collect();
         let expected = [
             ("1.1.1.1/32", Originator::Loopback),
             ("10.1.8.0/26", Originator::StaticBlock),
@@ -200,6 +213,33 @@ mod tests {
         assert_eq!(announced, expected.map(|(prefix, who)| (prefix.to_owned(), who)));
         let blackholes: Vec<_> = origin.local.blackholes.iter().map(ToString::to_string).collect();
         assert_eq!(blackholes, ["10.1.8.0/26", "10.1.8.64/26", "10.1.8.128/26", "10.2.0.0/24"]);
+    }
+
+    #[test]
+    fn borrowed_addresses_carry_what_the_file_says_and_have_no_blackhole() {
+        use crate::cluster::BorrowedStanding;
+        let text =
+            |keys| format!("[bgp]\nlocal-as = 65001\n[kubernetes]\nin-cluster = true\n[pods.calico]\n{keys}");
+        let standings = [
+            ("10.1.9.5", BorrowedStanding::Announced),
+            ("10.1.9.6", BorrowedStanding::RouteUnknown),
+            ("10.1.9.7", BorrowedStanding::NotExported),
+            ("fd00:9::5", BorrowedStanding::Announced),
+        ];
+        let borrowed = standings.map(|(address, standing)| (address.parse().unwrap(), standing)).into();
+        let desired = Desired { borrowed, ..Desired::default() };
+        let origin = |keys| origin(&config(&text(keys)), &Interfaces::default(), &desired);
+        let by = Originator::BorrowedAddress;
+        let both = |community: Option<&str>| {
+            let community = community.map(|text| text.parse().unwrap());
+            ["10.1.9.5/32", "fd00:9::5/128"]
+                .map(|prefix| (prefix.parse().unwrap(), Origination { by, community }))
+                .into()
+        };
+        assert_eq!(origin("").announced, both(None));
+        assert_eq!(origin("borrowed-community = '65001:100'").announced, both(Some("65001:100")));
+        assert_eq!(origin("").local.blackholes, BTreeSet::new());
+        assert_eq!(origin("borrowed = 'refuse'").announced, BTreeMap::new());
     }
 
     #[test]

@@ -166,7 +166,7 @@ fn set_aside(path: &Path, why: &str) {
 mod tests {
     use super::*;
     use crate::cluster::OnCordon;
-    use crate::cluster::desired::{Block, BlockSource, Standing};
+    use crate::cluster::desired::{Block, BlockSource, BorrowedStanding, Standing};
     use crate::config::Pods;
 
     fn sources(node: &str) -> Sources {
@@ -184,6 +184,7 @@ mod tests {
         let service = ("192.0.2.1/32".parse().unwrap(), [crate::cluster::AddressKind::External].into());
         Desired {
             blocks: [("10.1.8.192/26".parse().unwrap(), block)].into(),
+            borrowed: [("10.1.9.5".parse().unwrap(), BorrowedStanding::Announced)].into(),
             services: [service].into(),
             ..Desired::default()
         }

@@ -2,7 +2,8 @@
 //!
 //! In: watches of the API server's objects. Out: a [`Snapshot`] of what is [`Desired`], which the agent originates together
 //! with what its own file says. Nothing waits for the server: a node peers and forwards without it, since the server
-//! itself may be reached through this agent's routes, and what it said last is kept until it says something else.
+//! itself may be reached through this agent's routes, and what it said last is kept until it says something else. Which pods
+//! are here, the kernel knows (`pods`).
 //!
 //! `objects` reads what is needed of each object, `collection` knows which there are, `desired` decides: all of them pure.
 //! `fitness` knows what has to be written for Kubernetes to know whether the node is fit for pods. `server` and `watch` are
@@ -18,6 +19,7 @@ mod desired;
 mod fitness;
 mod kept;
 mod objects;
+mod pods;
 mod server;
 mod task;
 mod tell;
@@ -27,7 +29,7 @@ use std::collections::BTreeMap;
 
 use crate::config::{self, Config};
 
-pub use desired::{Block, BlockSource, Desired, ServiceAddress, Standing, Withheld};
+pub use desired::{Block, BlockSource, BorrowedStanding, Desired, ServiceAddress, Standing, Withheld};
 pub use fitness::Tainting;
 pub use objects::{AddressKind, TrafficPolicy};
 pub use server::Reach;

@@ -4,6 +4,7 @@
 //! and what the watches say. Out: a [`Snapshot`]. The watches are tasks of their own, which end with this one.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -18,10 +19,11 @@ use super::collection::{Collection, Told};
 use super::desired::{self, Desired, Objects, Sources};
 use super::kept::KeptDesired;
 use super::objects::{Affinity, Block, Node, Object, Pool, Service, Slice};
+use super::pods::LocalPods;
 use super::server::{Backoff, MOST_PAUSE, Notice, Reach, connect};
 use super::watch::{Outcome, Subject, answer, watch, with_sources};
 use super::{Refusal, Resource, Settings, Snapshot, Tainting, Trouble, UnreadableObject, tell};
-use crate::config::{Calico, CalicoApi};
+use crate::config::{Borrowed, Calico, CalicoApi};
 use crate::readiness::Told as ToldReadiness;
 
 /// What watches may have said before the task looks at it; a list of 10,000 services waits here for its reader.
@@ -54,7 +56,8 @@ pub async fn run(mut inputs: Inputs) {
         let settings = inputs.settings.borrow_and_update().clone();
         let changed = match settings {
             Some(settings) => {
-                let (mut cluster, kept) = Cluster::new(settings, before.take(), &inputs);
+                let pods = LocalPods::follow(&settings).await;
+                let (mut cluster, kept) = Cluster::new(settings, pods, before.take(), &inputs);
                 let keeping = kept.follow(inputs.snapshot.subscribe());
                 let changed = tokio::select! {
                     changed = inputs.settings.changed() => changed,
@@ -108,11 +111,21 @@ struct Asker {
 /// Nothing: what has no end.
 enum Never {}
 
+/// How the number of borrowed addresses is to the limit of the file.
+#[derive(Debug, Clone, Copy)]
+enum Borrowing {
+    WithinLimit,
+    OverLimit,
+}
+
 struct Cluster {
     settings: Settings,
     sources: Sources,
+    pods: LocalPods,
     objects: Objects,
     desired: Desired,
+    /// As the log has it.
+    borrowing: Borrowing,
     reach: Reach,
     /// Kinds that the server refuses.
     refused: BTreeMap<&'static str, Refusal>,
@@ -135,7 +148,12 @@ struct Watches {
 
 impl Cluster {
     /// What was kept is published before anybody is asked.
-    fn new(settings: Settings, before: Option<(String, Desired)>, inputs: &Inputs) -> (Self, KeptDesired) {
+    fn new(
+        settings: Settings,
+        mut pods: LocalPods,
+        before: Option<(String, Desired)>,
+        inputs: &Inputs,
+    ) -> (Self, KeptDesired) {
         let sources = Sources {
             node: settings.node.clone(),
             pods: settings.pods.clone(),
@@ -145,10 +163,12 @@ impl Cluster {
         let (kept, from_file) = KeptDesired::read(&settings.kubernetes.state, &sources);
         let in_force = before.filter(|(node, _)| *node == sources.node);
         let desired = in_force.map_or(from_file, |(_, desired)| desired);
-        let (objects, reach) = (Objects::default(), Reach::Untried);
+        let objects = Objects { local_pods: pods.now(), ..Objects::default() };
+        let (reach, refused) = (Reach::Untried, BTreeMap::new());
+        let borrowing = Borrowing::WithinLimit;
         let (told, snapshot) = (inputs.told.clone(), inputs.snapshot.clone());
         let mut cluster =
-            Self { settings, sources, objects, desired, reach, refused: BTreeMap::new(), told, snapshot };
+            Self { settings, sources, pods, objects, desired, borrowing, reach, refused, told, snapshot };
         cluster.decide();
         (cluster, kept)
     }
@@ -158,7 +178,8 @@ impl Cluster {
         info!(node = self.settings.node, "following the API server");
         loop {
             let began = Instant::now();
-            match connect(&self.settings.kubernetes.access).await {
+            let access = self.settings.kubernetes.access.clone();
+            match self.wait_for(connect(&access)).await {
                 Ok(client) => {
                     self.follow_with(client).await;
                     debug!("who we are to the API server is read anew");
@@ -172,7 +193,21 @@ impl Cluster {
             if began.elapsed() >= MOST_PAUSE {
                 backoff.reset();
             }
-            tokio::time::sleep(backoff.next_pause()).await;
+            self.wait_for(tokio::time::sleep(backoff.next_pause())).await;
+        }
+    }
+
+    /// Waits for something; pods come and go meanwhile, whether or not there is a server.
+    async fn wait_for<T>(&mut self, something: impl Future<Output = T>) -> T {
+        let mut something = pin!(something);
+        loop {
+            tokio::select! {
+                done = &mut something => return done,
+                () = self.pods.changed() => {
+                    self.objects.local_pods = self.pods.now();
+                    self.decide();
+                }
+            }
         }
     }
 
@@ -193,7 +228,7 @@ impl Cluster {
             watches.tell(&self.sources.node, tainting, self.told.clone(), node.subscribe());
         }
         let mut batch = Vec::new();
-        while told.recv_many(&mut batch, MOST_AT_ONCE).await > 0 {
+        while self.wait_for(told.recv_many(&mut batch, MOST_AT_ONCE)).await > 0 {
             for event in batch.drain(..) {
                 match self.handle(event, &mut watches) {
                     Next::GoOn => {}
@@ -212,7 +247,7 @@ impl Cluster {
             let asked = desired::asked_blocks(&self.sources, &self.objects, &self.desired);
             watches.ask_for_blocks(&asked, &mut self.objects.blocks);
             if pause >= LEAST_REST {
-                tokio::time::sleep(pause).await;
+                self.wait_for(tokio::time::sleep(pause)).await;
             }
         }
     }
@@ -298,6 +333,7 @@ impl Cluster {
     /// Decides anew, and publishes what has changed.
     fn decide(&mut self) {
         self.desired = desired::desired(&self.sources, &self.objects, &self.desired);
+        self.watch_limit();
         self.publish();
     }
 
@@ -311,6 +347,28 @@ impl Cluster {
             }
             has_changed
         });
+    }
+
+    /// Each borrowed address is a route of its own in the whole fabric.
+    fn watch_limit(&mut self) {
+        let Some(Calico { borrowed: Borrowed::Advertise { limit, .. }, .. }) = self.sources.pods.calico
+        else {
+            return;
+        };
+        let borrowed = self.desired.borrowed.values().filter(|standing| standing.is_announced()).count();
+        let is_over = u32::try_from(borrowed).map_or(true, |borrowed| borrowed > limit);
+        let borrowing = if is_over { Borrowing::OverLimit } else { Borrowing::WithinLimit };
+        match (self.borrowing, borrowing) {
+            (Borrowing::WithinLimit, Borrowing::OverLimit) => {
+                warn!(borrowed, limit, "more borrowed addresses than pods.calico.borrowed-limit");
+            }
+            (Borrowing::OverLimit, Borrowing::WithinLimit) => {
+                warn!(borrowed, limit, "borrowed addresses are within pods.calico.borrowed-limit again");
+            }
+            (Borrowing::WithinLimit, Borrowing::WithinLimit)
+            | (Borrowing::OverLimit, Borrowing::OverLimit) => {}
+        }
+        self.borrowing = borrowing;
     }
 
     fn publish(&self) {
@@ -329,7 +387,7 @@ impl Cluster {
     }
 
     fn trouble(&self) -> Trouble {
-        let Objects { nodes, affinities, blocks, pools, services, slices } = &self.objects;
+        let Objects { nodes, affinities, blocks, pools, services, slices, local_pods: _ } = &self.objects;
         let mut unreadable = Vec::new();
         name_unreadable(nodes, &mut unreadable);
         name_unreadable(affinities, &mut unreadable);
@@ -371,9 +429,9 @@ impl Watches {
         }
         match &sources.pods.calico {
             None => {}
-            Some(Calico { api: CalicoApi::CrdV1 }) => self.start_calico(CALICO_CRD),
-            Some(Calico { api: CalicoApi::V3 }) => self.start_calico(CALICO_V3),
-            Some(Calico { api: CalicoApi::Any }) => {
+            Some(Calico { api: CalicoApi::CrdV1, .. }) => self.start_calico(CALICO_CRD),
+            Some(Calico { api: CalicoApi::V3, .. }) => self.start_calico(CALICO_V3),
+            Some(Calico { api: CalicoApi::Any, .. }) => {
                 self.tasks.spawn(find_calico(self.client.clone(), self.events.clone()));
             }
         }

@@ -2,13 +2,15 @@
 
 use std::path::PathBuf;
 
+use super::policies::route_community;
 use super::problem::{Problems, Refusal, quoted};
 use super::sections::absolute_path;
 use super::table::{CNI, KUBERNETES, PODS, PODS_CALICO, PODS_NODE, SERVICES, Section, Value};
-use super::{Access, Calico, CalicoApi, Cni, Kubernetes, NodeCidrs, Pods, Services, blocks};
+use super::{Access, Borrowed, Calico, CalicoApi, Cni, Kubernetes, NodeCidrs, Pods, Services, blocks};
 
 const STATE: &str = "/var/lib/selvedge/cluster.json";
 const CONFLIST: &str = "/etc/cni/net.d/10-selvedge.conflist";
+const BORROWED_LIMIT: u32 = 100;
 /// RFC 1123: what the name of an object may be at most, and so that of a node.
 const LONGEST_NAME: usize = 253;
 
@@ -70,9 +72,10 @@ fn node_name(value: &Value<'_>) -> Result<String, Refusal> {
 pub(super) fn pods(root: &Section<'_>, kubernetes: Option<&Kubernetes>, problems: &mut Problems) -> Pods {
     let Some(section) = root.section("pods", &PODS, problems) else { return Pods::default() };
     let node_cidrs = section.section("node", &PODS_NODE, problems).map(|_| NodeCidrs {});
-    let calico = section
-        .section("calico", &PODS_CALICO, problems)
-        .map(|calico| Calico { api: calico.read("api", problems, calico_api).unwrap_or(CalicoApi::Any) });
+    let calico = section.section("calico", &PODS_CALICO, problems).map(|calico| Calico {
+        api: calico.read("api", problems, calico_api).unwrap_or(CalicoApi::Any),
+        borrowed: borrowed(&calico, problems),
+    });
     let asks = [("node", node_cidrs.is_some()), ("calico", calico.is_some())];
     for (key, _) in asks.into_iter().filter(|(_, asked)| *asked) {
         refuse_without_server(root, &section, key, kubernetes, problems);
@@ -88,6 +91,42 @@ fn calico_api(value: &Value<'_>) -> Result<CalicoApi, Refusal> {
         "projectcalico.org/v3" => Ok(CalicoApi::V3),
         other => Err(value.refuse(format!("{} is none of them", quoted(other)), allowed)),
     }
+}
+
+fn borrowed(section: &Section<'_>, problems: &mut Problems) -> Borrowed {
+    let advertised = section.read("borrowed", problems, |value| {
+        let allowed = "\"advertise\", \"refuse\"";
+        match value.string(allowed)? {
+            "advertise" => Ok(Advertised::Yes),
+            "refuse" => Ok(Advertised::No),
+            other => Err(value.refuse(format!("{} is neither", quoted(other)), allowed)),
+        }
+    });
+    let community = section.read("borrowed-community", problems, route_community);
+    let limit = section.read("borrowed-limit", problems, |value| value.integer(1..=u32::MAX));
+    match advertised {
+        None | Some(Advertised::Yes) => {
+            Borrowed::Advertise { community, limit: limit.unwrap_or(BORROWED_LIMIT) }
+        }
+        Some(Advertised::No) => {
+            // One that was refused has its own message.
+            let useless = [("borrowed-community", community.is_some()), ("borrowed-limit", limit.is_some())];
+            for (key, _) in useless.into_iter().filter(|(_, is_read)| *is_read) {
+                if let Some(value) = section.value(key) {
+                    problems.push(*value.refuse(
+                        "has no effect beside `borrowed = \"refuse\"`",
+                        "together with `borrowed = \"advertise\"`",
+                    ));
+                }
+            }
+            Borrowed::Refuse
+        }
+    }
+}
+
+enum Advertised {
+    Yes,
+    No,
 }
 
 pub(super) fn services(

@@ -29,6 +29,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bgp::message::RouteCommunity;
 use bgp::message::update::LinkLocalForm;
 use bgp::policy::{Policy, PrefixList, Transit};
 use bgp::session::RemoteAs;
@@ -231,6 +232,22 @@ pub struct NodeCidrs {}
 pub struct Calico {
     /// `api`, default `auto`.
     pub api: CalicoApi,
+    /// `borrowed`, default `advertise`.
+    pub borrowed: Borrowed,
+}
+
+/// What becomes of pods here whose addresses are of other nodes' blocks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Borrowed {
+    /// Each is announced by itself.
+    Advertise {
+        /// `borrowed-community`: what the routes carry, where something is given.
+        community: Option<RouteCommunity>,
+        /// `borrowed-limit`, default 100: the log says when there are more, and when there are no more than that again.
+        limit: u32,
+    },
+    /// They are not: whoever has the block gets what is sent to them.
+    Refuse,
 }
 
 /// Where Calico keeps its objects.

@@ -8,7 +8,7 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use bgp::PrefixError;
-use bgp::message::{Community, CommunityError, LargeCommunity};
+use bgp::message::{Community, CommunityError, LargeCommunity, RouteCommunity};
 use bgp::policy::{
     Action, Changes, Conditions, Edit, Policy, PrefixList, PrefixRange, PrefixRangeError, Rule,
 };
@@ -345,8 +345,17 @@ fn prefix_range(value: &Value<'_>) -> Result<PrefixRange, Refusal> {
 }
 
 fn community(value: &Value<'_>) -> Result<Community, Refusal> {
+    parsed(value, &community_allowed())
+}
+
+fn community_allowed() -> String {
     let names: Vec<String> = Community::WELL_KNOWN.iter().map(ToString::to_string).collect();
-    parsed(value, &format!("{COMMUNITY_ALLOWED} {}", names.join(", ")))
+    format!("{COMMUNITY_ALLOWED} {}", names.join(", "))
+}
+
+/// One of either kind.
+pub(super) fn route_community(value: &Value<'_>) -> Result<RouteCommunity, Refusal> {
+    parsed(value, &format!("{LARGE_COMMUNITY_ALLOWED}, {}", community_allowed()))
 }
 
 fn large_community(value: &Value<'_>) -> Result<LargeCommunity, Refusal> {

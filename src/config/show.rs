@@ -9,8 +9,8 @@ use bgp::session::RemoteAs;
 
 use super::duration::show;
 use super::{
-    Access, Bgp, Calico, CalicoApi, Cni, Config, Drain, Kubernetes, Neighbor, NeighborPeer, NexthopObjects,
-    NodeCidrs, Pods, Readiness, RequiredRoutes, RuleText, Services, action_word,
+    Access, Bgp, Borrowed, Calico, CalicoApi, Cni, Config, Drain, Kubernetes, Neighbor, NeighborPeer,
+    NexthopObjects, NodeCidrs, Pods, Readiness, RequiredRoutes, RuleText, Services, action_word,
 };
 
 impl Config {
@@ -117,13 +117,24 @@ fn write_pods(out: &mut String, pods: &Pods) -> fmt::Result {
     if let Some(NodeCidrs {}) = node_cidrs {
         writeln!(out, "\n[pods.node]")?;
     }
-    if let Some(Calico { api }) = calico {
+    if let Some(Calico { api, borrowed }) = calico {
         let api = match api {
             CalicoApi::Any => "auto",
             CalicoApi::CrdV1 => "crd.projectcalico.org/v1",
             CalicoApi::V3 => "projectcalico.org/v3",
         };
         writeln!(out, "\n[pods.calico]\napi = {}", in_quotes(api))?;
+        match borrowed {
+            Borrowed::Advertise { community, limit } => {
+                writeln!(out, "borrowed = \"advertise\"")?;
+                match community {
+                    Some(community) => writeln!(out, "borrowed-community = {}", in_quotes(community))?,
+                    None => writeln!(out, "# borrowed-community: none")?,
+                }
+                writeln!(out, "borrowed-limit = {limit}")?;
+            }
+            Borrowed::Refuse => writeln!(out, "borrowed = \"refuse\"")?,
+        }
     }
     Ok(())
 }

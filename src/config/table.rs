@@ -94,7 +94,8 @@ pub(super) const KUBERNETES: Schema =
 pub(super) const PODS: Schema = Schema { place: "in [pods]", keys: &["static", "node", "calico"] };
 pub(super) const PODS_STATIC: Schema = Schema { place: "in [pods.static]", keys: &["blocks"] };
 pub(super) const PODS_NODE: Schema = Schema { place: "in [pods.node]", keys: &[] };
-pub(super) const PODS_CALICO: Schema = Schema { place: "in [pods.calico]", keys: &["api"] };
+pub(super) const PODS_CALICO: Schema =
+    Schema { place: "in [pods.calico]", keys: &["api", "borrowed", "borrowed-community", "borrowed-limit"] };
 pub(super) const SERVICES: Schema =
     Schema { place: "in [services]", keys: &["load-balancer", "external", "cluster", "aggregate"] };
 pub(super) const READINESS: Schema =

@@ -69,7 +69,8 @@ fn what_asks_kubernetes_is_off_where_it_is_left_out() {
     let state = PathBuf::from("/var/lib/selvedge/cluster.json");
     let kubernetes = Some(Kubernetes { access: Access::ServiceAccount, node_name: None, state });
     assert_eq!(with(server), Config { kubernetes: kubernetes.clone(), ..with("") });
-    let calico = Some(Calico { api: CalicoApi::Any });
+    let borrowed = Borrowed::Advertise { community: None, limit: 100 };
+    let calico = Some(Calico { api: CalicoApi::Any, borrowed });
     let pods = Pods { static_blocks: vec![], node_cidrs: Some(NodeCidrs {}), calico };
     let services = Some(Services {
         load_balancer: vec!["192.0.2.0/24".parse().unwrap(), "2001:db8::1/128".parse().unwrap()],
@@ -599,9 +600,20 @@ prop_compose! {
 prop_compose! {
     fn any_calico()(
         api in proptest::sample::select(vec![CalicoApi::Any, CalicoApi::CrdV1, CalicoApi::V3]),
+        borrowed in any_borrowed(),
     ) -> Calico {
-        Calico { api }
+        Calico { api, borrowed }
     }
+}
+
+fn any_borrowed() -> impl Strategy<Value = Borrowed> {
+    let texts = vec!["65001:100", "no-export", "4200000000:1:2"];
+    let community = proptest::sample::select(texts).prop_map(|text| text.parse().unwrap());
+    prop_oneof![
+        Just(Borrowed::Refuse),
+        (proptest::option::of(community), 1..=u32::MAX)
+            .prop_map(|(community, limit)| Borrowed::Advertise { community, limit }),
+    ]
 }
 
 prop_compose! {

@@ -4,6 +4,7 @@
 pub mod fib;
 pub mod interfaces;
 mod netlink;
+pub mod pods;
 pub mod sysctl;
 
 pub use netlink::{DumpError, KernelError};

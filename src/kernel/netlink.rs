@@ -9,6 +9,7 @@
 
 use std::fmt;
 use std::io;
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::os::fd::AsRawFd;
 use std::time::Duration;
 
@@ -33,6 +34,13 @@ pub(super) const GROUP_IPV6_ADDRESS: u32 = 9;
 pub(super) const GROUP_IPV6_ROUTE: u32 = 11;
 /// RTNLGRP_NEXTHOP
 pub(super) const GROUP_NEXTHOP: u32 = 32;
+
+/// RTM_NEWROUTE
+const RTM_NEWROUTE: u16 = 24;
+/// RTM_DELROUTE
+const RTM_DELROUTE: u16 = 25;
+/// RTM_GETROUTE
+pub(super) const RTM_GETROUTE: u16 = 26;
 
 /// Room for acknowledgements and events, in octets. The kernel charges about 1 KiB for each, so this holds
 /// some thousands; the default of 212,992 loses acknowledgements of a batch of 256.
@@ -349,20 +357,43 @@ impl Socket {
         // `nlmsg_pid` is the last field of `struct nlmsghdr`; the filter reads it as big-endian.
         const PORT_OFFSET: u32 = 12;
         let port = u32::from_be_bytes(port.to_ne_bytes());
-        let step =
-            |code: u32, jt, jf, k| libc::sock_filter { code: u16::try_from(code).unwrap_or(0), jt, jf, k };
-        let mut program = [
+        self.filter(&mut [
             step(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, 0, PORT_OFFSET),
             step(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, 0, 1, port),
             step(libc::BPF_RET | libc::BPF_K, 0, 0, 0),
             step(libc::BPF_RET | libc::BPF_K, 0, 0, u32::MAX),
-        ];
-        const STEPS: u16 = 4;
-        let filter = libc::sock_fprog { len: STEPS, filter: program.as_mut_ptr() };
+        ])
+    }
+
+    /// Of routes, hears only of those to a single address: the table of the whole Internet, which others write, would
+    /// take more time and room than it is worth.
+    pub(super) fn hear_host_routes(&self) -> io::Result<()> {
+        // `nlmsg_type` of `struct nlmsghdr`, read as big-endian.
+        const TYPE_OFFSET: u32 = 4;
+        // `rtm_dst_len` of `struct rtmsg`, which follows it.
+        const LENGTH_OFFSET: u32 = 17;
+        let kind = |kind: u16| u32::from(u16::from_be_bytes(kind.to_ne_bytes()));
+        let jump = libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K;
+        self.filter(&mut [
+            step(libc::BPF_LD | libc::BPF_H | libc::BPF_ABS, 0, 0, TYPE_OFFSET),
+            step(jump, 1, 0, kind(RTM_NEWROUTE)),
+            step(jump, 0, 4, kind(RTM_DELROUTE)),
+            step(libc::BPF_LD | libc::BPF_B | libc::BPF_ABS, 0, 0, LENGTH_OFFSET),
+            step(jump, 2, 0, Ipv4Addr::BITS),
+            step(jump, 1, 0, Ipv6Addr::BITS),
+            step(libc::BPF_RET | libc::BPF_K, 0, 0, 0),
+            step(libc::BPF_RET | libc::BPF_K, 0, 0, u32::MAX),
+        ])
+    }
+
+    /// Attaches a classic BPF program, which sees each message before it takes room in the buffer.
+    fn filter(&self, program: &mut [libc::sock_filter]) -> io::Result<()> {
+        let steps = libc::c_ushort::try_from(program.len()).map_err(io::Error::other)?;
+        let filter = libc::sock_fprog { len: steps, filter: program.as_mut_ptr() };
         const LENGTH: usize = size_of::<libc::sock_fprog>();
         let length = libc::socklen_t::try_from(LENGTH).map_err(io::Error::other)?;
-        // SAFETY: the descriptor is open while `self` is borrowed; the kernel copies the program, whose four steps
-        // outlive the call.
+        // SAFETY: the descriptor is open while `self` is borrowed; the kernel copies the program, whose steps, as many
+        // as `len` says, outlive the call.
         let result = unsafe {
             libc::setsockopt(
                 self.fd.get_ref().as_raw_fd(),
@@ -374,6 +405,11 @@ impl Socket {
         };
         if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
     }
+}
+
+/// An instruction of classic BPF (`linux/filter.h`): after a comparison, how many to leave out if it holds, and if not.
+fn step(code: u32, jt: u8, jf: u8, k: u32) -> libc::sock_filter {
+    libc::sock_filter { code: u16::try_from(code).unwrap_or(0), jt, jf, k }
 }
 
 /// One request as bytes.

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests, and helpers of tests")]
 
 mod fixture;
+mod pods;
 mod restart;
 
 use std::time::{Duration, Instant};

@@ -19,7 +19,7 @@ pub(crate) use attribute::DEFAULT_LOCAL_PREF;
 pub(crate) use attribute::rule::flag as attribute_flag;
 pub use attribute::{
     Aggregator, AsPath, Attributes, Community, CommunityError, ExtendedCommunity, LargeCommunity, Origin,
-    Segment, SegmentKind, Seldom, UnknownAttribute,
+    RouteCommunity, Segment, SegmentKind, Seldom, UnknownAttribute,
 };
 pub use capability::{Capability, GracefulRestart};
 pub use header::{Frame, encode_keepalive, frame};

@@ -21,7 +21,7 @@ use crate::message::{RefreshKind, RouteRefresh, Update};
 use crate::policy::Maintenance;
 use crate::rib::limit::Marks;
 use crate::rib::{
-    FibChange, Gateways, LostLink, Originator, PeerConfig, PeerSession, Rib, RibConfig, Ripeness, ToPeer,
+    FibChange, Gateways, LostLink, Originated, PeerConfig, PeerSession, Rib, RibConfig, Ripeness, ToPeer,
 };
 use crate::{Families, Family, PeerId, Prefix};
 
@@ -140,7 +140,7 @@ pub(super) enum ToRib {
         peer: PeerId,
         epoch: Epoch,
     },
-    Originated(BTreeMap<Prefix, Originator>),
+    Originated(Originated),
     /// The networks that links of this host are in.
     Connected(BTreeSet<Prefix>),
     /// Which neighbors the first convergence waits for.
@@ -252,8 +252,8 @@ impl RibHandle {
     ///
     /// # Errors
     /// [`RibStopped`].
-    pub async fn originate(&self, routes: BTreeMap<Prefix, Originator>) -> Result<(), RibStopped> {
-        self.inbox.send(ToRib::Originated(routes)).await.map_err(|_| RibStopped)
+    pub async fn originate(&self, routes: impl Into<Originated>) -> Result<(), RibStopped> {
+        self.inbox.send(ToRib::Originated(routes.into())).await.map_err(|_| RibStopped)
     }
 
     /// Replaces the set of networks that links of this host are in: nothing inside them is learned.

@@ -5,7 +5,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
 use super::{
-    FibChange, Gateway, Gateways, Originator, PeerConfig, PeerSession, Rib, RibConfig, Ripeness, ToPeer,
+    FibChange, Gateway, Gateways, Origination, Originator, PeerConfig, PeerSession, Rib, RibConfig, Ripeness,
+    ToPeer,
 };
 use crate::message::{AsPath, Attributes, Outgoing, Reach, RefreshKind, Segment, SegmentKind, Update};
 use crate::policy::Role;
@@ -87,6 +88,14 @@ pub(crate) fn withdraw(prefixes: &[&str]) -> Update {
 pub(crate) fn originate(rib: &mut Rib, prefixes: &[&str]) {
     let routes: BTreeMap<_, _> =
         prefixes.iter().map(|text| (prefix(text), Originator::StaticBlock)).collect();
+    rib.set_originated(routes);
+}
+
+/// As [`originate`], each route with a community.
+pub(crate) fn originate_with(rib: &mut Rib, community: &str, prefixes: &[&str]) {
+    let community = Some(community.parse().unwrap());
+    let origination = Origination { by: Originator::BorrowedAddress, community };
+    let routes: BTreeMap<_, _> = prefixes.iter().map(|text| (prefix(text), origination)).collect();
     rib.set_originated(routes);
 }
 

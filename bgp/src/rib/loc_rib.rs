@@ -316,10 +316,10 @@ impl Rib {
 
     /// Every eligible path of a prefix; our own route first.
     pub(super) fn contenders(&self, prefix: Prefix) -> SmallVec<[Contender<'_>; 4]> {
-        let local = self
-            .originated
-            .contains(prefix)
-            .then_some(Contender { source: Source::Local, imported: &self.originated_attributes });
+        let local = self.originated.origination(prefix).map(|origination| Contender {
+            source: Source::Local,
+            imported: self.originated_attributes.of(origination),
+        });
         let paths = self.table.get(prefix).map(|Destination { paths, .. }| paths);
         let learned =
             paths.unwrap_or_default().iter().filter_map(|path| self.contender(path, prefix.family()));

@@ -49,6 +49,7 @@ use self::adj_rib_out::Answer;
 use self::interner::Interner;
 use self::kept_default::Way;
 use self::loc_rib::Sweep;
+use self::originated::OriginatedAttributes;
 use self::peer::Peer;
 use self::per_family::PerFamily;
 use self::table::{NextHopSets, Table, Timing};
@@ -61,7 +62,7 @@ pub use connected::Connected;
 pub use decision::Reason;
 pub use kept_default::LostLink;
 pub use limit::LimitUse;
-pub use originated::Originated;
+pub use originated::{Originated, Origination};
 pub use policies::{AppliedPolicy, PoliciesView};
 pub use view::{
     AdvertisedView, DestinationView, FamilyCounts, Freshness, Page, PathSource, PathStatus, PathView,
@@ -145,6 +146,8 @@ pub enum Originator {
     NodeBlock,
     /// A block of Calico's IPAM.
     CalicoBlock,
+    /// A pod of this node whose address is of another node's block.
+    BorrowedAddress,
     /// A service's address, or a range of them.
     Service,
 }
@@ -219,7 +222,7 @@ pub struct Rib {
     peers: BTreeMap<PeerId, Peer>,
     table: Table,
     originated: Originated,
-    originated_attributes: Arc<Attributes>,
+    originated_attributes: OriginatedAttributes,
     connected: Connected,
     attributes: Interner<Attributes>,
     gateways: Interner<Gateways>,
@@ -248,7 +251,7 @@ impl Rib {
             peers: BTreeMap::new(),
             table: Table::default(),
             originated: Originated::default(),
-            originated_attributes: attributes.share(Attributes::originated()),
+            originated_attributes: OriginatedAttributes::new(&mut attributes),
             connected: Connected::default(),
             attributes,
             gateways: Interner::new(),
@@ -386,8 +389,9 @@ impl Rib {
     }
 
     /// Replaces the set of routes that originate here. Paths from neighbors that this concerns are judged anew.
-    pub fn set_originated(&mut self, routes: BTreeMap<Prefix, Originator>) {
+    pub fn set_originated(&mut self, routes: impl Into<Originated>) {
         let before = std::mem::replace(&mut self.originated, routes.into());
+        self.originated_attributes.follow(&self.originated, &mut self.attributes);
         let changed = before.difference(&self.originated);
         if !changed.is_empty() {
             self.judge_next_hops();

@@ -1,22 +1,48 @@
-//! The routes that originate here, and the question whether a prefix is inside one of them.
+//! The routes that originate here with what they carry, and the question whether a prefix is inside one of them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
+use std::sync::Arc;
 
 use super::Originator;
+use super::interner::Interner;
 use super::lengths::Lengths;
 use crate::Prefix;
+use crate::message::{Attributes, RouteCommunity};
+
+/// One route that originates here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Origination {
+    /// Who asked for it.
+    pub by: Originator,
+    /// What it carries from the beginning; export policies see it, and may change it.
+    pub community: Option<RouteCommunity>,
+}
+
+impl From<Originator> for Origination {
+    fn from(by: Originator) -> Self {
+        Self { by, community: None }
+    }
+}
 
 /// What originates here, and who asked for it.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Originated {
-    routes: BTreeMap<Prefix, Originator>,
+    routes: BTreeMap<Prefix, Origination>,
     lengths: Lengths,
 }
 
-impl From<BTreeMap<Prefix, Originator>> for Originated {
-    fn from(routes: BTreeMap<Prefix, Originator>) -> Self {
+impl<T: Into<Origination>> FromIterator<(Prefix, T)> for Originated {
+    fn from_iter<I: IntoIterator<Item = (Prefix, T)>>(routes: I) -> Self {
+        let routes: BTreeMap<Prefix, Origination> =
+            routes.into_iter().map(|(prefix, origination)| (prefix, origination.into())).collect();
         Self { lengths: routes.keys().collect(), routes }
+    }
+}
+
+impl<T: Into<Origination>> From<BTreeMap<Prefix, T>> for Originated {
+    fn from(routes: BTreeMap<Prefix, T>) -> Self {
+        routes.into_iter().collect()
     }
 }
 
@@ -24,6 +50,11 @@ impl Originated {
     /// Who asked for this very prefix.
     #[must_use]
     pub fn originator(&self, prefix: Prefix) -> Option<Originator> {
+        self.routes.get(&prefix).map(|origination| origination.by)
+    }
+
+    /// How this very prefix originates here.
+    pub(crate) fn origination(&self, prefix: Prefix) -> Option<Origination> {
         self.routes.get(&prefix).copied()
     }
 
@@ -51,10 +82,42 @@ impl Originated {
         self.routes.range((from, Bound::Unbounded)).next().map(|(&prefix, _)| prefix)
     }
 
-    /// Prefixes that are in one of both, or in both with different originators.
+    /// Prefixes that are in one of both, or in both with different originators or communities.
     pub(crate) fn difference(&self, other: &Self) -> BTreeSet<Prefix> {
         let differs = |prefix: &&Prefix| self.routes.get(*prefix) != other.routes.get(*prefix);
         self.routes.keys().chain(other.routes.keys()).filter(differs).copied().collect()
+    }
+}
+
+/// The attributes of what originates here: one value for each community, and one without any.
+#[derive(Debug)]
+pub(crate) struct OriginatedAttributes {
+    plain: Arc<Attributes>,
+    tagged: BTreeMap<RouteCommunity, Arc<Attributes>>,
+}
+
+impl OriginatedAttributes {
+    pub(crate) fn new(attributes: &mut Interner<Attributes>) -> Self {
+        Self { plain: attributes.share(Attributes::originated()), tagged: BTreeMap::new() }
+    }
+
+    /// Makes what the routes carry, and lets go of the rest.
+    pub(crate) fn follow(&mut self, originated: &Originated, attributes: &mut Interner<Attributes>) {
+        let carried: BTreeSet<RouteCommunity> =
+            originated.routes.values().filter_map(|origination| origination.community).collect();
+        let gone = self.tagged.extract_if(.., |community, _| !carried.contains(community)).count();
+        (0..gone).for_each(|_| attributes.note_release());
+        for community in carried {
+            let make = || attributes.share(Attributes::originated_with(Some(community)));
+            self.tagged.entry(community).or_insert_with(make);
+        }
+    }
+
+    /// What a route carries.
+    pub(crate) fn of(&self, origination: Origination) -> &Arc<Attributes> {
+        // Each community of a route that originates here has its attributes.
+        let tagged = origination.community.and_then(|community| self.tagged.get(&community));
+        tagged.unwrap_or(&self.plain)
     }
 }
 
@@ -63,9 +126,7 @@ mod tests {
     use super::*;
 
     fn originated(texts: &[&str]) -> Originated {
-        let routes: BTreeMap<_, _> =
-            texts.iter().map(|text| (text.parse().unwrap(), Originator::StaticBlock)).collect();
-        routes.into()
+        texts.iter().map(|text| (text.parse().unwrap(), Originator::StaticBlock)).collect()
     }
 
     #[test]
@@ -94,5 +155,10 @@ mod tests {
         let difference: Vec<_> =
             before.difference(&after).into_iter().map(|prefix| prefix.to_string()).collect();
         assert_eq!(difference, ["10.0.0.0/26", "::/64"]);
+        let by = Originator::StaticBlock;
+        let tagged = Origination { by, community: Some("65001:100".parse().unwrap()) };
+        let tagged = [("10.0.0.64/26".parse().unwrap(), tagged), ("::/64".parse().unwrap(), by.into())];
+        let difference = after.difference(&tagged.into_iter().collect());
+        assert_eq!(difference, ["10.0.0.64/26".parse().unwrap()].into());
     }
 }

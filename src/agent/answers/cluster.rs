@@ -7,8 +7,8 @@ use bgp::Prefix;
 
 use super::{View, words};
 use crate::cluster::{
-    AddressKind, Block, BlockSource, Reach, Refusal, ServiceAddress, Snapshot, Standing, TrafficPolicy,
-    Withheld,
+    AddressKind, Block, BlockSource, BorrowedStanding, Reach, Refusal, ServiceAddress, Snapshot, Standing,
+    TrafficPolicy, Withheld,
 };
 use crate::config::Services;
 use crate::control::{PageQuery, api};
@@ -118,7 +118,14 @@ fn blocks(of_file: &[Prefix], known: &Snapshot) -> Vec<api::PodBlock> {
         blackhole: block.has_blackhole(prefix) || of_file.contains(&prefix),
         rivals: block.rivals.iter().cloned().collect(),
     });
-    let mut blocks: Vec<_> = in_file.chain(in_kubernetes).collect();
+    let borrowed = known.desired.borrowed.iter().map(|(&address, standing)| api::PodBlock {
+        prefix: Prefix::host(address),
+        source: api::BlockSource::Borrowed,
+        status: borrowed_status(*standing),
+        blackhole: false,
+        rivals: Vec::new(),
+    });
+    let mut blocks: Vec<_> = in_file.chain(in_kubernetes).chain(borrowed).collect();
     blocks.sort_by_key(|block| block.prefix);
     blocks
 }
@@ -134,6 +141,17 @@ fn block_status(block: &Block) -> api::BlockStatus {
         Standing::NotExported => api::BlockStatus::NotExported,
         Standing::Ipip => api::BlockStatus::Ipip,
         Standing::Vxlan => api::BlockStatus::Vxlan,
+    }
+}
+
+fn borrowed_status(standing: BorrowedStanding) -> api::BlockStatus {
+    match standing {
+        BorrowedStanding::Announced => api::BlockStatus::Announced,
+        BorrowedStanding::RouteUnknown => api::BlockStatus::RouteUnknown,
+        BorrowedStanding::NoPool => api::BlockStatus::NoPool,
+        BorrowedStanding::NotExported => api::BlockStatus::NotExported,
+        BorrowedStanding::Ipip => api::BlockStatus::Ipip,
+        BorrowedStanding::Vxlan => api::BlockStatus::Vxlan,
     }
 }
 

@@ -126,14 +126,14 @@ pub(super) fn asked(sources: &Sources, objects: &Objects, before: &Desired) -> B
 
 /// How much the server has said of this node's blocks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Said {
+pub(super) enum Said {
     NotAll,
     /// All, but of some affinity it is not known what it says.
     NotReadably,
     Everything,
 }
 
-fn said(sources: &Sources, objects: &Objects) -> Said {
+pub(super) fn said(sources: &Sources, objects: &Objects) -> Said {
     let is_all =
         objects.affinities.is_known() && objects.pools.is_known() && objects.node(&sources.node).is_some();
     match (is_all, objects.affinities.never_read().next()) {
@@ -245,7 +245,7 @@ fn owner(objects: &Objects, prefix: Prefix) -> Option<&Owner> {
 }
 
 /// The narrowest pool that the block is from.
-fn pool(objects: &Objects, prefix: Prefix) -> Option<&Pool> {
+pub(super) fn pool(objects: &Objects, prefix: Prefix) -> Option<&Pool> {
     let pools = objects.pools.values().filter(|pool| pool.cidr.covers(prefix));
     pools.max_by_key(|pool| pool.cidr.length())
 }

@@ -4,11 +4,13 @@
 //! server has not said everything: until then nothing is taken back.
 
 mod blocks;
+mod borrowed;
 mod services;
 #[cfg(test)]
 mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 
 use bgp::Prefix;
 use serde::{Deserialize, Serialize};
@@ -17,8 +19,10 @@ use super::OnCordon;
 use super::collection::Collection;
 use super::objects::{self, Affinity, Node, ObjectName, Pool, Service, Slice};
 use crate::config;
+use crate::kernel::pods::PodAddresses;
 
 pub use blocks::{Block, BlockSource, Standing};
+pub use borrowed::BorrowedStanding;
 pub use services::{ServiceAddress, Withheld};
 
 /// Everything that was decided.
@@ -28,6 +32,9 @@ pub struct Desired {
     /// This node's blocks.
     #[serde(with = "as_pairs")]
     pub blocks: BTreeMap<Prefix, Block>,
+    /// Pods of this node whose addresses are of no block of its own.
+    #[serde(with = "as_pairs", default)]
+    pub borrowed: BTreeMap<IpAddr, BorrowedStanding>,
     /// What is announced for services: their addresses, or ranges of them.
     #[serde(with = "as_pairs")]
     pub services: BTreeMap<Prefix, BTreeSet<objects::AddressKind>>,
@@ -46,7 +53,7 @@ pub(crate) struct Sources {
     pub(crate) on_cordon: OnCordon,
 }
 
-/// All objects that were told of.
+/// All that was told of.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(crate) struct Objects {
     /// This node's alone.
@@ -57,6 +64,8 @@ pub(crate) struct Objects {
     pub(crate) pools: Collection<Pool>,
     pub(crate) services: Collection<Service>,
     pub(crate) slices: Collection<Slice>,
+    /// Pods that this kernel has routes to, which no server has to tell; `None` until it is read.
+    pub(crate) local_pods: Option<PodAddresses>,
 }
 
 impl Objects {
@@ -71,7 +80,9 @@ impl Objects {
 /// Decides.
 pub(crate) fn desired(sources: &Sources, objects: &Objects, before: &Desired) -> Desired {
     let (services, service_addresses) = services::services(sources, objects, before);
-    Desired { blocks: blocks::blocks(sources, objects, before), services, service_addresses }
+    let blocks = blocks::blocks(sources, objects, before);
+    let borrowed = borrowed::borrowed(sources, objects, &blocks, before);
+    Desired { blocks, borrowed, services, service_addresses }
 }
 
 /// The blocks whose IPAMBlock has to be asked for, to know whose they are.

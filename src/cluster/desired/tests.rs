@@ -9,7 +9,7 @@ mod streams;
 use super::*;
 use crate::cluster::collection::Told;
 use crate::cluster::objects::{AffinityState, Owner, PoolWay, ServicesHere};
-use crate::config::{Calico, CalicoApi, NodeCidrs, Pods};
+use crate::config::{Borrowed, Calico, CalicoApi, NodeCidrs, Pods};
 
 /// The node that decides, and others.
 const HERE: &str = "c1";
@@ -32,7 +32,7 @@ fn sources() -> Sources {
         pods: Pods {
             static_blocks: Vec::new(),
             node_cidrs: Some(NodeCidrs {}),
-            calico: Some(Calico { api: CalicoApi::Any }),
+            calico: Some(Calico { api: CalicoApi::Any, borrowed: Borrowed::Refuse }),
         },
         services: None,
         on_cordon: OnCordon::KeepServices,
@@ -86,6 +86,7 @@ fn cluster<'a>(
         pools: known([pool("10.1.0.0/16", PoolWay::Announced)]),
         services: known([]),
         slices: known([]),
+        local_pods: None,
     }
 }
 

@@ -42,6 +42,8 @@ pub enum BlockSource {
     Node,
     /// Calico's IPAM.
     Calico,
+    /// A pod of this node that has its own route here: a single address, in no block of this node's.
+    Borrowed,
 }
 
 /// What becomes of a block.
@@ -69,6 +71,10 @@ pub enum BlockStatus {
     Ipip,
     /// Its IPPool wants VXLAN between nodes, which this daemon does not do.
     Vxlan,
+    /// It is borrowed, and in no IPPool.
+    NoPool,
+    /// It is borrowed, and the kernel has not said yet whether it has a route to it.
+    RouteUnknown,
 }
 
 /// The API server, and what of it cannot be used.

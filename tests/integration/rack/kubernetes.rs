@@ -1,5 +1,6 @@
 //! The agent beside Kubernetes: an API server that nobody reaches but over the fabric, on the loopback address of c3.
 
+mod borrowed;
 mod pod;
 mod readiness;
 

@@ -105,6 +105,36 @@ impl FromStr for LargeCommunity {
     }
 }
 
+/// A community of either kind, where one is to be given to a route.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum RouteCommunity {
+    /// RFC 1997
+    Standard(Community),
+    /// RFC 8092
+    Large(LargeCommunity),
+}
+
+impl fmt::Display for RouteCommunity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Standard(community) => community.fmt(f),
+            Self::Large(community) => community.fmt(f),
+        }
+    }
+}
+
+/// As it is shown: three numbers make a large one.
+impl FromStr for RouteCommunity {
+    type Err = CommunityError;
+
+    fn from_str(text: &str) -> Result<Self, CommunityError> {
+        match text.split(':').count() {
+            3 => text.parse().map(Self::Large),
+            _ => text.parse().map(Self::Standard),
+        }
+    }
+}
+
 /// Decimal numbers with colons between them.
 fn numbers<const N: usize>(text: &str, max: u32) -> Result<[u32; N], CommunityError> {
     let is_word = |text: &str| text.bytes().all(|octet| octet.is_ascii_alphabetic() || octet == b'-');
@@ -188,6 +218,20 @@ mod tests {
         assert_eq!(large.to_string(), "4294967295:0:7");
         assert_eq!("1:2".parse::<LargeCommunity>(), Err(CommunityError::Syntax));
         assert!(matches!("1:2:4294967296".parse::<LargeCommunity>(), Err(CommunityError::OutOfRange { .. })));
+    }
+
+    #[test]
+    fn three_numbers_are_a_large_community_and_anything_else_is_none() {
+        assert_eq!("65001:100".parse(), Ok(RouteCommunity::Standard(Community(0xfde9_0064))));
+        assert_eq!("no-export".parse(), Ok(RouteCommunity::Standard(Community::NO_EXPORT)));
+        let large = LargeCommunity { global: 65001, local1: 1, local2: 100 };
+        assert_eq!("65001:1:100".parse(), Ok(RouteCommunity::Large(large)));
+        for text in ["65001:100", "no-export", "65001:1:100"] {
+            assert_eq!(text.parse::<RouteCommunity>().unwrap().to_string(), text);
+        }
+        for text in ["", "1", "1:2:3:4", "1::2", "a:b:c"] {
+            assert_eq!(text.parse::<RouteCommunity>(), Err(CommunityError::Syntax), "{text:?}");
+        }
     }
 
     #[test]

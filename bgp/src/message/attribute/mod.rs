@@ -23,7 +23,7 @@ mod value;
 pub(super) mod write;
 
 pub use as_path::{AsPath, Segment, SegmentKind};
-pub use community::{Community, CommunityError, ExtendedCommunity, LargeCommunity};
+pub use community::{Community, CommunityError, ExtendedCommunity, LargeCommunity, RouteCommunity};
 pub use seldom::Seldom;
 
 /// What LOCAL_PREF is where a path carries none. It has to be there on iBGP (RFC 4271 section 5.1.5), which leaves the
@@ -80,6 +80,19 @@ impl Attributes {
             extended_communities: Seldom::default(),
             large_communities: Seldom::default(),
             unknown: Seldom::default(),
+        }
+    }
+
+    /// The same with a community, or without one.
+    #[must_use]
+    pub(crate) fn originated_with(community: Option<RouteCommunity>) -> Self {
+        let plain = Self::originated();
+        match community {
+            None => plain,
+            Some(RouteCommunity::Standard(community)) => Self { communities: [community].into(), ..plain },
+            Some(RouteCommunity::Large(community)) => {
+                Self { large_communities: vec![community].into(), ..plain }
+            }
         }
     }
 

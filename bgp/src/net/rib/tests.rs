@@ -3,6 +3,7 @@
 use super::*;
 use crate::message::Update;
 use crate::policy::{Action, Changes, Conditions, Policy, Role, Rule};
+use crate::rib::Originator;
 use crate::rib::fixtures::{config, external, from_peer, gateways, prefix, reach, rib as fixture, withdraw};
 
 const ONE: PeerId = PeerId(1);

@@ -15,10 +15,11 @@ use crate::policy::{
 };
 use crate::rib::decision::{Candidate, Source, Standing, decide};
 use crate::rib::fixtures::{
-    Held, LOCAL_AS, config, from_peer, originate, path, prefix, reach, session, settle, withdraw,
+    Held, LOCAL_AS, config, from_peer, path, prefix, reach, session, settle, withdraw,
 };
 use crate::rib::{
-    FibChange, Freshness, Gateways, Originator, PeerConfig, PeerSession, Rib, Ripeness, ToPeer, Totals,
+    FibChange, Freshness, Gateways, Origination, Originator, PeerConfig, PeerSession, Rib, Ripeness, ToPeer,
+    Totals,
 };
 use crate::{Families, Family, NextHop, PeerId, PeerKind, Prefix};
 
@@ -34,6 +35,8 @@ const PREFIXES: [&str; 8] = [
     "fd00:8::/64",
 ];
 const OWN: [&str; 3] = ["10.1.8.192/26", "21.0.0.0/8", "fd00:8::/64"];
+/// What they can carry; policies here ask for the first one.
+const CARRIED: [&str; 3] = ["no-export", "65001:100", "65001:1:100"];
 /// Links can be in these: one of them contains two of the others and no prefix of its own length.
 const LINKS: [&str; 4] = ["0.0.0.0/0", "10.1.8.0/24", "20.0.0.0/7", "2001:db8::/32"];
 /// The last one is internal.
@@ -52,7 +55,7 @@ enum Event {
     Configure(u32, PeerConfig),
     Announce { peer: u32, variant: u8, prefixes: Vec<&'static str> },
     Withdraw { peer: u32, prefixes: Vec<&'static str> },
-    Originate(Vec<&'static str>),
+    Originate(Vec<(&'static str, Option<&'static str>)>),
     Connect(Vec<&'static str>),
     RefreshRequested(u32, Family),
     RefreshBegan(u32, Family),
@@ -82,7 +85,7 @@ fn event() -> impl Strategy<Value = Event> {
         3 => (peer(), peer_config()).prop_map(|(peer, config)| Event::Configure(peer, config)),
         8 => (peer(), 0..VARIANTS, some()).prop_map(|(peer, variant, prefixes)| Event::Announce { peer, variant, prefixes }),
         4 => (peer(), some()).prop_map(|(peer, prefixes)| Event::Withdraw { peer, prefixes }),
-        2 => proptest::sample::subsequence(&OWN[..], 0..=3).prop_map(Event::Originate),
+        2 => originations().prop_map(Event::Originate),
         2 => proptest::sample::subsequence(&LINKS[..], 0..=4).prop_map(Event::Connect),
         2 => (peer(), family()).prop_map(|(peer, family)| Event::RefreshRequested(peer, family)),
         2 => (peer(), family()).prop_map(|(peer, family)| Event::RefreshBegan(peer, family)),
@@ -91,6 +94,14 @@ fn event() -> impl Strategy<Value = Event> {
         3 => (1..4_usize, ripeness).prop_map(|(limit, ripeness)| Event::PollFib(limit, ripeness)),
         6 => (peer(), 1..4_usize).prop_map(|(peer, limit)| Event::PollOutgoing(peer, limit)),
     ]
+}
+
+fn originations() -> impl Strategy<Value = Vec<(&'static str, Option<&'static str>)>> {
+    let community = || proptest::option::of(prop::sample::select(CARRIED.to_vec()));
+    let communities = prop::collection::vec(community(), OWN.len());
+    let prefixes = proptest::sample::subsequence(&OWN[..], 0..=OWN.len());
+    (prefixes, communities)
+        .prop_map(|(prefixes, communities)| prefixes.into_iter().zip(communities).collect())
 }
 
 fn maintenance() -> impl Strategy<Value = Maintenance> {
@@ -200,7 +211,7 @@ struct Model {
     up: BTreeMap<u32, Said>,
     /// Those that restart.
     away: BTreeMap<u32, Said>,
-    originated: BTreeMap<Prefix, Originator>,
+    originated: BTreeMap<Prefix, Origination>,
     connected: BTreeSet<Prefix>,
     maintained: BTreeMap<u32, Maintenance>,
     configured: BTreeMap<u32, PeerConfig>,
@@ -286,10 +297,18 @@ impl World {
                     }
                 }
             }
-            Event::Originate(prefixes) => {
-                originate(&mut self.rib, &prefixes);
-                let routes = prefixes.iter().map(|text| (prefix(text), Originator::StaticBlock));
-                self.model.originated = routes.collect();
+            Event::Originate(routes) => {
+                let by = Originator::StaticBlock;
+                let origination = |community: Option<&str>| Origination {
+                    by,
+                    community: community.map(|text| text.parse().unwrap()),
+                };
+                let routes: BTreeMap<_, _> = routes
+                    .into_iter()
+                    .map(|(text, community)| (prefix(text), origination(community)))
+                    .collect();
+                self.rib.set_originated(routes.clone());
+                self.model.originated = routes;
             }
             Event::Connect(networks) => {
                 let networks: BTreeSet<_> = networks.into_iter().map(prefix).collect();
@@ -521,8 +540,8 @@ impl Model {
     /// Eligible paths of a prefix with their standing.
     fn standings(&self, role: Role, prefix: Prefix) -> Vec<(Source, Attributes, Standing)> {
         let mut eligible = Vec::new();
-        if self.originated.contains_key(&prefix) {
-            eligible.push((Source::Local, Attributes::originated()));
+        if let Some(origination) = self.originated.get(&prefix) {
+            eligible.push((Source::Local, Attributes::originated_with(origination.community)));
         }
         for (&number, said) in self.up.iter().chain(&self.away) {
             let Some(path) = said.paths.get(&prefix) else {

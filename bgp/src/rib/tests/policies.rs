@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::message::{Attributes, Community, Outgoing};
+use crate::message::{Attributes, Community, LargeCommunity, Outgoing};
 use crate::policy::{
     Action, Changes, Conditions, Decider, Policy, PrefixList, Refusal, Role, Rule, Transit, Withheld,
 };
 use crate::rib::fixtures::{
-    Held, LOCAL_AS, fib, from_peer, gateways, originate, path, prefix, reach, rib, settle,
+    Held, LOCAL_AS, fib, from_peer, gateways, originate, originate_with, path, prefix, reach, rib, settle,
 };
 use crate::rib::{PathStatus, PeerConfig, Rib, ToPeer};
 use crate::{Asn, Family, PeerId};
@@ -243,6 +243,46 @@ fn export_policy_takes_away_and_changes_what_originates_here() {
     held.take(told(&mut rib, ONE));
     assert_eq!(held.prefixes(), ["1.1.1.1/32", "10.1.8.192/26", "fd00:8::/64"]);
     assert!(held.routes.values().all(|attributes| attributes.med.is_none()));
+}
+
+#[test]
+fn export_policy_sees_the_community_of_what_originates_here_and_may_change_it() {
+    let mut rib = rib(Role::Host, 1);
+    let mut held = Held::default();
+    originate_with(&mut rib, "65001:100", &["10.1.9.5/32", "10.1.9.6/32"]);
+    held.take(told(&mut rib, ONE));
+    let community = Community(0xfde9_0064);
+    assert_eq!(held.prefixes(), ["10.1.9.5/32", "10.1.9.6/32"]);
+    assert!(held.routes.values().all(|attributes| *attributes.communities == [community]));
+
+    // Rules can ask for it, and take it away.
+    let edit = crate::policy::Edit::Adjust { remove: vec![community], add: vec![Community(7)] };
+    let tagged = Conditions { communities: vec![community], ..Conditions::default() };
+    let rule = Rule {
+        conditions: tagged,
+        changes: Changes { communities: edit, ..Changes::default() },
+        action: Some(Action::Accept),
+    };
+    rib.configure_peer(ONE, PeerConfig { export: policy(vec![rule]), ..PeerConfig::limited_to(1000) });
+    held.take(told(&mut rib, ONE));
+    assert_eq!(held.prefixes(), ["10.1.9.5/32", "10.1.9.6/32"]);
+    assert!(held.routes.values().all(|attributes| *attributes.communities == [Community(7)]));
+
+    // One of another kind is another route to the same place, and not what the rule asks for.
+    originate_with(&mut rib, "65001:1:100", &["10.1.9.5/32", "10.1.9.6/32"]);
+    held.take(told(&mut rib, ONE));
+    assert_eq!(held.prefixes(), Vec::<String>::new());
+    rib.configure_peer(ONE, PeerConfig::limited_to(1000));
+    held.take(told(&mut rib, ONE));
+    let large = LargeCommunity { global: 65001, local1: 1, local2: 100 };
+    assert_eq!(held.prefixes(), ["10.1.9.5/32", "10.1.9.6/32"]);
+    for attributes in held.routes.values() {
+        assert_eq!((&*attributes.communities, &*attributes.large_communities), (&[][..], &[large][..]));
+    }
+    originate(&mut rib, &["10.1.9.6/32"]);
+    held.take(told(&mut rib, ONE));
+    assert_eq!(held.prefixes(), ["10.1.9.6/32"]);
+    assert!(held.routes.values().all(|attributes| attributes.large_communities.is_empty()));
 }
 
 #[test]

@@ -54,6 +54,7 @@ fn blocks_of_the_file_stand_beside_those_of_kubernetes() {
             (prefix("10.1.8.192/32"), block(BlockSource::Calico, Standing::Announced)),
         ]
         .into(),
+        borrowed: [("10.1.8.70".parse().unwrap(), BorrowedStanding::Announced)].into(),
         ..Desired::default()
     };
     let known = Snapshot { desired, ..Snapshot::default() };
@@ -61,12 +62,13 @@ fn blocks_of_the_file_stand_beside_those_of_kubernetes() {
         .into_iter()
         .map(|block| (block.prefix.to_string(), block.source, block.blackhole))
         .collect();
-    use api::BlockSource::{Calico, File, Node};
+    use api::BlockSource::{Borrowed, Calico, File, Node};
     let expected = [
         ("10.1.8.0/26", File, true),
         // Another node's gets no blackhole, but the file has its own.
         ("10.1.8.0/26", Calico, true),
         ("10.1.8.64/26", Calico, false),
+        ("10.1.8.70/32", Borrowed, false),
         ("10.1.8.128/26", Node, true),
         ("10.1.8.192/32", Calico, false),
         ("10.1.9.0/26", File, true),

@@ -31,6 +31,7 @@ fn row(block: &PodBlock) -> [String; 5] {
         BlockSource::File => "file",
         BlockSource::Node => "node",
         BlockSource::Calico => "Calico",
+        BlockSource::Borrowed => "borrowed",
     };
     let why_not = why_not(&block.status);
     [
@@ -60,6 +61,8 @@ fn why_not(status: &BlockStatus) -> Option<String> {
         BlockStatus::NotExported => "its IPPool has disableBGPExport",
         BlockStatus::Ipip => "its IPPool wants IPIP, which nothing here does: set ipipMode to Never",
         BlockStatus::Vxlan => "its IPPool wants VXLAN, which nothing here does: set vxlanMode to Never",
+        BlockStatus::NoPool => "it is in no IPPool",
+        BlockStatus::RouteUnknown => "the kernel has not said yet whether it has a route to it",
     };
     Some(words.to_owned())
 }
@@ -84,7 +87,9 @@ fn conflict(block: &PodBlock, all: &[PodBlock]) -> Option<String> {
         | BlockStatus::OwnerUnknown
         | BlockStatus::NotExported
         | BlockStatus::Ipip
-        | BlockStatus::Vxlan => "this node does not announce it".to_owned(),
+        | BlockStatus::Vxlan
+        | BlockStatus::NoPool
+        | BlockStatus::RouteUnknown => "this node does not announce it".to_owned(),
     };
     let rivals = claims.map(|claims| format!("error: {claims} {prefix} as well; {outcome}\n"));
     let is_in_file = all.iter().any(|other| other.prefix == prefix && other.source == BlockSource::File);
@@ -101,7 +106,9 @@ fn conflict(block: &PodBlock, all: &[PodBlock]) -> Option<String> {
         | BlockStatus::Unclaimed
         | BlockStatus::NotExported
         | BlockStatus::Ipip
-        | BlockStatus::Vxlan => None,
+        | BlockStatus::Vxlan
+        | BlockStatus::NoPool
+        | BlockStatus::RouteUnknown => None,
     };
     match (rivals, of_file) {
         (None, None) => None,
@@ -136,18 +143,23 @@ mod tests {
                 ..block("10.1.8.128/26", BlockSource::Calico, BlockStatus::Ipip, &["c3"])
             },
             block("10.1.8.192/26", BlockSource::Calico, BlockStatus::Announced, &["c2", "c3"]),
+            PodBlock {
+                blackhole: false,
+                ..block("10.1.9.5/32", BlockSource::Borrowed, BlockStatus::Announced, &[])
+            },
             block("10.2.0.0/24", BlockSource::Node, BlockStatus::Announced, &[]),
         ];
         let expected = "\
 Kubernetes: this is node c1; API server answers
 
-Block          Source  Announced  Blackhole  Why not
-10.1.8.0/26    file    yes        yes
-10.1.8.0/26    Calico  no         yes        its IPAMBlock says that it is c2's
-10.1.8.64/26   Calico  no         yes        Calico has not confirmed yet that it is this node's
-10.1.8.128/26  Calico  no         no         its IPPool wants IPIP, which nothing here does: set ipipMode to Never
-10.1.8.192/26  Calico  yes        yes
-10.2.0.0/24    node    yes        yes
+Block          Source    Announced  Blackhole  Why not
+10.1.8.0/26    file      yes        yes
+10.1.8.0/26    Calico    no         yes        its IPAMBlock says that it is c2's
+10.1.8.64/26   Calico    no         yes        Calico has not confirmed yet that it is this node's
+10.1.8.128/26  Calico    no         no         its IPPool wants IPIP, which nothing here does: set ipipMode to Never
+10.1.8.192/26  Calico    yes        yes
+10.1.9.5/32    borrowed  yes        no
+10.2.0.0/24    node      yes        yes
 
 error: c2 claims 10.1.8.0/26 as well; its IPAMBlock says that it is c2's
 error: this node announces 10.1.8.0/26, since its file says so ([pods.static]), and it is c2's
@@ -168,6 +180,8 @@ error: c2, c3 claim 10.1.8.192/26 as well; this node announces it
             BlockStatus::NotExported,
             BlockStatus::Ipip,
             BlockStatus::Vxlan,
+            BlockStatus::NoPool,
+            BlockStatus::RouteUnknown,
         ];
         let words: std::collections::BTreeSet<String> = all.iter().filter_map(why_not).collect();
         assert_eq!(words.len(), all.len());

@@ -167,6 +167,7 @@ fn source(from: &PathSource) -> String {
         PathSource::Originated(Originator::StaticBlock) => "static block".to_owned(),
         PathSource::Originated(Originator::NodeBlock) => "node's block".to_owned(),
         PathSource::Originated(Originator::CalicoBlock) => "Calico's block".to_owned(),
+        PathSource::Originated(Originator::BorrowedAddress) => "borrowed address".to_owned(),
         PathSource::Originated(Originator::Service) => "service".to_owned(),
     }
 }

@@ -176,7 +176,7 @@ fn what_the_node_object_has_is_announced() {
         desired(&sources, &objects, &Desired::default()).blocks.into_keys().collect::<Vec<_>>()
     };
     assert_eq!(only(Some(NodeCidrs {}), None), cidrs.map(prefix));
-    assert_eq!(only(None, Some(Calico { api: CalicoApi::Any })), [prefix(BLOCK)]);
+    assert_eq!(only(None, Some(Calico { api: CalicoApi::Any, borrowed: Borrowed::Refuse })), [prefix(BLOCK)]);
     assert_eq!(only(None, None), []);
 }
 

@@ -6,12 +6,14 @@
 //! - this node's object is not there, or never could be read: for all blocks and services;
 //! - there was no whole list of affinities or of pools, or an affinity never could be read: for Calico's blocks;
 //! - an IPAMBlock has not been told of, or never could be read: for this block, if it is confirmed;
-//! - there was no whole list of services or of slices: for services.
+//! - there was no whole list of services or of slices: for services;
+//! - any of the first three: for a borrowed address whose pod is here.
 
 use super::*;
 
 use std::collections::VecDeque;
 use std::fmt::Debug;
+use std::sync::Arc;
 
 use bgp::Family;
 use proptest::collection::{btree_map, btree_set, vec};
@@ -28,6 +30,8 @@ const NAMES: [&str; 3] = ["x", "y", "z"];
 const STABLE: &str = "stable";
 const BLOCKS: [&str; 3] = [BLOCK, "10.1.8.128/26", "fd00:10:1::/122"];
 const POOLS: [&str; 3] = ["10.1.0.0/16", "10.1.8.0/24", "fd00:10::/48"];
+const LOCAL_PODS: [&str; 6] =
+    ["10.1.8.193", "10.1.8.129", "fd00:10:1::1", "10.42.1.1", "10.1.8.65", "192.0.2.1"];
 const CIDR: &str = "10.42.1.0/24";
 
 /// What a watch says of an object.
@@ -187,7 +191,7 @@ impl Run {
             services: services.play(),
             slices: slices.play(),
             scripts,
-            objects: Objects::default(),
+            objects: Objects { local_pods: local_pods(), ..Objects::default() },
             desired: before,
         };
         run.decide();
@@ -247,7 +251,15 @@ fn with_everything() -> Sources {
         cluster: vec![prefix("10.96.0.0/16")],
         aggregate: true,
     };
-    Sources { services: Some(services), ..sources() }
+    let borrowed = Borrowed::Advertise { community: None, limit: 100 };
+    let calico = Some(Calico { api: CalicoApi::Any, borrowed });
+    Sources { services: Some(services), pods: Pods { calico, ..sources().pods }, ..sources() }
+}
+
+/// Pods here: in each block, in another one of a pool, and in none.
+fn local_pods() -> Option<PodAddresses> {
+    let addresses = LOCAL_PODS.map(|text| text.parse().unwrap());
+    Some(Arc::new(addresses.into()))
 }
 
 fn any_name() -> impl Strategy<Value = String> {
@@ -361,8 +373,14 @@ fn any_before() -> impl Strategy<Value = Desired> {
         BlockSource::Calico => Block { source, standing, rivals },
     });
     let services = btree_map(any_prefix(&["198.51.100.1/32", "10.96.0.0/16"]), Just([].into()), 0..3);
-    (btree_map(any_prefix(&BLOCKS), block, 0..3), services).prop_map(|(blocks, services)| Desired {
+    let standing =
+        select(vec![BorrowedStanding::Announced, BorrowedStanding::RouteUnknown, BorrowedStanding::NoPool]);
+    let pod = select(&LOCAL_PODS[..]).prop_map(|text| text.parse().unwrap());
+    let borrowed = btree_map(pod, standing, 0..3);
+    let blocks = btree_map(any_prefix(&BLOCKS), block, 0..3);
+    (blocks, borrowed, services).prop_map(|(blocks, borrowed, services)| Desired {
         blocks,
+        borrowed,
         services,
         ..Desired::default()
     })
@@ -394,6 +412,7 @@ proptest! {
             pools: scripts.pools.known(),
             services: scripts.services.known(),
             slices: scripts.slices.known(),
+            local_pods: local_pods(),
         };
         let expected = desired(&with_everything(), &all, &other_before);
         let mut run = Run::new(scripts, before);

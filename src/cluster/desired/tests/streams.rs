@@ -119,7 +119,8 @@ impl Replay {
     }
 
     fn list(&mut self, of: &str, boundary: Boundary) -> Option<String> {
-        let Objects { nodes, affinities, blocks: _, pools, services, slices } = &mut self.objects;
+        let Objects { nodes, affinities, blocks: _, pools, services, slices, local_pods: _ } =
+            &mut self.objects;
         match of.split_once(' ').unwrap_or((of, "")) {
             ("Node", "") => nodes.handle(boundary.told()),
             ("BlockAffinity", "") => affinities.handle(boundary.told()),
@@ -138,7 +139,8 @@ impl Replay {
 
     fn tell(&mut self, word: &str, object: &str) -> Option<String> {
         let object: Value = serde_json::from_str(object).unwrap_or_else(|error| panic!("{error}: {object}"));
-        let Objects { nodes, affinities, blocks: _, pools, services, slices } = &mut self.objects;
+        let Objects { nodes, affinities, blocks: _, pools, services, slices, local_pods: _ } =
+            &mut self.objects;
         match object["kind"].as_str().unwrap() {
             "Node" => nodes.handle(told(word, &object)),
             "BlockAffinity" => affinities.handle(told(word, &object)),
@@ -158,7 +160,7 @@ impl Replay {
         fn names<T: Object>(collection: &Collection<T>) -> Vec<String> {
             collection.unreadable().map(|(name, why)| format!("{} {name} ({why})", T::KIND)).collect()
         }
-        let Objects { nodes, affinities, blocks, pools, services, slices } = &self.objects;
+        let Objects { nodes, affinities, blocks, pools, services, slices, local_pods: _ } = &self.objects;
         let blocks = blocks.values().flat_map(names).collect();
         shown(
             [names(nodes), names(affinities), blocks, names(pools), names(services), names(slices)].concat(),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bgp::message::{AsPath, Attributes, Outgoing, Reach, Segment, SegmentKind, Update};
 use bgp::policy::{Action, Policy, PrefixList, Role};
-use bgp::rib::{Originator, PeerConfig, PeerSession, Rib, RibConfig, ToPeer};
+use bgp::rib::{Originated, Originator, PeerConfig, PeerSession, Rib, RibConfig, ToPeer};
 use bgp::{Asn, Families, InterfaceIndex, NextHop, PeerId, PeerKind, Prefix, RouterId};
 use proptest::prelude::*;
 
@@ -54,7 +54,8 @@ fn told_to_the_second(config: &Config) -> Vec<Prefix> {
         max_paths: config.fib.max_paths,
         role: Role::Host,
     });
-    rib.set_originated([("10.9.0.0/26".parse().unwrap(), Originator::StaticBlock)].into());
+    let block = ("10.9.0.0/26".parse().unwrap(), Originator::StaticBlock);
+    rib.set_originated(Originated::from_iter([block]));
     for (number, neighbor) in (1..).zip(&config.neighbors) {
         let config = PeerConfig {
             max_prefixes: neighbor.max_prefixes,

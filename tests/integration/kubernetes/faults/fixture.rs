@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
 use selvedge::cluster::{Inputs, OnCordon, Reach, Settings, Snapshot, run};
-use selvedge::config::{Access, Calico, CalicoApi, Kubernetes, NodeCidrs, Pods};
+use selvedge::config::{Access, Borrowed, Calico, CalicoApi, Kubernetes, NodeCidrs, Pods};
 use selvedge::readiness::Told;
 use serde_json::{Value, json};
 use tokio::sync::watch;
@@ -60,7 +60,11 @@ impl Bench {
             node_name: None,
             state: folder.join("cluster.json"),
         };
-        let pods = Pods { node_cidrs: Some(NodeCidrs {}), calico: Some(Calico { api }), ..Pods::default() };
+        let pods = Pods {
+            node_cidrs: Some(NodeCidrs {}),
+            calico: Some(Calico { api, borrowed: Borrowed::Refuse }),
+            ..Pods::default()
+        };
         let (on_cordon, tainting) = (OnCordon::KeepServices, None);
         let settings =
             Settings { kubernetes, node: "c1".to_owned(), pods, services: None, on_cordon, tainting };
