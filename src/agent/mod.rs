@@ -15,6 +15,7 @@ mod listen;
 mod liveness;
 mod neighbors;
 mod origin;
+mod readiness;
 mod reload;
 mod serve;
 mod start;
@@ -260,6 +261,7 @@ struct Agent {
     kept_links: links::KeptLinks,
     trials: trial::Trials,
     drain_commands: mpsc::Sender<drain::Command>,
+    fitness: readiness::Fitness,
     /// Whoever looks at the neighbors for the drains; one at most.
     observing: JoinSet<drain::Observations>,
 }
@@ -277,6 +279,7 @@ impl Agent {
         loop {
             let observation_due = self.observation_due();
             let release = self.next_release();
+            let fitness_due = self.fitness.due();
             let trial_ends = self.trials.deadline();
             // Every branch is cancel-safe. What is done about one holds up the others: nothing in it waits for a peer,
             // and the tasks that it hands work to wait for nobody here.
@@ -303,6 +306,10 @@ impl Agent {
                 // One that fails is made up for by the next.
                 Some(seen) = self.observing.join_next() => if let Ok(seen) = seen {
                     self.observed(seen).await;
+                },
+                () = sleep_until(fitness_due) => self.look_at_fitness(),
+                seen = self.fitness.seen() => if let Some(seen) = seen {
+                    self.fitness.observe(&seen);
                 },
                 Some(_) = self.leaving.join_next() => {}
                 Some(_) = self.answers.join_next() => {}
@@ -448,6 +455,7 @@ impl Agent {
     async fn stop(&mut self) {
         self.answers.abort_all();
         self.observing.abort_all();
+        self.fitness.stop();
         let (reply, stopped) = oneshot::channel();
         if self.fib.send(fib::Request::Stop { reply }).await.is_ok() {
             // An error is an end as well.

@@ -125,6 +125,7 @@ impl Agent {
             self.sysctls_seen.clear();
         }
         self.config = new;
+        self.fitness.configure(&self.config);
         let cluster = cluster::Settings::of(&self.config, cluster::name_here);
         self.cluster.settings.send_if_modified(|now| {
             let differs = *now != cluster;
@@ -258,6 +259,8 @@ fn cluster_changes(old: &Config, new: &Config) -> impl Iterator<Item = String> {
         row("pods.node", old.pods.node_cidrs.as_ref(), new.pods.node_cidrs.as_ref()),
         row("pods.calico", old.pods.calico.as_ref(), new.pods.calico.as_ref()),
         row("services", old.services.as_ref(), new.services.as_ref()),
+        row("readiness", old.readiness.as_ref(), new.readiness.as_ref()),
+        row("drain", Some(&old.drain), Some(&new.drain)),
     ];
     rows.into_iter().flatten()
 }

@@ -16,6 +16,7 @@ use tracing::{info, warn};
 use super::kept::KeptDrains;
 use super::links::KeptLinks;
 use super::neighbors::Routers;
+use super::readiness::Fitness;
 use super::{Agent, AgentError, Bfd, Cluster, Inputs, Tasks, ended, listen, origin};
 use crate::bfd;
 use crate::cluster;
@@ -25,6 +26,7 @@ use crate::kernel::fib;
 use crate::kernel::interfaces::{self, Interfaces};
 use crate::memory;
 use crate::nd::{self, Uplinks};
+use crate::readiness::Told;
 
 /// Connections, routers and requests that may wait for the agent's loop.
 const QUEUE: usize = 64;
@@ -53,7 +55,9 @@ pub(super) async fn start(
     });
     let router_id = wait_for_router_id(&config, &mut interfaces).await?;
     let snapshot = interfaces.borrow().clone();
-    let cluster = follow_cluster(&config, tasks).await;
+    let (told, to_tell) = watch::channel(Told::default());
+    let cluster = follow_cluster(&config, to_tell, tasks).await;
+    let fitness = Fitness::new(&config, told);
     let origin = origin::origin(&config, &snapshot, &cluster.known.borrow().desired);
 
     let (local_routes, local) = watch::channel(Arc::new(origin.local.clone()));
@@ -151,18 +155,19 @@ pub(super) async fn start(
         kept_links,
         trials: super::trial::Trials::default(),
         drain_commands,
+        fitness,
         observing: JoinSet::new(),
     };
     Ok((agent, Inputs { routers, sessions, accepted, requests, drains }))
 }
 
 /// What was kept of Kubernetes is known when this is ready: the first full announcement has it.
-async fn follow_cluster(config: &Config, tasks: &mut Tasks) -> Cluster {
+async fn follow_cluster(config: &Config, told: watch::Receiver<Told>, tasks: &mut Tasks) -> Cluster {
     let wanted = cluster::Settings::of(config, cluster::name_here);
     let is_kept = wanted.is_some();
     let (settings, to_follow) = watch::channel(wanted);
     let (snapshot, mut known) = watch::channel(Arc::default());
-    let inputs = cluster::Inputs { settings: to_follow, snapshot };
+    let inputs = cluster::Inputs { settings: to_follow, told, snapshot };
     tasks.spawn(async move {
         cluster::run(inputs).await;
         "Kubernetes"

@@ -2,6 +2,7 @@
 
 use serde_json::Value;
 
+use super::OnCordon;
 use super::collection::{Collection, Told};
 use super::desired::{self, Desired, Objects, Sources};
 use super::objects::{Object, ObjectName, Raw};
@@ -23,7 +24,8 @@ impl Followed {
     #[must_use]
     pub fn services(node: &str, services: config::Services) -> Self {
         let (node, pods) = (node.to_owned(), config::Pods::default());
-        Self(Sources { node, pods, services: Some(services) })
+        let on_cordon = OnCordon::KeepServices;
+        Self(Sources { node, pods, services: Some(services), on_cordon })
     }
 }
 

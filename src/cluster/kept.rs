@@ -165,11 +165,17 @@ fn set_aside(path: &Path, why: &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cluster::OnCordon;
     use crate::cluster::desired::{Block, BlockSource, BorrowedStanding, Standing};
     use crate::config::Pods;
 
     fn sources(node: &str) -> Sources {
-        Sources { node: node.to_owned(), pods: Pods::default(), services: None }
+        Sources {
+            node: node.to_owned(),
+            pods: Pods::default(),
+            services: None,
+            on_cordon: OnCordon::KeepServices,
+        }
     }
 
     fn one_block() -> Desired {

@@ -6,18 +6,23 @@
 //! are here, the kernel knows (`pods`).
 //!
 //! `objects` reads what is needed of each object, `collection` knows which there are, `desired` decides: all of them pure.
-//! `server` and `watch` are the way to the API server, `kept` is the file that outlives the daemon, `task` joins them.
+//! `fitness` knows what
+//! has to be written for Kubernetes to know whether the node is fit for pods.
+//! `server` and `watch` are the way to the API server, `tell` the way back, `kept` is the file that outlives the daemon, `task`
+//! joins them.
 
 #[cfg(feature = "bench")]
 #[doc(hidden)]
 pub mod bench;
 mod collection;
 mod desired;
+mod fitness;
 mod kept;
 mod objects;
 mod pods;
 mod server;
 mod task;
+mod tell;
 mod watch;
 
 use std::collections::BTreeMap;
@@ -25,6 +30,7 @@ use std::collections::BTreeMap;
 use crate::config::{self, Config};
 
 pub use desired::{Block, BlockSource, BorrowedStanding, Desired, ServiceAddress, Standing, Withheld};
+pub use fitness::Tainting;
 pub use objects::{AddressKind, TrafficPolicy};
 pub use server::Reach;
 pub use task::{Inputs, run};
@@ -40,6 +46,20 @@ pub struct Settings {
     pub pods: config::Pods,
     /// `[services]`
     pub services: Option<config::Services>,
+    /// `[drain] on-cordon`
+    pub on_cordon: OnCordon,
+    /// Of `[readiness]`; `None` where Kubernetes is told nothing.
+    pub tainting: Option<Tainting>,
+}
+
+/// What becomes of the services of a node that takes no new pods.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum OnCordon {
+    /// They are announced as before.
+    #[default]
+    KeepServices,
+    /// They are withdrawn until it takes pods again.
+    WithdrawServices,
 }
 
 impl Settings {
@@ -49,7 +69,16 @@ impl Settings {
     pub fn of(config: &Config, name_here: impl FnOnce() -> String) -> Option<Self> {
         let kubernetes = config.kubernetes.clone()?;
         let node = kubernetes.node_name.clone().unwrap_or_else(name_here);
-        Some(Self { kubernetes, node, pods: config.pods.clone(), services: config.services.clone() })
+        let on_cordon = match config.drain {
+            config::Drain { on_cordon: true } => OnCordon::WithdrawServices,
+            config::Drain { on_cordon: false } => OnCordon::KeepServices,
+        };
+        let tainting = config.readiness.as_ref().map(|readiness| match readiness.taint {
+            true => Tainting::Managed,
+            false => Tainting::LeftAlone,
+        });
+        let (pods, services) = (config.pods.clone(), config.services.clone());
+        Some(Self { kubernetes, node, pods, services, on_cordon, tainting })
     }
 }
 
@@ -101,6 +130,8 @@ pub struct Resource {
     pub group: String,
     /// Its name in paths.
     pub plural: String,
+    /// What we want to do with it.
+    pub verbs: &'static [&'static str],
 }
 
 /// An object that counts as it was when it could last be read, if ever.

@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::pin::pin;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bgp::Prefix;
 use kube::Client;
@@ -22,19 +22,28 @@ use super::objects::{Affinity, Block, Node, Object, Pool, Service, Slice};
 use super::pods::LocalPods;
 use super::server::{Backoff, Notice, Reach, connect};
 use super::watch::{Outcome, Subject, outcome_of_request, watch, with_sources};
-use super::{Refusal, Resource, Settings, Snapshot, Trouble, UnreadableObject};
+use super::{Refusal, Resource, Settings, Snapshot, Tainting, Trouble, UnreadableObject, tell};
 use crate::config::{Borrowed, Calico, CalicoApi};
+use crate::readiness::Told as ToldReadiness;
 
 /// What watches may have said before the task looks at it; a list of 10,000 services waits here for its reader.
 const QUEUE: usize = 256;
 /// Of what was said, looked at in one go: what comes together is decided together.
 const MOST_AT_ONCE: usize = 4096;
 
+/// How long to wait after a decision, in times of what it took: three leave a core to others for three quarters.
+const REST: u32 = 3;
+/// Not worth a timer below, nor what anybody should wait for above.
+const LEAST_REST: Duration = Duration::from_millis(1);
+const MOST_REST: Duration = Duration::from_millis(100);
+
 /// What the task is given.
 #[derive(Debug)]
 pub struct Inputs {
     /// What to do; `None`: nothing comes from Kubernetes.
     pub settings: channel::Receiver<Option<Settings>>,
+    /// What it is to be told of this node, where the settings say so.
+    pub told: channel::Receiver<ToldReadiness>,
     /// Where the outcome goes.
     pub snapshot: channel::Sender<Arc<Snapshot>>,
 }
@@ -48,8 +57,7 @@ pub async fn run(mut inputs: Inputs) {
         let changed = match settings {
             Some(settings) => {
                 let pods = LocalPods::follow(&settings).await;
-                let (mut cluster, kept) =
-                    Cluster::new(settings, pods, before.take(), inputs.snapshot.clone());
+                let (mut cluster, kept) = Cluster::new(settings, pods, before.take(), &inputs);
                 let keeping = kept.follow(inputs.snapshot.subscribe());
                 let changed = tokio::select! {
                     changed = inputs.settings.changed() => changed,
@@ -113,6 +121,7 @@ struct Cluster {
     reach: Reach,
     /// Kinds that the server refuses.
     refused: BTreeMap<&'static str, Refusal>,
+    told: channel::Receiver<ToldReadiness>,
     snapshot: channel::Sender<Arc<Snapshot>>,
 }
 
@@ -135,12 +144,13 @@ impl Cluster {
         settings: Settings,
         mut pods: LocalPods,
         before: Option<(String, Desired)>,
-        snapshot: channel::Sender<Arc<Snapshot>>,
+        inputs: &Inputs,
     ) -> (Self, KeptDesired) {
         let sources = Sources {
             node: settings.node.clone(),
             pods: settings.pods.clone(),
             services: settings.services.clone(),
+            on_cordon: settings.on_cordon,
         };
         let (kept, from_file) = KeptDesired::read(&settings.kubernetes.state, &sources);
         let in_force = before.filter(|(node, _)| *node == sources.node);
@@ -148,8 +158,9 @@ impl Cluster {
         let objects = Objects { local_pods: pods.now(), ..Objects::default() };
         let (reach, refused) = (Reach::Untried, BTreeMap::new());
         let borrowing = Borrowing::WithinLimit;
+        let (told, snapshot) = (inputs.told.clone(), inputs.snapshot.clone());
         let mut cluster =
-            Self { settings, sources, pods, objects, desired, borrowing, reach, refused, snapshot };
+            Self { settings, sources, pods, objects, desired, borrowing, reach, refused, told, snapshot };
         cluster.decide();
         (cluster, kept)
     }
@@ -201,6 +212,10 @@ impl Cluster {
             probe: None,
         };
         watches.start(&self.sources);
+        let node = channel::Sender::new(None);
+        if let Some(tainting) = self.settings.tainting {
+            watches.tell(&self.sources.node, tainting, self.told.clone(), node.subscribe());
+        }
         let mut batch = Vec::new();
         while self.wait_for(told.recv_many(&mut batch, MOST_AT_ONCE)).await > 0 {
             for event in batch.drain(..) {
@@ -212,9 +227,17 @@ impl Cluster {
                     }
                 }
             }
+            let began = Instant::now();
             self.decide();
+            self.show_node(&node);
+            // In a large cluster a decision takes milliseconds, and something changes all the time: what comes meanwhile is
+            // decided together.
+            let pause = began.elapsed().saturating_mul(REST).min(MOST_REST);
             let asked = desired::asked_blocks(&self.sources, &self.objects, &self.desired);
             watches.ask_for_blocks(&asked, &mut self.objects.blocks);
+            if pause >= LEAST_REST {
+                self.wait_for(tokio::time::sleep(pause)).await;
+            }
         }
     }
 
@@ -250,7 +273,7 @@ impl Cluster {
         match outcome {
             Outcome::Answered => {
                 if self.refused.remove(kind).is_some() {
-                    info!(kind, "the API server lets us read this kind again");
+                    info!(kind, "the API server refuses no more");
                 }
                 self.heard(now, watches);
             }
@@ -320,6 +343,18 @@ impl Cluster {
         self.borrowing = borrowing;
     }
 
+    /// This node, to whoever writes to it.
+    fn show_node(&self, shown: &channel::Sender<Option<Node>>) {
+        let node = self.objects.node(&self.sources.node);
+        shown.send_if_modified(|now| {
+            let has_changed = now.as_ref() != node;
+            if has_changed {
+                *now = node.cloned();
+            }
+            has_changed
+        });
+    }
+
     fn publish(&self) {
         let snapshot = Snapshot {
             desired: self.desired.clone(),
@@ -368,8 +403,7 @@ fn name_unreadable<T: Object>(collection: &Collection<T>, to: &mut Vec<Unreadabl
 
 impl Watches {
     fn start(&mut self, sources: &Sources) {
-        let node =
-            Subject { resource: resource("", "v1", "Node", "nodes"), name: Some(sources.node.clone()) };
+        let node = Subject { resource: nodes(), name: Some(sources.node.clone()) };
         self.watch(node, Event::Node);
         if sources.services.is_some() {
             self.watch(
@@ -390,6 +424,26 @@ impl Watches {
         }
     }
 
+    /// Tells the server of this node's readiness.
+    fn tell(
+        &mut self,
+        node: &str,
+        tainting: Tainting,
+        told: channel::Receiver<ToldReadiness>,
+        shown: channel::Receiver<Option<Node>>,
+    ) {
+        let (client, events, node) = (self.client.clone(), self.events.clone(), node.to_owned());
+        let inputs = tell::Inputs { told, node: shown, retry: self.retry.subscribe() };
+        self.tasks.spawn(async move {
+            let outcome = |plural: &'static str, outcome| {
+                let resource =
+                    Resource { group: String::new(), plural: plural.to_owned(), verbs: &["patch"] };
+                Event::Outcome { kind: plural, resource: Some(resource), outcome }
+            };
+            tell::tell(client, &nodes(), &node, tainting, inputs, events, outcome).await;
+        });
+    }
+
     fn start_calico(&mut self, version: &'static str) {
         self.calico = Some(version);
         self.watch(
@@ -404,8 +458,11 @@ impl Watches {
         subject: Subject,
         told: impl Fn(Told<T>) -> Event + Send + Sync + 'static,
     ) -> AbortHandle {
-        let asked =
-            Resource { group: subject.resource.group.clone(), plural: subject.resource.plural.clone() };
+        let asked = Resource {
+            group: subject.resource.group.clone(),
+            plural: subject.resource.plural.clone(),
+            verbs: &["list", "watch"],
+        };
         let outcome = move |outcome| Event::Outcome { kind: T::KIND, resource: Some(asked.clone()), outcome };
         let (client, events) = (self.client.clone(), self.events.clone());
         self.tasks.spawn(watch(client, subject, self.retry.subscribe(), events, told, outcome))
@@ -493,6 +550,10 @@ async fn find_calico(client: Client, events: mpsc::Sender<Event>, mut retry: cha
             _ = retry.changed() => {}
         }
     }
+}
+
+fn nodes() -> ApiResource {
+    resource("", "v1", "Node", "nodes")
 }
 
 fn calico(version: &str, kind: &str, plural: &str) -> ApiResource {

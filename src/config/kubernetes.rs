@@ -144,7 +144,7 @@ pub(super) fn services(
 }
 
 /// Where `[kubernetes]` is there and wrong, that has its own message.
-fn refuse_without_server(
+pub(super) fn refuse_without_server(
     root: &Section<'_>,
     section: &Section<'_>,
     key: &'static str,

@@ -9,7 +9,7 @@ use toml::de::DeTable;
 use super::neighbors::{self, NeighborInText};
 use super::problem::{ConfigError, Place, Problem, Problems, Refusal};
 use super::table::{self, Value};
-use super::{Config, Password, kubernetes, policies, sections};
+use super::{Config, Password, kubernetes, policies, readiness, sections};
 
 /// Largest configuration file, in octets. A rack's worth of neighbors is a few thousand.
 pub const MAX_FILE_SIZE: u64 = 1 << 20;
@@ -109,6 +109,8 @@ fn sections_of(text: &str, password: PasswordReader) -> Result<Config, Problems>
     let kubernetes = kubernetes::kubernetes(&root, &mut problems);
     let pods = kubernetes::pods(&root, kubernetes.as_ref(), &mut problems);
     let services = kubernetes::services(&root, kubernetes.as_ref(), &mut problems);
+    let readiness = readiness::readiness(&root, &mut problems);
+    let drain = readiness::drain(&root, kubernetes.as_ref(), &mut problems);
     let fib = sections::fib(&root, &mut problems);
     let sysctl = sections::sysctl(&root, &mut problems);
     let control = sections::control(&root, &mut problems);
@@ -130,6 +132,8 @@ fn sections_of(text: &str, password: PasswordReader) -> Result<Config, Problems>
                 kubernetes,
                 pods,
                 services,
+                readiness,
+                drain,
                 fib,
                 sysctl,
                 control,

@@ -3,8 +3,8 @@
 //! In: the text of `/etc/selvedge/selvedge.toml` and the key files that it names. Out: a [`Config`], or a
 //! [`ConfigError`] that holds everything found wrong, each with its line, its key and what is allowed.
 //!
-//! `load` reads files, `table` walks TOML and knows its positions, `sections`, `neighbors`, `blocks` and `kubernetes` turn
-//! each table into its type (`policies` into those of [`bgp::policy`]), `problem` says what is wrong the way a compiler does, `show` writes a
+//! `load` reads files, `table` walks TOML and knows its positions, `sections`, `neighbors`, `blocks` and `kubernetes`,
+//! `readiness` turn each table into its type (`policies` into those of [`bgp::policy`]), `problem` says what is wrong the way a compiler does, `show` writes a
 //! configuration back as TOML.
 
 mod blocks;
@@ -14,6 +14,7 @@ mod load;
 mod neighbors;
 mod policies;
 mod problem;
+mod readiness;
 mod rule_text;
 mod sections;
 mod show;
@@ -21,6 +22,7 @@ mod table;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr};
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
@@ -62,6 +64,10 @@ pub struct Config {
     pub pods: Pods,
     /// `[services]`, which needs `[kubernetes]`; left out: none is announced.
     pub services: Option<Services>,
+    /// `[readiness]`; left out: its defaults are what `/readyz` goes by, and Kubernetes is told nothing.
+    pub readiness: Option<Readiness>,
+    /// `[drain]`
+    pub drain: Drain,
     /// `[fib]`
     pub fib: Fib,
     /// `[sysctl]`
@@ -264,6 +270,37 @@ pub struct Services {
     pub cluster: Vec<Prefix>,
     /// `aggregate`, default false: for what every node can serve the range is announced, not each address of it.
     pub aggregate: bool,
+}
+
+/// `[readiness]`: what has to hold for the node to be fit for pods.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Readiness {
+    /// `uplinks`, 1 to 64, default 1: neighbors whose session is established, at least.
+    pub uplinks: u16,
+    /// `routes`: what neighbors have to tell of.
+    pub routes: RequiredRoutes,
+    /// `echo`, default false: a neighbor has to send back what this node announces, as FRR does.
+    pub echo: bool,
+    /// `isolated-for`, whole seconds from 1 s to an hour, default 30 s: for how long it does not hold until it counts.
+    pub isolated_for: Duration,
+    /// `taint`, default true: `selvedge.dev/uplinks-not-ready` comes and goes, too.
+    pub taint: bool,
+}
+
+/// Which routes neighbors have to tell of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RequiredRoutes {
+    /// Left out: one at least, whichever it is.
+    Any,
+    /// Each of these; none at all where there is none.
+    Each(BTreeSet<Prefix>),
+}
+
+/// `[drain]`
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Drain {
+    /// `on-cordon`, default false: no service is announced while the node takes no new pods. Needs `[kubernetes]`.
+    pub on_cordon: bool,
 }
 
 /// `[fib]`

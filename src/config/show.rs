@@ -9,8 +9,8 @@ use bgp::session::RemoteAs;
 
 use super::duration::show;
 use super::{
-    Access, Bgp, Borrowed, Calico, CalicoApi, Config, Kubernetes, Neighbor, NeighborPeer, NexthopObjects,
-    NodeCidrs, Pods, RuleText, Services, action_word,
+    Access, Bgp, Borrowed, Calico, CalicoApi, Config, Drain, Kubernetes, Neighbor, NeighborPeer,
+    NexthopObjects, NodeCidrs, Pods, Readiness, RequiredRoutes, RuleText, Services, action_word,
 };
 
 impl Config {
@@ -34,6 +34,8 @@ impl Config {
             kubernetes,
             pods,
             services,
+            readiness,
+            drain,
             fib,
             sysctl,
             control,
@@ -58,6 +60,11 @@ impl Config {
         if let Some(services) = services {
             write_services(out, services)?;
         }
+        if let Some(readiness) = readiness {
+            write_readiness(out, readiness)?;
+        }
+        let Drain { on_cordon } = drain;
+        writeln!(out, "\n[drain]\non-cordon = {on_cordon}")?;
         writeln!(out, "\n[fib]\nprotocol = {}\nmetric = {}", fib.protocol, fib.metric)?;
         writeln!(out, "table = {}\nmax-paths = {}", fib.table, fib.max_paths)?;
         let objects = match fib.nexthop_objects {
@@ -137,8 +144,18 @@ fn write_services(out: &mut String, services: &Services) -> fmt::Result {
     writeln!(out, "aggregate = {aggregate}")
 }
 
-fn array(prefixes: &[Prefix]) -> String {
-    let prefixes: Vec<_> = prefixes.iter().map(in_quotes).collect();
+fn write_readiness(out: &mut String, readiness: &Readiness) -> fmt::Result {
+    let Readiness { uplinks, routes, echo, isolated_for, taint } = readiness;
+    writeln!(out, "\n[readiness]\nuplinks = {uplinks}")?;
+    match routes {
+        RequiredRoutes::Any => writeln!(out, "# routes: any that a neighbor tells of")?,
+        RequiredRoutes::Each(routes) => writeln!(out, "routes = {}", array(routes))?,
+    }
+    writeln!(out, "echo = {echo}\nisolated-for = {}\ntaint = {taint}", in_quotes(show(*isolated_for)))
+}
+
+fn array<'p>(prefixes: impl IntoIterator<Item = &'p Prefix>) -> String {
+    let prefixes: Vec<_> = prefixes.into_iter().map(in_quotes).collect();
     format!("[{}]", prefixes.join(", "))
 }
 

@@ -32,6 +32,8 @@ pub(super) const ROOT: Schema = Schema {
         "kubernetes",
         "pods",
         "services",
+        "readiness",
+        "drain",
         "fib",
         "sysctl",
         "control",
@@ -95,6 +97,9 @@ pub(super) const PODS_CALICO: Schema =
     Schema { place: "in [pods.calico]", keys: &["api", "borrowed", "borrowed-community", "borrowed-limit"] };
 pub(super) const SERVICES: Schema =
     Schema { place: "in [services]", keys: &["load-balancer", "external", "cluster", "aggregate"] };
+pub(super) const READINESS: Schema =
+    Schema { place: "in [readiness]", keys: &["uplinks", "routes", "echo", "isolated-for", "taint"] };
+pub(super) const DRAIN: Schema = Schema { place: "in [drain]", keys: &["on-cordon"] };
 pub(super) const FIB: Schema = Schema {
     place: "in [fib]",
     keys: &["protocol", "metric", "table", "max-paths", "nexthop-objects", "nexthop-ids"],
@@ -102,7 +107,7 @@ pub(super) const FIB: Schema = Schema {
 pub(super) const SYSCTL: Schema = Schema { place: "in [sysctl]", keys: &["manage"] };
 pub(super) const CONTROL: Schema = Schema { place: "in [control]", keys: &["socket"] };
 
-const SCHEMAS: [&Schema; 17] = [
+const SCHEMAS: [&Schema; 19] = [
     &ROOT,
     &BGP,
     &LOOPBACK,
@@ -117,6 +122,8 @@ const SCHEMAS: [&Schema; 17] = [
     &PODS_NODE,
     &PODS_CALICO,
     &SERVICES,
+    &READINESS,
+    &DRAIN,
     &FIB,
     &SYSCTL,
     &CONTROL,

@@ -43,6 +43,8 @@ fn everything_but_the_as_number_has_a_default() {
         kubernetes: None,
         pods: Pods { static_blocks: vec![], node_cidrs: None, calico: None },
         services: None,
+        readiness: None,
+        drain: Drain { on_cordon: false },
         fib: Fib {
             protocol: 186,
             metric: 20,
@@ -78,6 +80,25 @@ fn what_asks_kubernetes_is_off_where_it_is_left_out() {
     let text =
         "[pods.node]\n[pods.calico]\n[services]\nload-balancer = ['192.0.2.0/24', '2001:db8::1/128']\n";
     assert_eq!(with(&format!("{server}{text}")), Config { kubernetes, pods, services, ..with("") });
+}
+
+#[test]
+fn readiness_has_defaults_and_asks_for_the_routes_that_it_names() {
+    assert_eq!(with("[readiness]\n").readiness, Some(Readiness::default()));
+    let each =
+        |routes: &[&str]| RequiredRoutes::Each(routes.iter().map(|text| text.parse().unwrap()).collect());
+    let text = "[readiness]\nuplinks = 2\nroutes = ['::/0', '0.0.0.0/0', '::/0']\necho = true\nisolated-for = '2m'\n\
+                taint = false\n[kubernetes]\nin-cluster = true\n[drain]\non-cordon = true\n";
+    let config = with(text);
+    let expected = Readiness {
+        uplinks: 2,
+        routes: each(&["0.0.0.0/0", "::/0"]),
+        echo: true,
+        isolated_for: Duration::from_secs(120),
+        taint: false,
+    };
+    assert_eq!((config.readiness, config.drain), (Some(expected), Drain { on_cordon: true }));
+    assert_eq!(with("[readiness]\nroutes = []\n").readiness.unwrap().routes, each(&[]));
 }
 
 #[test]
@@ -511,6 +532,8 @@ prop_compose! {
         has_node_cidrs: bool,
         calico in proptest::option::of(any_calico()),
         services in proptest::option::of(any_services()),
+        readiness in proptest::option::of(any_readiness()),
+        on_cordon: bool,
         metric in 1_u32..,
         table in 1_u32..255,
         protocol in 193_u8..,
@@ -535,6 +558,8 @@ prop_compose! {
                 calico: calico.filter(|_| kubernetes.is_some()),
             },
             services: services.filter(|_| kubernetes.is_some()),
+            readiness,
+            drain: Drain { on_cordon: on_cordon && kubernetes.is_some() },
             kubernetes,
             fib: Fib {
                 protocol,
@@ -596,6 +621,22 @@ prop_compose! {
             cluster: ranges(cluster),
             aggregate,
         }
+    }
+}
+
+prop_compose! {
+    fn any_readiness()(
+        uplinks in 1_u16..65,
+        routes in proptest::option::of(proptest::collection::btree_set(0_u8..33, 0..4)),
+        echo: bool,
+        isolated_for_s in 1_u64..3601,
+        taint: bool,
+    ) -> Readiness {
+        let routes = routes.map_or(RequiredRoutes::Any, |lengths| {
+            let route = |length: u8| Prefix::masked(Ipv4Addr::new(10, 1, 8, 192).into(), length).unwrap();
+            RequiredRoutes::Each(lengths.into_iter().map(route).collect())
+        });
+        Readiness { uplinks, routes, echo, isolated_for: Duration::from_secs(isolated_for_s), taint }
     }
 }
 

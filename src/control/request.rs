@@ -79,6 +79,8 @@ pub enum Request {
         /// The answer.
         reply: Reply<api::Services>,
     },
+    /// Whether the node is fit for pods.
+    Readiness(Reply<api::Readiness>),
     /// Where the memory is.
     Memory(Reply<api::Memory>),
     /// The configuration in force.

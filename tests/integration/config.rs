@@ -73,6 +73,11 @@ fn the_full_example_has_every_key() {
         "# external",
         "# cluster",
         "# aggregate",
+        "# uplinks",
+        "# routes",
+        "# echo",
+        "# isolated-for",
+        "# taint",
     ];
     for key in keys.chain(without_default) {
         assert!(example.lines().any(|line| line.starts_with(&format!("{key} = "))), "{key}");

@@ -15,8 +15,6 @@ use crate::control::{PageQuery, api};
 
 /// Kinds of objects that services depend on.
 const OF_SERVICES: [&str; 3] = ["Node", "Service", "EndpointSlice"];
-/// What a watch does (`watcher` of kube-runtime).
-const VERBS: [&str; 2] = ["list", "watch"];
 
 impl View {
     pub(super) fn pods(&self) -> api::Pods {
@@ -94,7 +92,7 @@ fn refused_kind(kind: &str, refusal: &Refusal) -> api::RefusedKind {
         rule: resource.map(|resource| api::RoleRule {
             api_group: resource.group.clone(),
             resource: resource.plural.clone(),
-            verbs: VERBS.map(str::to_owned).to_vec(),
+            verbs: resource.verbs.iter().copied().map(str::to_owned).collect(),
         }),
     }
 }
@@ -252,6 +250,7 @@ fn service_use(address: &ServiceAddress) -> api::ServiceUse {
             Err(Withheld::OutOfRange) => api::ServiceStatus::OutOfRange,
             Err(Withheld::NoEndpointHere) => api::ServiceStatus::NoEndpointHere,
             Err(Withheld::NodeExcluded) => api::ServiceStatus::NodeExcluded,
+            Err(Withheld::NodeCordoned) => api::ServiceStatus::NodeCordoned,
         },
     }
 }

@@ -30,6 +30,7 @@ use crate::kernel::fib;
 use crate::kernel::interfaces::Interfaces;
 use crate::kernel::sysctl;
 use crate::nd;
+use crate::readiness::Report;
 
 use super::drain::Command;
 use super::neighbors::{NeighborName, Routers};
@@ -80,6 +81,7 @@ pub(super) struct View {
     drains: Drains<NeighborName>,
     drain_commands: mpsc::Sender<Command>,
     trial: Option<api::Trial>,
+    readiness: Report,
     known: Arc<Snapshot>,
     /// The name that Kubernetes has for this node, where it is asked.
     node: Option<String>,
@@ -111,6 +113,7 @@ impl Agent {
             drains: self.drains.clone(),
             drain_commands: self.drain_commands.clone(),
             trial: trial(&self.trials),
+            readiness: self.fitness.report(),
             known: Arc::clone(&self.cluster.known.borrow()),
             node: self.cluster.settings.borrow().as_ref().map(|settings| settings.node.clone()),
             listen_trouble: self.listen_trouble.borrow().clone(),
@@ -157,6 +160,9 @@ impl View {
             }
             Request::Services { query, reply } => {
                 let _ = reply.send(Ok(self.services(&query)));
+            }
+            Request::Readiness(reply) => {
+                let _ = reply.send(Ok(words::readiness(&self.readiness)));
             }
             Request::Memory(reply) => {
                 let _ = reply.send(self.memory().await);

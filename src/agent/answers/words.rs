@@ -11,6 +11,7 @@ use crate::kernel::fib;
 use crate::kernel::interfaces::{Interface, Interfaces};
 use crate::kernel::sysctl::{Finding, Found};
 use crate::nd::{Alarm, UplinkStatus};
+use crate::readiness::{Report, Stage, Words};
 
 /// A count for JSON.
 pub(super) fn count(number: usize) -> u64 {
@@ -19,6 +20,18 @@ pub(super) fn count(number: usize) -> u64 {
 
 pub(super) fn milliseconds(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// Whether the node is fit for pods.
+pub(super) fn readiness(report: &Report) -> api::Readiness {
+    let Report { stage, words: Words { reason, message } } = report;
+    let (ready, stage) = match stage {
+        Stage::Starting => (false, api::ReadinessStage::Starting),
+        Stage::Ready => (true, api::ReadinessStage::Ready),
+        Stage::Doubtful => (true, api::ReadinessStage::Doubtful),
+        Stage::Isolated => (false, api::ReadinessStage::Isolated),
+    };
+    api::Readiness { ready, stage, reason: (*reason).to_owned(), message: message.clone() }
 }
 
 /// Why policy keeps a path out.

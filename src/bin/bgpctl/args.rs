@@ -50,6 +50,8 @@ pub(crate) enum Command {
         #[arg(long, value_name = "X")]
         neighbor: Option<String>,
     },
+    /// Say whether this node is fit for pods: exit code 0 if it is, 1 if not
+    Ready,
     /// Read the configuration file again
     Reload(Reload),
     /// Keep the configuration that is on trial since `reload --confirm`

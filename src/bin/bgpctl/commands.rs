@@ -34,6 +34,7 @@ pub(crate) async fn run<W: Write>(args: &Args, output: &mut Output<W>) -> Result
             let confirm = confirm.map(|time| format!("&confirm_ms={}", time.as_millis())).unwrap_or_default();
             act(&client, &format!("/v1/reload?dry_run={dry_run}{confirm}"), output).await
         }
+        Command::Ready => ready(&client, output).await,
         Command::Confirm => act(&client, "/v1/confirm", output).await,
     }
 }
@@ -79,6 +80,18 @@ async fn run_show<W: Write>(client: &Client, show: &Show, output: &mut Output<W>
         Show::Memory => print(&client.get("/v1/memory").await?, render::memory, output),
         Show::Config => print(&client.get("/v1/config").await?, render::config, output),
     }
+}
+
+/// What a probe has to say of a node that is not ready goes where errors go.
+async fn ready<W: Write>(client: &Client, output: &mut Output<W>) -> Result<(), Failure> {
+    let readiness: api::Readiness = client.get("/v1/readiness").await?;
+    match (output.format(), readiness.ready) {
+        (Format::Json, _) => output.json(&readiness)?,
+        (Format::Text, true) => output.text(&render::line(&readiness.line()))?,
+        (Format::Text, false) => {}
+    }
+    output.flush()?;
+    if readiness.ready { Ok(()) } else { Err(Failure::NotReady(readiness.line())) }
 }
 
 async fn act<W: Write>(client: &Client, path: &str, output: &mut Output<W>) -> Result<(), Failure> {

@@ -3,7 +3,7 @@
 //! [`args`] is the grammar, [`client`] speaks HTTP over the socket, [`commands`] does what was asked, [`render`]
 //! makes text of answers, [`output`] keeps control characters of peers away from the terminal.
 //!
-//! Exit codes: 0 done, 1 the daemon refused or has no such route, 2 usage, 3 daemon unreachable.
+//! Exit codes: 0 done, 1 the daemon refused, has no such route or is not ready, 2 usage, 3 daemon unreachable.
 
 use std::io::{self, Write};
 use std::process::ExitCode;
@@ -31,6 +31,9 @@ enum Failure {
     /// What was looked up is not in the table.
     #[error("no route {0}")]
     NoRoute(Lookup),
+    /// The daemon is there, and the node is not fit for pods.
+    #[error("{0}")]
+    NotReady(String),
     /// Standard output does not take what is printed.
     #[error("cannot write: {0}")]
     Output(#[from] io::Error),
@@ -59,6 +62,7 @@ fn fail(failure: &Failure) -> ExitCode {
         Failure::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => return ExitCode::SUCCESS,
         Failure::Client(ClientError::Refused(_))
         | Failure::NoRoute(_)
+        | Failure::NotReady(_)
         | Failure::Output(_)
         | Failure::Json(_) => 1,
         Failure::Client(ClientError::Unreachable { .. } | ClientError::NoAnswer { .. }) => 3,
@@ -69,6 +73,7 @@ fn fail(failure: &Failure) -> ExitCode {
         Failure::Client(ClientError::Refused(_)) => output::printable_lines(&text),
         Failure::Client(ClientError::Unreachable { .. } | ClientError::NoAnswer { .. })
         | Failure::NoRoute(_)
+        | Failure::NotReady(_)
         | Failure::Output(_)
         | Failure::Json(_) => output::printable(&text),
     };

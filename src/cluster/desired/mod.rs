@@ -15,6 +15,7 @@ use std::net::IpAddr;
 use bgp::Prefix;
 use serde::{Deserialize, Serialize};
 
+use super::OnCordon;
 use super::collection::Collection;
 use super::objects::{self, Affinity, Node, ObjectName, Pool, Service, Slice};
 use crate::config;
@@ -49,6 +50,7 @@ pub(crate) struct Sources {
     pub(crate) node: String,
     pub(crate) pods: config::Pods,
     pub(crate) services: Option<config::Services>,
+    pub(crate) on_cordon: OnCordon,
 }
 
 /// All that was told of.
@@ -69,7 +71,7 @@ pub(crate) struct Objects {
 impl Objects {
     /// This node's object. A server that has others and not this one does not speak of us: one that was brought back from an
     /// old or an empty copy must not take the node off the network.
-    fn node(&self, name: &str) -> Option<&Node> {
+    pub(super) fn node(&self, name: &str) -> Option<&Node> {
         let name = ObjectName { namespace: None, name: name.to_owned() };
         self.nodes.is_known().then(|| self.nodes.iter().find(|(of, _)| **of == name))?.map(|(_, node)| node)
     }

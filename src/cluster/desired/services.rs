@@ -6,7 +6,10 @@ use std::net::IpAddr;
 use bgp::{Family, Prefix};
 
 use super::{Desired, Objects, Sources};
-use crate::cluster::objects::{AddressKind, Health, ObjectName, Service, ServicesHere, TrafficPolicy};
+use crate::cluster::OnCordon;
+use crate::cluster::objects::{
+    AddressKind, Health, Node, ObjectName, Scheduling, Service, ServicesHere, TrafficPolicy,
+};
 use crate::config;
 
 /// An address of a service.
@@ -33,6 +36,8 @@ pub enum Withheld {
     NoEndpointHere,
     /// The node is labelled to be left out.
     NodeExcluded,
+    /// The node takes no new pods, and has its services withdrawn meanwhile.
+    NodeCordoned,
 }
 
 type Announced = BTreeMap<Prefix, BTreeSet<AddressKind>>;
@@ -48,6 +53,7 @@ pub(super) fn services(
     else {
         return (before.services.clone(), before.service_addresses.clone());
     };
+    let withheld = withheld(sources.on_cordon, node);
     let serving = Serving::of(objects, &sources.node);
     let mut addresses = Vec::new();
     for (name, service) in objects.services.iter() {
@@ -57,19 +63,15 @@ pub(super) fn services(
                 continue;
             }
             let policy = policy(service, kind);
-            let announced = match (node.services, range(settings, kind, address), policy) {
+            let announced = match (withheld, range(settings, kind, address), policy) {
                 (_, None, _) => Err(Withheld::OutOfRange),
-                (ServicesHere::Excluded, Some(_), _) => Err(Withheld::NodeExcluded),
-                (ServicesHere::Announced, Some(range), TrafficPolicy::Cluster) if settings.aggregate => {
-                    Ok(range)
-                }
-                (ServicesHere::Announced, Some(_), TrafficPolicy::Cluster) => Ok(Prefix::host(address)),
-                (ServicesHere::Announced, Some(_), TrafficPolicy::Local)
-                    if serving.is_here(name, address) =>
-                {
+                (Some(withheld), Some(_), _) => Err(withheld),
+                (None, Some(range), TrafficPolicy::Cluster) if settings.aggregate => Ok(range),
+                (None, Some(_), TrafficPolicy::Cluster) => Ok(Prefix::host(address)),
+                (None, Some(_), TrafficPolicy::Local) if serving.is_here(name, address) => {
                     Ok(Prefix::host(address))
                 }
-                (ServicesHere::Announced, Some(_), TrafficPolicy::Local) => Err(Withheld::NoEndpointHere),
+                (None, Some(_), TrafficPolicy::Local) => Err(Withheld::NoEndpointHere),
             };
             addresses.push(ServiceAddress { service: shown.clone(), kind, address, policy, announced });
         }
@@ -81,6 +83,18 @@ pub(super) fn services(
         }
     }
     (announced, addresses)
+}
+
+/// Why a node announces no service at all.
+fn withheld(on_cordon: OnCordon, node: &Node) -> Option<Withheld> {
+    match (node.services, node.scheduling, on_cordon) {
+        (ServicesHere::Excluded, _, _) => Some(Withheld::NodeExcluded),
+        (ServicesHere::Announced, Scheduling::Cordoned, OnCordon::WithdrawServices) => {
+            Some(Withheld::NodeCordoned)
+        }
+        (ServicesHere::Announced, Scheduling::Cordoned, OnCordon::KeepServices)
+        | (ServicesHere::Announced, Scheduling::Open, _) => None,
+    }
 }
 
 fn ranges(settings: &config::Services, kind: AddressKind) -> &[Prefix] {
@@ -144,6 +158,26 @@ impl<'a> Serving<'a> {
             Some(Best { here: Health::Ready, .. }) => true,
             Some(Best { here: Health::Terminating, anywhere }) => *anywhere == Health::Terminating,
             Some(Best { here: Health::Out, .. }) | None => false,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cordon_counts_where_it_is_to_and_the_label_always() {
+        use OnCordon::{KeepServices, WithdrawServices};
+        for (services, scheduling, on_cordon, expected) in [
+            (ServicesHere::Announced, Scheduling::Open, WithdrawServices, None),
+            (ServicesHere::Announced, Scheduling::Cordoned, KeepServices, None),
+            (ServicesHere::Announced, Scheduling::Cordoned, WithdrawServices, Some(Withheld::NodeCordoned)),
+            (ServicesHere::Excluded, Scheduling::Cordoned, WithdrawServices, Some(Withheld::NodeExcluded)),
+            (ServicesHere::Excluded, Scheduling::Open, KeepServices, Some(Withheld::NodeExcluded)),
+        ] {
+            let node = Node { services, scheduling, ..Node::default() };
+            assert_eq!(withheld(on_cordon, &node), expected, "{node:?}, {on_cordon:?}");
         }
     }
 }

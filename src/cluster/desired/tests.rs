@@ -35,6 +35,7 @@ fn sources() -> Sources {
             calico: Some(Calico { api: CalicoApi::Any, borrowed: Borrowed::Refuse }),
         },
         services: None,
+        on_cordon: OnCordon::KeepServices,
     }
 }
 
@@ -49,7 +50,7 @@ fn known<T>(objects: impl IntoIterator<Item = (ObjectName, T)>) -> Collection<T>
 
 fn node(pod_cidrs: &[&str]) -> Collection<Node> {
     let pod_cidrs = pod_cidrs.iter().map(|text| prefix(text)).collect();
-    known([(named(HERE), Node { pod_cidrs, services: ServicesHere::Announced })])
+    known([(named(HERE), Node { pod_cidrs, ..Node::default() })])
 }
 
 fn affinity(node: &str, block: &str, state: AffinityState) -> (ObjectName, Affinity) {

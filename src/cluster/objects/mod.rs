@@ -19,7 +19,7 @@ use serde_json::Value;
 use crate::config;
 
 pub(crate) use calico::{Affinity, AffinityState, Block, Owner, Pool, PoolWay};
-pub(crate) use node::{Node, ServicesHere};
+pub(crate) use node::{Condition, NETWORK_UNAVAILABLE, Node, Scheduling, ServicesHere};
 #[cfg(test)]
 pub(crate) use service::Endpoint;
 pub use service::{AddressKind, TrafficPolicy};

@@ -233,6 +233,8 @@ pub enum ServiceStatus {
     NoEndpointHere,
     /// The node is labelled `node.kubernetes.io/exclude-from-external-load-balancers`.
     NodeExcluded,
+    /// The node is cordoned, and has its services withdrawn meanwhile.
+    NodeCordoned,
 }
 
 impl Entry for ServiceAddress {

@@ -19,6 +19,7 @@ mod interfaces;
 mod memory;
 mod neighbor;
 mod policy;
+mod readiness;
 mod rib;
 mod summary;
 
@@ -42,6 +43,7 @@ pub use neighbor::{
 pub use policy::{
     GuardRule, NeighborPolicies, Policies, PolicyChain, PolicyInForce, PolicyRule, PolicyTrace, RuleTrace,
 };
+pub use readiness::{Readiness, ReadinessStage};
 pub use rib::{
     AdvertisedRoute, Destination, Path, PathAttributes, PathOrigin, PathSource, PathStatus, ReceivedRoute,
 };

@@ -64,6 +64,8 @@ pub(super) fn router(requests: mpsc::Sender<Request>, deadline: Duration) -> Rou
         .route("/v1/bfd", get(bfd))
         .route("/v1/pods", get(pods))
         .route("/v1/services", get(services))
+        .route("/v1/readiness", get(readiness))
+        .route("/readyz", get(readyz))
         .route("/v1/memory", get(memory))
         .route("/v1/config", get(config))
         .route("/v1/drain", get(drains).post(drain))
@@ -183,6 +185,17 @@ async fn services(State(agent): State<Agent>, params: Params<PageParams>) -> Ans
     let mut services = agent.ask(|reply| Request::Services { query, reply }).await?;
     bound(&mut services.page)?;
     Ok(Json(services))
+}
+
+async fn readiness(State(agent): State<Agent>) -> Answer<api::Readiness> {
+    agent.ask(Request::Readiness).await.map(Json)
+}
+
+/// For probes, which look at the status; the text is for whoever looks at the probe.
+async fn readyz(State(agent): State<Agent>) -> Result<(StatusCode, String), Error> {
+    let readiness = agent.ask(Request::Readiness).await?;
+    let status = if readiness.ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    Ok((status, format!("{}\n", readiness.line())))
 }
 
 async fn memory(State(agent): State<Agent>) -> Answer<api::Memory> {

@@ -114,6 +114,26 @@ fn mode(path: &Path) -> u32 {
     fs::metadata(path).unwrap().permissions().mode() & 0o7777
 }
 
+#[tokio::test]
+async fn probes_are_told_by_the_status_whether_the_node_is_ready() {
+    let mut running = Running::start("readyz", Limits::default());
+    for (ready, stage, status) in [
+        (true, api::ReadinessStage::Doubtful, "200 OK"),
+        (false, api::ReadinessStage::Isolated, "503 Service Unavailable"),
+    ] {
+        let (reason, message) = ("NoUplink".to_owned(), "tor1 is down".to_owned());
+        let readiness = api::Readiness { ready, stage, reason, message };
+        let text = format!("{}\n", readiness.line());
+        let answer = |request| match request {
+            Request::Readiness(reply) => reply.send(Ok(readiness)).unwrap(),
+            other => panic!("asked for {other:?}"),
+        };
+        let answer = running.ask(&get("/readyz"), answer).await;
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status}\r\n")), "{answer}");
+        assert!(answer.contains("text/plain") && answer.ends_with(&text), "{answer}");
+    }
+}
+
 #[test]
 fn the_socket_is_for_its_owner_and_its_directory_is_made() {
     let directory = TestDir::new("modes");

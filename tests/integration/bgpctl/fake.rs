@@ -93,6 +93,7 @@ fn answer(request: Request) {
             let known = name.map_or(Ok(()), |name| known(&name));
             send(reply, known.map(|()| policies()));
         }
+        Request::Readiness(reply) => send(reply, Ok(readiness())),
         Request::Pods(reply) => send(reply, Ok(pods())),
         Request::Services { query, reply } => {
             let (kinds, routes) = (vec![api::ServiceKind::External], ROUTES as u64);
@@ -328,6 +329,12 @@ fn policies() -> api::Policies {
         }],
         at_rest: true,
     }
+}
+
+fn readiness() -> api::Readiness {
+    let message = "no session with a ToR is established: eth0 is down since 2026-01-02T03:04:05Z".to_owned();
+    let stage = api::ReadinessStage::Isolated;
+    api::Readiness { ready: false, stage, reason: "NoUplink".to_owned(), message }
 }
 
 fn memory() -> api::Memory {

@@ -112,6 +112,18 @@ fn bgpctl_shows_where_the_memory_is() {
 }
 
 #[test]
+fn bgpctl_ready_fails_with_the_reason_where_the_node_is_not() {
+    let daemon = FakeDaemon::start("ready");
+    let run = bgpctl(&daemon.socket(), "ready");
+    let reason = "bgpctl: not ready: NoUplink: no session with a ToR is established: eth0 is down since \
+                  2026-01-02T03:04:05Z\n";
+    assert_eq!((run.code, run.stdout.as_str(), run.stderr.as_str()), (Some(1), "", reason));
+    let run = bgpctl(&daemon.socket(), "ready --json");
+    let readiness: api::Readiness = serde_json::from_str(&run.stdout).unwrap();
+    assert_eq!((run.code, readiness.reason.as_str()), (Some(1), "NoUplink"));
+}
+
+#[test]
 fn bgpctl_shows_pods_with_what_kubernetes_does_not_give() {
     let daemon = FakeDaemon::start("pods");
     let text = shown(&daemon, "show pods");

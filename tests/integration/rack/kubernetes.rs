@@ -1,6 +1,7 @@
 //! The agent beside Kubernetes: an API server that nobody reaches but over the fabric, on the loopback address of c3.
 
 mod borrowed;
+mod readiness;
 
 use lab::kubernetes::CALICO_V1;
 use lab::{Cluster, ClusterOptions, Controllers, Journal};

@@ -152,7 +152,11 @@ fn troubled(since: Instant) -> Snapshot {
     let refusal = |code, plural: &str| Refusal {
         code,
         message: "its words".to_owned(),
-        resource: Some(Resource { group: "example.org".to_owned(), plural: plural.to_owned() }),
+        resource: Some(Resource {
+            group: "example.org".to_owned(),
+            plural: plural.to_owned(),
+            verbs: &["list", "watch"],
+        }),
     };
     let unreadable = |kind| UnreadableObject { kind, name: "x".to_owned(), why: "y".to_owned() };
     let mut contested = block(BlockSource::Calico, Standing::Announced);

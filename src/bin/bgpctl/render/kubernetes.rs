@@ -67,11 +67,16 @@ fn refusal(refused: &RefusedKind) -> String {
     let (kind, reason) = (printable(kind), printable(reason));
     let what = match code {
         401 => format!("does not know who we are, asked for {kind}"),
+        403 if is_write(rule.as_ref()) => format!("does not let us write to {kind}"),
         403 => format!("does not let us read {kind}"),
         404 => format!("has no {kind}"),
         code => format!("refuses {kind} (HTTP {code})"),
     };
     format!("error: the API server {what}: {reason}\n{}", rule.as_ref().map(role_rule).unwrap_or_default())
+}
+
+fn is_write(rule: Option<&RoleRule>) -> bool {
+    rule.is_some_and(|rule| rule.verbs.iter().any(|verb| verb == "patch"))
 }
 
 fn role_rule(rule: &RoleRule) -> String {
@@ -153,11 +158,14 @@ pub(super) mod tests {
             reason: "its words".to_owned(),
             rule,
         };
+        let verbs = vec!["patch".to_owned()];
+        let patch = RoleRule { api_group: String::new(), resource: "nodes/status".to_owned(), verbs };
         let kubernetes = Kubernetes {
             node_absent: true,
             refused: vec![
                 refused("BlockAffinity", 403, rule("crd.projectcalico.org", "blockaffinities")),
                 refused("Service", 403, rule("", "services")),
+                refused("nodes/status", 403, Some(patch)),
                 refused("Calico", 404, None),
                 refused("Node", 401, None),
                 refused("IPPool", 400, None),
@@ -170,6 +178,8 @@ error: the API server does not let us read BlockAffinity: its words
   its role (RBAC) lacks a rule with the verbs list, watch for blockaffinities of the API group crd.projectcalico.org
 error: the API server does not let us read Service: its words
   its role (RBAC) lacks a rule with the verbs list, watch for services of the API group \"\" (the core)
+error: the API server does not let us write to nodes/status: its words
+  its role (RBAC) lacks a rule with the verbs patch for nodes/status of the API group \"\" (the core)
 error: the API server has no Calico: its words
 error: the API server does not know who we are, asked for Node: its words
 error: the API server refuses IPPool (HTTP 400): its words

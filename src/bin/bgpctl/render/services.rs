@@ -53,6 +53,7 @@ fn announced(used: &ServiceUse) -> String {
         ServiceStatus::NodeExcluded => {
             "no: the node is labelled exclude-from-external-load-balancers".to_owned()
         }
+        ServiceStatus::NodeCordoned => "no: the node is cordoned".to_owned(),
     }
 }
 
@@ -110,6 +111,10 @@ mod tests {
                 "2001:db8::1/128",
                 vec![used("default/dns", Cluster, ServicePolicy::Cluster, ServiceStatus::NodeExcluded)],
             ),
+            address(
+                "2001:db8::2/128",
+                vec![used("default/dns", Cluster, ServicePolicy::Cluster, ServiceStatus::NodeCordoned)],
+            ),
         ];
         let expected = "\
 Address          Service                   Kind           Policy   Announced as
@@ -118,6 +123,7 @@ Address          Service                   Kind           Policy   Announced as
 192.0.2.2        default/dns               load-balancer  Local    no: no endpoint here
 198.51.100.0     not known yet             cluster        -        198.51.100.0/24
 2001:db8::1      default/dns               cluster        Cluster  no: the node is labelled exclude-from-external-load-balancers
+2001:db8::2      default/dns               cluster        Cluster  no: the node is cordoned
 ";
         assert_eq!(services(&addresses, Position::First), expected);
         assert_eq!(services(&[], Position::First), "No addresses of services.\n");

@@ -2,11 +2,10 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::*;
+use crate::cluster::OnCordon;
 use crate::cluster::collection::{Collection, Told};
 use crate::cluster::desired::{BlockSource, desired};
-use crate::cluster::objects::{
-    self, Affinity, AffinityState, Node, ObjectName, Owner, Pool, PoolWay, ServicesHere,
-};
+use crate::cluster::objects::{self, Affinity, AffinityState, Node, ObjectName, Owner, Pool, PoolWay};
 use crate::config::{CalicoApi, Pods};
 
 const ADVERTISE: Borrowed = Borrowed::Advertise { community: None, limit: 100 };
@@ -18,7 +17,7 @@ fn prefix(text: &str) -> Prefix {
 fn sources(borrowed: Borrowed) -> Sources {
     let calico = Some(Calico { api: CalicoApi::Any, borrowed });
     let pods = Pods { static_blocks: vec![prefix("10.1.7.0/26")], node_cidrs: None, calico };
-    Sources { node: "c1".to_owned(), pods, services: None }
+    Sources { node: "c1".to_owned(), pods, services: None, on_cordon: OnCordon::KeepServices }
 }
 
 fn known<T>(objects: impl IntoIterator<Item = (String, T)>) -> Collection<T> {
@@ -49,7 +48,7 @@ fn objects(addresses: &[&str]) -> Objects {
         let object = objects::Block { cidr: prefix(block), owner: Owner::Node(node.to_owned()) };
         (prefix(block), known([(block.to_owned(), object)]))
     };
-    let node = Node { pod_cidrs: Vec::new(), services: ServicesHere::Announced };
+    let node = Node::default();
     Objects {
         nodes: known([("c1".to_owned(), node)]),
         affinities: known([

@@ -274,7 +274,11 @@ fn any_node() -> BoxedStrategy<Node> {
     let services = prop_oneof![3 => Just(ServicesHere::Announced), 1 => Just(ServicesHere::Excluded)];
     let pod_cidrs = btree_set(any_prefix(&[CIDR, BLOCK, "10.1.8.128/26"]), 0..3);
     (pod_cidrs, services)
-        .prop_map(|(cidrs, services)| Node { pod_cidrs: cidrs.into_iter().collect(), services })
+        .prop_map(|(cidrs, services)| Node {
+            pod_cidrs: cidrs.into_iter().collect(),
+            services,
+            ..Node::default()
+        })
         .boxed()
 }
 

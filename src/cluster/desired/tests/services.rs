@@ -228,7 +228,7 @@ fn a_node_that_is_left_out_announces_no_service() {
                 in_shop([("web", service(kind, address(kind, v4), policy, policy))]),
                 in_shop([("web-1", slice("web", Some(v4), &[(HERE, Health::Ready)]))]),
             );
-            let node = Node { pod_cidrs: Vec::new(), services: ServicesHere::Excluded };
+            let node = Node { services: ServicesHere::Excluded, ..Node::default() };
             objects.nodes = known([(named(HERE), node)]);
             for sources in [with_services(), aggregating()] {
                 assert_eq!(outcome(&sources, &objects), Err(Withheld::NodeExcluded));

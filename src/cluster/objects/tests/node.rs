@@ -32,7 +32,7 @@ fn its_cidrs_are_those_of_both_families_or_the_only_one() {
     ];
     for (spec, cidrs) in rows {
         let read: Node = read(&node(spec.clone(), json!({}))).unwrap();
-        assert_eq!(read, Node { pod_cidrs: prefixes(cidrs), services: ServicesHere::Announced }, "{spec}");
+        assert_eq!((read.pod_cidrs, read.services), (prefixes(cidrs), ServicesHere::Announced), "{spec}");
     }
     let bare: Node = read(&json!({"metadata": {"name": "c1"}})).unwrap();
     assert_eq!(bare, Node::default());
@@ -65,4 +65,21 @@ fn one_cidr_that_is_none_refuses_the_node() {
             "{text}: {refused:?}"
         );
     }
+}
+
+#[test]
+fn what_others_say_of_it_is_kept_as_it_stands() {
+    let taints =
+        json!([{"key": "example.com/gpu", "effect": "NoSchedule", "timeAdded": "2026-01-01T00:00:00Z"}]);
+    let mut object = node(json!({"unschedulable": true, "taints": taints}), json!({}));
+    object["status"]["conditions"].as_array_mut().unwrap().push(json!({
+        "type": "NetworkUnavailable", "status": "False", "reason": "RouteCreated", "message": "by the cloud",
+        "lastHeartbeatTime": "2026-01-01T00:00:00Z", "lastTransitionTime": "2026-01-01T00:00:00Z",
+    }));
+    let read: Node = read(&object).unwrap();
+    assert_eq!(read.scheduling, Scheduling::Cordoned);
+    assert_eq!(Value::from(read.taints), taints);
+    let condition = read.network.unwrap();
+    assert_eq!((condition.status.as_str(), condition.reason.as_str()), ("False", "RouteCreated"));
+    assert_eq!(condition.message, "by the cloud");
 }

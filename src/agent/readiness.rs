@@ -1,0 +1,134 @@
+//! The hands of [`crate::readiness`]: sessions and routes looked at once a second, and what follows from it passed on.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant};
+
+use bgp::net::RibHandle;
+use bgp::rib::{PathSource, PathStatus, Rib};
+use bgp::{Family, PeerId, Prefix};
+use jiff::Timestamp;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tracing::{debug, info, warn};
+
+use super::Agent;
+use crate::config::Config;
+use crate::readiness::{Facts, Now, Readiness, Report, Session, Stage, Told, Uplink};
+
+/// Between two looks. Each one takes the RIB some microseconds for each neighbor.
+const INTERVAL: Duration = Duration::from_secs(1);
+/// The RIB answers between two turns. Without an answer what was seen before goes on to count.
+const LIMIT: Duration = Duration::from_secs(2);
+
+/// The machine, and whoever looks at what it is about.
+pub(super) struct Fitness {
+    machine: Readiness,
+    told: watch::Sender<Told>,
+    due: Instant,
+    /// One at most.
+    looking: JoinSet<Option<Facts>>,
+}
+
+impl Fitness {
+    pub(super) fn new(config: &Config, told: watch::Sender<Told>) -> Self {
+        let now = Instant::now();
+        let settings = config.readiness.clone().unwrap_or_default();
+        Self { machine: Readiness::new(settings, now), told, due: now, looking: JoinSet::new() }
+    }
+
+    pub(super) fn configure(&mut self, config: &Config) {
+        self.machine.configure(config.readiness.clone().unwrap_or_default());
+    }
+
+    pub(super) fn report(&self) -> Report {
+        self.machine.report()
+    }
+
+    /// When to look again; not while somebody looks.
+    pub(super) fn due(&self) -> Option<Instant> {
+        self.looking.is_empty().then_some(self.due)
+    }
+
+    /// What was seen. Pending while nobody looks; cancel-safe.
+    pub(super) async fn seen(&mut self) -> Option<Facts> {
+        match self.looking.join_next().await {
+            // One that fails is made up for by the next.
+            Some(seen) => seen.ok().flatten(),
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Takes in what was seen.
+    pub(super) fn observe(&mut self, facts: &Facts) {
+        let before = self.machine.report().stage;
+        self.machine.observe(facts, Now { instant: Instant::now(), wall: Timestamp::now() });
+        let Report { stage, words } = self.machine.report();
+        match (before, stage) {
+            (before, stage) if before == stage => {}
+            (_, Stage::Isolated) => {
+                warn!(reason = words.reason, words.message, "this node is not ready for pods")
+            }
+            (_, Stage::Ready) => info!(words.message, "this node is ready for pods"),
+            (_, Stage::Starting | Stage::Doubtful) => {
+                debug!(reason = words.reason, words.message, "perhaps not ready for pods");
+            }
+        }
+        let told = self.machine.told();
+        self.told.send_if_modified(|now| {
+            let has_changed = *now != told;
+            if has_changed {
+                *now = told;
+            }
+            has_changed
+        });
+    }
+
+    pub(super) fn stop(&mut self) {
+        self.looking.abort_all();
+    }
+}
+
+impl Agent {
+    /// Has somebody look at sessions and routes.
+    pub(super) fn look_at_fitness(&mut self) {
+        let neighbors = self.neighbors.iter().map(|(name, neighbor)| (name.to_string(), neighbor.peer.id));
+        let neighbors: BTreeMap<String, PeerId> = neighbors.collect();
+        let required = self.fitness.machine.required_routes();
+        self.fitness.due = Instant::now() + INTERVAL;
+        self.fitness.looking.spawn(look(self.rib.clone(), neighbors, required));
+    }
+}
+
+async fn look(
+    rib: RibHandle,
+    neighbors: BTreeMap<String, PeerId>,
+    required: BTreeSet<Prefix>,
+) -> Option<Facts> {
+    let question = rib.ask(move |rib| Facts {
+        uplinks: neighbors.into_iter().map(|(name, peer)| (name, uplink(rib, peer))).collect(),
+        learned: required.into_iter().filter(|prefix| is_learned(rib, *prefix)).collect(),
+    });
+    match tokio::time::timeout(LIMIT, question).await {
+        Ok(Ok(facts)) => Some(facts),
+        Ok(Err(_)) | Err(_) => {
+            debug!("no word of the RIB about sessions and routes");
+            None
+        }
+    }
+}
+
+fn uplink(rib: &Rib, peer: PeerId) -> Uplink {
+    let session = if rib.has_session(peer) { Session::Up } else { Session::Down };
+    let counts: Vec<_> = Family::ALL.into_iter().filter_map(|family| rib.counts(peer, family)).collect();
+    let accepted = counts.iter().map(|counts| counts.accepted).sum();
+    Uplink { session, accepted, echoes: counts.iter().map(|counts| counts.echoes).sum() }
+}
+
+/// Whether a neighbor tells of it, and is believed.
+fn is_learned(rib: &Rib, prefix: Prefix) -> bool {
+    let paths = rib.destination(prefix).map(|destination| destination.paths).unwrap_or_default();
+    paths.iter().any(|path| match (path.source, path.status) {
+        (PathSource::Originated(_), _) | (_, PathStatus::Refused(_) | PathStatus::Echo) => false,
+        (PathSource::Peer(_), PathStatus::Best | PathStatus::Multipath | PathStatus::NotSelected(_)) => true,
+    })
+}
