@@ -227,9 +227,10 @@ fn standing(
     match owner {
         // Without its pool nothing new can be said.
         Some(Owner::Node(_)) if objects.pools.is_known() => Standing::Announced,
-        Some(Owner::Nobody) => Standing::Unclaimed,
-        Some(Owner::Node(_)) | None if is_announced => Standing::Announced,
-        Some(Owner::Node(_)) | None => Standing::OwnerUnknown,
+        Some(Owner::Nobody) if said(sources, objects) != Said::NotAll => Standing::Unclaimed,
+        // A server that does not know this node has perhaps lost more.
+        Some(_) | None if is_announced => Standing::Announced,
+        Some(_) | None => Standing::OwnerUnknown,
     }
 }
 

@@ -180,6 +180,19 @@ fn what_the_node_object_has_is_announced() {
     assert_eq!(only(None, None), []);
 }
 
+/// A server that was brought back from an old copy has perhaps lost the blocks with the node.
+#[test]
+fn a_block_that_is_nobodys_stays_where_the_server_does_not_know_the_node() {
+    for owner in [None, Some(Owner::Nobody)] {
+        let mut objects = cluster([(HERE, BLOCK, Confirmed)], [(BLOCK, owner)]);
+        let was = before(&[(BLOCK, Standing::Announced)]);
+        assert_eq!(standing(&objects, &was, BLOCK), Some(Standing::Unclaimed));
+        objects.nodes = known([]);
+        assert_eq!(standing(&objects, &was, BLOCK), Some(Standing::Announced));
+        assert_eq!(standing(&objects, &Desired::default(), BLOCK), Some(Standing::OwnerUnknown));
+    }
+}
+
 /// A CIDR of the node's that is a block of Calico's as well: Calico knows better whose it is.
 #[test]
 fn calicos_word_on_a_block_goes_before_the_nodes() {
