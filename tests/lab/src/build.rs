@@ -23,8 +23,7 @@ pub fn programs(package: &str, nexthop_objects: Option<NexthopObjects>) -> Resul
     let lost = || Error::Missing("the program is not in a build directory".to_owned());
     let directory = own.parent().ok_or_else(lost)?;
     let target = directory.parent().ok_or_else(lost)?;
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let mut build = Command::new(cargo);
+    let mut build = cargo();
     build.args(["build", "--package", "selvedge", "--package", package, "--bins"]);
     // The only other profile that cargo gives a directory of its own by default is called after it.
     if directory.file_name() != Some(OsStr::new("debug")) {
@@ -48,6 +47,21 @@ pub fn programs(package: &str, nexthop_objects: Option<NexthopObjects>) -> Resul
         bgpctl: directory.join("bgpctl"),
         nexthop_objects,
     })
+}
+
+/// Cargo, as it was called for the calling program. What it then said of that program's package is not for others: build
+/// scripts that look at it would run again, and all that depends on them would be built again.
+#[must_use]
+pub fn cargo() -> Command {
+    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    let is_of_a_package = |name: &OsStr| {
+        let name = name.to_string_lossy();
+        name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_")
+    };
+    for (name, _) in std::env::vars_os().filter(|(name, _)| is_of_a_package(name)) {
+        cargo.env_remove(name);
+    }
+    cargo
 }
 
 /// What runs a ToR of [`crate::TorDaemon::Selvedge`] beside these programs: the calling one, which has to hand

@@ -9,7 +9,6 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use clap::Args;
 use lab::{Error, Requirement, Result};
@@ -152,7 +151,7 @@ pub(crate) fn build_agent() -> Result<PathBuf> {
     let own = std::env::current_exe().map_err(refused("find the bench's own file"))?;
     let release = own.parent().map(Path::to_path_buf).unwrap_or_default();
     let target = release.parent().map(Path::to_path_buf).unwrap_or_default();
-    let mut build = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    let mut build = lab::build::cargo();
     // With the bench itself, so that both builds agree on the features of what they share: it is not built twice.
     build.args(["build", "--release", "--quiet", "--package", "selvedge", "--package", "bench", "--bins"]);
     build.arg("--manifest-path").arg(concat!(env!("CARGO_MANIFEST_DIR"), "/../../Cargo.toml"));
