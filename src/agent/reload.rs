@@ -68,7 +68,7 @@ impl Agent {
         }
         let mut details = changes(&self.config, &new);
         let count = match details.len() {
-            0 => "nothing".to_owned(),
+            0 => "no change".to_owned(),
             1 => "1 change".to_owned(),
             n => format!("{n} changes"),
         };

@@ -30,7 +30,7 @@ pub(super) fn all(site: &mut Site) -> Result<()> {
     fs::write(&path, &good).map_err(super::super::io("restore the configuration"))?;
     outcome?;
     let done = site.agent()?.bgpctl(&["reload"])?;
-    site.demand(done.contains("nothing changed"), || format!("the good file again: {done}"));
+    site.demand(done.contains("no change"), || format!("the good file again: {done}"));
     Ok(())
 }
 
@@ -78,7 +78,7 @@ fn unreadable(site: &mut Site, path: &Path, good: &str) -> Result<usize> {
     fs::write(&other, good).map_err(io("write a configuration"))?;
     symlink(&other, path).map_err(io("make a link"))?;
     let done = site.agent()?.bgpctl(&["reload"])?;
-    site.demand(done.contains("nothing changed"), || format!("a link to the same text: {done}"));
+    site.demand(done.contains("no change"), || format!("a link to the same text: {done}"));
     fs::remove_file(&other).map_err(io("remove a configuration"))?;
     Ok(9)
 }
