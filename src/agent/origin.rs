@@ -34,13 +34,11 @@ pub(super) fn origin(config: &Config, interfaces: &Interfaces, cluster: &Snapsho
     origin.announced.extend(borrowed(config, desired));
     for (&prefix, block) in &desired.blocks {
         if block.is_announced() {
-            let origination = match block.source {
-                BlockSource::Node => Originator::NodeBlock.into(),
-                BlockSource::Calico => {
-                    Origination { lending: lending(config, cluster), ..Originator::CalicoBlock.into() }
-                }
+            let (by, lending) = match block.source {
+                BlockSource::Node => (Originator::NodeBlock, Lending::Nothing),
+                BlockSource::Calico => (Originator::CalicoBlock, lending(config, cluster)),
             };
-            origin.announced.insert(prefix, origination);
+            origin.announced.insert(prefix, Origination { lending, ..by.into() });
         }
         if block.has_blackhole(prefix) {
             origin.local.blackholes.insert(prefix);
@@ -62,6 +60,8 @@ pub(super) fn origin(config: &Config, interfaces: &Interfaces, cluster: &Snapsho
             }
         };
     }
+    let lends = |(_, origination): &(&Prefix, &Origination)| origination.lending == Lending::Addresses;
+    origin.local.lending = origin.announced.iter().filter(lends).map(|(prefix, _)| *prefix).collect();
     origin
 }
 
@@ -280,12 +280,14 @@ mod tests {
         let pods = PodAddresses::new([pod].into());
         let lenders = |keys, pods: Option<&PodAddresses>| {
             let known = Snapshot { desired: desired.clone(), pods: pods.cloned(), ..Snapshot::default() };
-            let Origin { announced, hosts, .. } =
+            let Origin { announced, hosts, local, .. } =
                 origin(&config(&sections(keys)), &Interfaces::default(), &known);
             assert_eq!(*hosts, pods.map(|pods| (**pods).clone()).unwrap_or_default());
             let lends = |origination: &Origination| origination.lending == Lending::Addresses;
             let lenders = announced.iter().filter(|(_, origination)| lends(origination));
-            lenders.map(|(prefix, _)| prefix.to_string()).collect::<Vec<_>>()
+            let lenders: Vec<_> = lenders.map(|(prefix, _)| prefix.to_string()).collect();
+            assert!(local.lending.iter().map(ToString::to_string).eq(lenders.iter().cloned()));
+            lenders
         };
         let nobody = Vec::<String>::new();
         assert_eq!(lenders("[pods.calico]", Some(&pods)), ["10.1.9.0/26"]);
