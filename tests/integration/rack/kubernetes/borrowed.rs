@@ -186,7 +186,7 @@ fn a_borrowed_address_is_announced_for_as_long_as_its_pod_is_here() {
 /// The owner of a block has nothing of it but what its kernel has routes to; and of this nobody takes anything away.
 #[test]
 fn the_owner_of_a_block_reaches_what_it_lends_and_keeps_what_its_pods_have() {
-    let Some(bench) = Bench::up("kubeowner", "[pods.calico]\n") else { return };
+    let Some(mut bench) = Bench::up("kubeowner", "[pods.calico]\n") else { return };
     let cluster = bench.cluster(POOLS);
     for network in BLOCKS {
         cluster.apply(&block_of(network, "c2")).unwrap();
@@ -194,7 +194,8 @@ fn the_owner_of_a_block_reaches_what_it_lends_and_keeps_what_its_pods_have() {
         bench.await_on_tor(prefix(network), &["c2"]);
     }
     bench.await_log(0, "the API server is back");
-    for lent in ["10.1.9.5", "fd00:10:1:9::5"] {
+    let lent = ["10.1.9.5", "fd00:10:1:9::5"];
+    for lent in lent {
         let since = bench.lend(lent);
         assert_soon("a borrowed address at the owner of its block", since, bench.await_at_owner(lent, &BOTH));
         // FRR tells its neighbors of a route before its own kernel has it.
@@ -247,6 +248,25 @@ fn the_owner_of_a_block_reaches_what_it_lends_and_keeps_what_its_pods_have() {
         let action = bench.rack.nodes[1].netns.route(network).unwrap().map(|route| route.action);
         assert_eq!(action, Some(Action::Blackhole));
         bench.await_on_tor(network, &["c2"]);
+    }
+
+    // While the daemon is away its routes stay, and nobody looks at pods: the kernel has to make the choice by itself.
+    bench.rack.nodes[1].agent_mut().unwrap().0.kill().unwrap();
+    for taken in free {
+        bench.rack.nodes[1].netns.add_host_route(taken.parse().unwrap(), POD_LINKS[1]).unwrap();
+        bench.await_at_owner(taken, &["tor1"]);
+        bench.assert_owner_reaches(taken);
+    }
+    let (agent, netns) = bench.rack.nodes[1].agent_mut().unwrap();
+    agent.start_again(netns).unwrap();
+    for taken in free {
+        bench.await_refused_by_owner(taken);
+        bench.await_at_owner(taken, &[]);
+        bench.assert_owner_reaches(taken);
+    }
+    for lent in lent {
+        bench.await_at_owner(lent, &BOTH);
+        bench.assert_owner_reaches(lent);
     }
 }
 

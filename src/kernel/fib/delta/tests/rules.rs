@@ -371,8 +371,12 @@ fn an_address_of_a_link_that_no_route_goes_over_is_no_work() {
 /// A pod here may take the address before anybody has heard of it.
 #[test]
 fn a_route_to_an_address_that_a_block_lends_yields_to_others() {
-    let host = prefix("10.1.0.5/32");
-    let block = prefix(PREFIXES[0]);
+    for (host, block) in [("10.1.0.5/32", PREFIXES[0]), ("fd00:1::5/128", PREFIXES[2])] {
+        yields_in(prefix(host), prefix(block));
+    }
+}
+
+fn yields_in(host: Prefix, block: Prefix) {
     let (usual, yielding) = (OURS.key(host), OURS.yielding(host));
     assert!(yielding.metric > 1024);
     let lending = |lending: &[Prefix]| LocalRoutes {
