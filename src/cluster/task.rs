@@ -57,7 +57,7 @@ pub async fn run(mut inputs: Inputs) {
         let changed = match settings {
             Some(settings) => {
                 let pods = LocalPods::follow(&settings).await;
-                let (mut cluster, kept) = Cluster::new(settings, pods, before.take(), &inputs);
+                let (mut cluster, kept) = Cluster::new(settings, pods, before.take(), &inputs).await;
                 let keeping = kept.follow(inputs.snapshot.subscribe());
                 let changed = tokio::select! {
                     changed = inputs.settings.changed() => changed,
@@ -148,7 +148,7 @@ struct Watches {
 
 impl Cluster {
     /// What was kept is published before anybody is asked.
-    fn new(
+    async fn new(
         settings: Settings,
         mut pods: LocalPods,
         before: Option<(String, Desired)>,
@@ -160,7 +160,7 @@ impl Cluster {
             services: settings.services.clone(),
             on_cordon: settings.on_cordon,
         };
-        let (kept, from_file) = KeptDesired::read(&settings.kubernetes.state, &sources);
+        let (kept, from_file) = KeptDesired::read(&settings.kubernetes.state, &sources).await;
         let in_force = before.filter(|(node, _)| *node == sources.node);
         let desired = in_force.map_or(from_file, |(_, desired)| desired);
         let objects = Objects { local_pods: pods.now(), ..Objects::default() };
