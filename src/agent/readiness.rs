@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use bgp::net::RibHandle;
-use bgp::rib::{PathSource, PathStatus, Rib};
+use bgp::rib::{Freshness, Originator, PathSource, PathStatus, Rib};
 use bgp::{Family, PeerId, Prefix};
 use jiff::Timestamp;
 use tokio::sync::watch;
@@ -12,6 +12,7 @@ use tokio::task::JoinSet;
 use tracing::{debug, info, warn};
 
 use super::Agent;
+use super::origin::Origin;
 use crate::config::Config;
 use crate::readiness::{Facts, Now, Readiness, Report, Session, Stage, Told, Uplink};
 
@@ -94,19 +95,37 @@ impl Agent {
         let neighbors = self.neighbors.iter().map(|(name, neighbor)| (name.to_string(), neighbor.peer.id));
         let neighbors: BTreeMap<String, PeerId> = neighbors.collect();
         let required = self.fitness.machine.required_routes();
+        let own = if self.fitness.machine.requires_echo() { own(&self.origin) } else { BTreeSet::new() };
         self.fitness.due = Instant::now() + INTERVAL;
-        self.fitness.looking.spawn(look(self.rib.clone(), neighbors, required));
+        self.fitness.looking.spawn(look(self.rib.clone(), neighbors, required, own));
     }
+}
+
+/// What has to come back: blocks, and without any of them the loopback's addresses. Services and borrowed addresses come and
+/// go, and say nothing of the blocks.
+fn own(origin: &Origin) -> BTreeSet<Prefix> {
+    let of = |is_meant: fn(Originator) -> bool| -> BTreeSet<Prefix> {
+        let announced = origin.announced.iter().filter(|(_, origination)| is_meant(origination.by));
+        announced.map(|(&prefix, _)| prefix).collect()
+    };
+    let blocks = of(|by| match by {
+        Originator::StaticBlock | Originator::NodeBlock | Originator::CalicoBlock => true,
+        Originator::Loopback | Originator::Service | Originator::BorrowedAddress => false,
+    });
+    if blocks.is_empty() { of(|by| by == Originator::Loopback) } else { blocks }
 }
 
 async fn look(
     rib: RibHandle,
     neighbors: BTreeMap<String, PeerId>,
     required: BTreeSet<Prefix>,
+    own: BTreeSet<Prefix>,
 ) -> Option<Facts> {
     let question = rib.ask(move |rib| Facts {
         uplinks: neighbors.into_iter().map(|(name, peer)| (name, uplink(rib, peer))).collect(),
         learned: required.into_iter().filter(|prefix| is_learned(rib, *prefix)).collect(),
+        echoed: own.iter().copied().filter(|prefix| is_echoed(rib, *prefix)).collect(),
+        own,
     });
     match tokio::time::timeout(LIMIT, question).await {
         Ok(Ok(facts)) => Some(facts),
@@ -120,8 +139,17 @@ async fn look(
 fn uplink(rib: &Rib, peer: PeerId) -> Uplink {
     let session = if rib.has_session(peer) { Session::Up } else { Session::Down };
     let counts: Vec<_> = Family::ALL.into_iter().filter_map(|family| rib.counts(peer, family)).collect();
-    let accepted = counts.iter().map(|counts| counts.accepted).sum();
-    Uplink { session, accepted, echoes: counts.iter().map(|counts| counts.echoes).sum() }
+    Uplink { session, accepted: counts.iter().map(|counts| counts.accepted).sum() }
+}
+
+/// Whether a neighbor has sent it back in the session that it has now. What is left of a session that was lost (RFC 4724)
+/// says what that neighbor knew once.
+fn is_echoed(rib: &Rib, prefix: Prefix) -> bool {
+    let paths = rib.destination(prefix).map(|destination| destination.paths).unwrap_or_default();
+    paths.iter().any(|path| match (path.source, path.status, path.freshness) {
+        (PathSource::Peer(peer), PathStatus::Echo, Freshness::Fresh) => rib.has_session(peer),
+        (PathSource::Peer(_) | PathSource::Originated(_), _, _) => false,
+    })
 }
 
 /// Whether a neighbor tells of it, and is believed.

@@ -45,7 +45,7 @@ impl Words {
             }
         }
         if *echo {
-            message += "; what this node announces comes back from one of them";
+            message += "; what this node announces comes back";
         }
         Self { reason: READY, message }
     }
@@ -56,7 +56,7 @@ fn reason(lack: &Lack) -> &'static str {
         Lack::Uplinks { up: 0, .. } => "NoUplink",
         Lack::Uplinks { .. } => "TooFewUplinks",
         Lack::AnyRoute | Lack::Routes(_) => "NoRoute",
-        Lack::Echo => "NoEcho",
+        Lack::Echo(_) => "NoEcho",
     }
 }
 
@@ -75,7 +75,8 @@ fn message(lack: &Lack) -> String {
         }
         Lack::AnyRoute => "no neighbor tells of any route".to_owned(),
         Lack::Routes(missing) => format!("no neighbor tells of {}", named(missing)),
-        Lack::Echo => "no neighbor sends back what this node announces".to_owned(),
+        Lack::Echo(missing) if missing.is_empty() => "this node announces nothing that could come back".to_owned(),
+        Lack::Echo(missing) => format!("no neighbor with a session sends back {}", named(missing)),
     }
 }
 
