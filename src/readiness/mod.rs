@@ -96,6 +96,8 @@ pub enum Told {
     Ready(Words),
     /// It is not, and has not been for long enough.
     NotReady(Words),
+    /// Nobody looks any more: what was told before is taken back, and nothing is told after it.
+    Unwatched,
 }
 
 /// How far the machine is.

@@ -55,7 +55,7 @@ impl Played {
 
     fn told(&self) -> &'static str {
         match self.readiness.told() {
-            Told::Nothing => "",
+            Told::Nothing | Told::Unwatched => "",
             Told::Ready(words) | Told::NotReady(words) => words.reason,
         }
     }
@@ -246,7 +246,7 @@ proptest! {
             match played.readiness.told() {
                 Told::Ready(_) => prop_assert_eq!(bad_for, 0),
                 Told::NotReady(_) => prop_assert!(bad_for > 0 && u64::try_from(second).unwrap() >= ISOLATED_FOR),
-                Told::Nothing => prop_assert!(bad_for > 0 && bad_for <= ISOLATED_FOR),
+                Told::Nothing | Told::Unwatched => prop_assert!(bad_for > 0 && bad_for <= ISOLATED_FOR),
             }
         }
     }
