@@ -13,6 +13,7 @@ pub mod config;
 pub mod control;
 mod datagram;
 pub mod drain;
+mod file;
 pub mod kernel;
 pub mod memory;
 pub mod nd;

@@ -5,6 +5,7 @@ mod log;
 
 use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::Parser;
 use selvedge::agent;
@@ -23,6 +24,8 @@ const USAGE: u8 = 2;
 /// Threads, at most: the RIB, the FIB and two neighbors may work at a time. On a host with a hundred cores there would
 /// be a hundred otherwise, most of them there only to have a stack and to look for work.
 const WORKERS: usize = 4;
+/// For what is being written down when the daemon ends.
+const DISK_DEADLINE: Duration = Duration::from_secs(1);
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
@@ -49,13 +52,18 @@ fn main() -> ExitCode {
 fn run(cli: &Cli, config: Config) -> ExitCode {
     memory::use_one_arena();
     match runtime() {
-        Ok(runtime) => match runtime.block_on(agent::run(&cli.config, config)) {
-            Ok(()) => ExitCode::SUCCESS,
-            Err(error) => {
-                tracing::error!(error = &error as &dyn std::error::Error, "cannot go on");
-                ExitCode::FAILURE
+        Ok(runtime) => {
+            let outcome = runtime.block_on(agent::run(&cli.config, config));
+            // Else it would wait for ever for a disk that hangs.
+            runtime.shutdown_timeout(DISK_DEADLINE);
+            match outcome {
+                Ok(()) => ExitCode::SUCCESS,
+                Err(error) => {
+                    tracing::error!(error = &error as &dyn std::error::Error, "cannot go on");
+                    ExitCode::FAILURE
+                }
             }
-        },
+        }
         Err(error) => {
             tracing::error!(%error, "cannot start the threads of the agent");
             ExitCode::FAILURE

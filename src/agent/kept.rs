@@ -12,6 +12,7 @@ use tracing::warn;
 
 use super::neighbors::NeighborName;
 use crate::drain::{self, Drains};
+use crate::file::{Outlives, replace};
 
 const FILE: &str = "drains.json";
 
@@ -76,9 +77,7 @@ pub(super) fn write<T: Serialize + Default + PartialEq>(path: &Path, kept: &T) -
             Ok(()) | Err(_) => Ok(()),
         };
     }
-    let unfinished = path.with_extension("json.new");
-    fs::write(&unfinished, serde_json::to_vec(kept)?)?;
-    fs::rename(&unfinished, path)
+    replace(path, &serde_json::to_vec(kept)?, Outlives::Process)
 }
 
 #[cfg(test)]

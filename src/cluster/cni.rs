@@ -6,7 +6,7 @@
 //! deleted by it, so that only an operator removes it.
 
 use std::fs;
-use std::io::{self, Write as _};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -19,6 +19,7 @@ use tracing::{info, warn};
 
 use super::desired::{BlockSource, Desired};
 use crate::config::{Cni, Config};
+use crate::file::{Outlives, replace};
 
 const SPECIFICATION: &str = "0.4.0";
 /// Runtimes and `host-local` keep what they remember of pods under this name.
@@ -138,15 +139,9 @@ fn write(file: &File) -> io::Result<Written> {
     if fs::read(path).is_ok_and(|there| there == text.as_bytes()) {
         return Ok(Written::Before);
     }
-    let folder = path.parent().unwrap_or(Path::new("/"));
-    fs::create_dir_all(folder)?;
-    // Runtimes leave files alone that are not called .conf, .conflist or .json.
-    let unfinished = path.with_extension("conflist.new");
-    let mut new = fs::File::create(&unfinished)?;
-    new.write_all(text.as_bytes())?;
-    new.sync_all()?;
-    fs::rename(&unfinished, path)?;
-    fs::File::open(folder)?.sync_all()?;
+    fs::create_dir_all(path.parent().unwrap_or(Path::new("/")))?;
+    // Runtimes leave alone what is not called .conf, .conflist or .json: the unfinished file is none of these.
+    replace(path, text.as_bytes(), Outlives::PowerLoss)?;
     Ok(Written::Anew)
 }
 

@@ -2,22 +2,27 @@
 //!
 //! The file is replaced as a whole. Its first line has the checksum of the second; one that does not fit is set aside.
 
-use std::fs::{self, File};
-use std::io::{self, ErrorKind, Write as _};
+use std::fs;
+use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 use tokio::task::spawn_blocking;
+use tokio::time::timeout;
 use tracing::{error, info, warn};
 
 use super::Snapshot;
 use super::desired::{Desired, Sources};
+use crate::file::{Outlives, replace};
 
 const MAGIC: &str = "selvedge-cluster-1";
 /// Far more than the blocks and addresses of the largest cluster.
 const MAX_SIZE: u64 = 64 << 20;
+/// A disk that hangs must not keep the node from what the server says.
+const READ_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The file, and what is in it.
 #[derive(Debug)]
@@ -42,16 +47,22 @@ struct Kept {
 enum KeptError {
     #[error("it cannot be read")]
     Read(#[source] io::Error),
+    #[error("the disk does not answer within {READ_TIMEOUT:?}")]
+    Timeout,
     #[error("it is damaged: {0}")]
     Damaged(String),
 }
 
 impl KeptDesired {
-    /// Reads what a predecessor left; of it, what the configuration still asks for.
-    pub(super) fn read(path: &Path, sources: &Sources) -> (Self, Desired) {
-        let written = match read(path) {
+    /// Reads what a predecessor left, if it is this node's.
+    pub(super) async fn read(path: &Path, sources: &Sources) -> (Self, Desired) {
+        let to_read = path.to_owned();
+        let reading = timeout(READ_TIMEOUT, spawn_blocking(move || read(&to_read)));
+        // An error of the join is the end of the runtime.
+        let found = reading.await.map_or(Err(KeptError::Timeout), |read| read.unwrap_or(Ok(None)));
+        let written = match found {
             Ok(written) => written,
-            Err(error @ KeptError::Read(_)) => {
+            Err(error @ (KeptError::Read(_) | KeptError::Timeout)) => {
                 let error = super::watch::with_sources(&error);
                 warn!(error, path = %path.display(), "cannot read what the API server said last");
                 None
@@ -142,12 +153,7 @@ fn head_of(body: &str) -> String {
 
 fn write(path: &Path, kept: &Kept) -> io::Result<()> {
     let body = serde_json::to_string(kept)?;
-    let unfinished = path.with_extension("new");
-    let mut file = File::create(&unfinished)?;
-    writeln!(file, "{}\n{body}", head_of(&body))?;
-    // Before it takes the place of the one that is whole.
-    file.sync_all()?;
-    fs::rename(&unfinished, path)
+    replace(path, format!("{}\n{body}\n", head_of(&body)).as_bytes(), Outlives::PowerLoss)
 }
 
 fn set_aside(path: &Path, why: &str) {
@@ -201,18 +207,18 @@ mod tests {
     #[tokio::test]
     async fn what_was_kept_is_read_back_by_the_same_node_alone() {
         let path = file("back");
-        let (mut kept, nothing) = KeptDesired::read(&path, &sources("c1"));
+        let (mut kept, nothing) = KeptDesired::read(&path, &sources("c1")).await;
         assert_eq!(nothing, Desired::default());
         kept.keep(&one_block()).await;
-        assert_eq!(KeptDesired::read(&path, &sources("c1")).1, one_block());
-        assert_eq!(KeptDesired::read(&path, &sources("c2")).1, Desired::default());
+        assert_eq!(KeptDesired::read(&path, &sources("c1")).await.1, one_block());
+        assert_eq!(KeptDesired::read(&path, &sources("c2")).await.1, Desired::default());
         fs::remove_dir_all(path.parent().unwrap()).unwrap();
     }
 
     #[tokio::test]
     async fn a_file_that_is_cut_off_or_changed_is_set_aside() {
         let path = file("damaged");
-        let (mut kept, _) = KeptDesired::read(&path, &sources("c1"));
+        let (mut kept, _) = KeptDesired::read(&path, &sources("c1")).await;
         kept.keep(&one_block()).await;
         let whole = fs::read(&path).unwrap();
         let mut damaged: Vec<Vec<u8>> = (0..whole.len()).map(|length| whole[..length].to_vec()).collect();
@@ -224,10 +230,24 @@ mod tests {
         for bytes in damaged {
             fs::write(&path, &bytes).unwrap();
             let text = String::from_utf8_lossy(&bytes);
-            assert_eq!(KeptDesired::read(&path, &sources("c1")).1, Desired::default(), "{text}");
+            assert_eq!(KeptDesired::read(&path, &sources("c1")).await.1, Desired::default(), "{text}");
             assert_eq!(fs::read(path.with_extension("damaged")).unwrap(), bytes);
             assert!(!path.exists());
         }
+        fs::remove_dir_all(path.parent().unwrap()).unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_disk_that_hangs_costs_what_was_kept_and_nothing_else() {
+        let path = file("hangs");
+        // Opening it waits for somebody who writes.
+        nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        let sources = sources("c1");
+        let ((_, nothing), ()) =
+            tokio::join!(KeptDesired::read(&path, &sources), tokio::time::advance(READ_TIMEOUT));
+        assert_eq!(nothing, Desired::default());
+        // So that the thread ends which still waits.
+        drop(fs::OpenOptions::new().write(true).open(&path).unwrap());
         fs::remove_dir_all(path.parent().unwrap()).unwrap();
     }
 }

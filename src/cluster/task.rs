@@ -61,7 +61,7 @@ pub async fn run(mut inputs: Inputs) {
                 let is_other_node = before.as_ref().is_some_and(|(node, _)| *node != settings.node);
                 duty = if is_other_node { Duty::Nothing } else { duty }.under(settings.tainting);
                 let pods = LocalPods::follow(&settings).await;
-                let (mut cluster, kept) = Cluster::new(settings, pods, duty, before.take(), &inputs);
+                let (mut cluster, kept) = Cluster::new(settings, pods, duty, before.take(), &inputs).await;
                 let keeping = kept.follow(inputs.snapshot.subscribe());
                 let changed = tokio::select! {
                     changed = inputs.settings.changed() => changed,
@@ -156,7 +156,7 @@ struct Watches {
 
 impl Cluster {
     /// What was kept is published before anybody is asked.
-    fn new(
+    async fn new(
         settings: Settings,
         mut pods: LocalPods,
         duty: Duty,
@@ -169,7 +169,7 @@ impl Cluster {
             services: settings.services.clone(),
             on_cordon: settings.on_cordon,
         };
-        let (kept, from_file) = KeptDesired::read(&settings.kubernetes.state, &sources);
+        let (kept, from_file) = KeptDesired::read(&settings.kubernetes.state, &sources).await;
         let in_force = before.filter(|(node, _)| *node == sources.node);
         let desired = in_force.map_or(from_file, |(_, desired)| desired);
         let objects = Objects { local_pods: pods.now(), ..Objects::default() };

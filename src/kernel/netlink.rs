@@ -263,6 +263,22 @@ impl Socket {
         }
     }
 
+    /// Waits for events and hands over all that are there, so that whoever then looks at what they led to never sees a
+    /// state that the kernel has already left. Cancel safe.
+    pub(super) async fn events(&mut self, mut each: impl FnMut(&Message<'_>)) -> Result<(), DumpError> {
+        let mut received = self.receive().await?;
+        loop {
+            match received {
+                Received::Overrun => return Err(DumpError::Overrun),
+                Received::Datagram => messages(&self.datagram).for_each(|message| each(&message)),
+            }
+            match self.try_receive()? {
+                Some(next) => received = next,
+                None => return Ok(()),
+            }
+        }
+    }
+
     /// What the last receive gave.
     pub(super) fn datagram(&self) -> &[u8] {
         &self.datagram

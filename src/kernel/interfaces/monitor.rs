@@ -14,7 +14,7 @@ use tokio::sync::watch;
 use super::Interfaces;
 use super::table::Table;
 use crate::kernel::netlink::{
-    self, DumpError, GROUP_IPV4_ADDRESS, GROUP_IPV6_ADDRESS, GROUP_LINK, RECEIVE_BUFFER, Received, Socket,
+    DumpError, GROUP_IPV4_ADDRESS, GROUP_IPV6_ADDRESS, GROUP_LINK, RECEIVE_BUFFER, Socket,
 };
 
 const GROUPS: [u32; 3] = [GROUP_LINK, GROUP_IPV4_ADDRESS, GROUP_IPV6_ADDRESS];
@@ -76,23 +76,10 @@ impl Monitor {
         }
     }
 
-    /// Waits for events and takes in all that are there, so that what is published is never a state that the
-    /// kernel has already left. Cancel safe.
+    /// Takes in what changes. Cancel safe.
     async fn follow(&mut self) -> Result<(), DumpError> {
-        let mut received = self.events.receive().await?;
-        loop {
-            match received {
-                Received::Overrun => return Err(DumpError::Overrun),
-                Received::Datagram => {}
-            }
-            for message in netlink::messages(self.events.datagram()) {
-                message.decode().iter().for_each(|message| self.table.apply(message));
-            }
-            match self.events.try_receive()? {
-                Some(next) => received = next,
-                None => return Ok(()),
-            }
-        }
+        let Self { events, table, sender: _ } = self;
+        events.events(|message| message.decode().iter().for_each(|message| table.apply(message))).await
     }
 
     async fn reconnect(&mut self) {

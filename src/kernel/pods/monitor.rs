@@ -14,8 +14,7 @@ use tokio::sync::watch;
 use super::PodAddresses;
 use super::table::{DUMPED_FAMILIES, Table, dump_request, may_be_of_pod};
 use crate::kernel::netlink::{
-    self, DumpError, GROUP_IPV4_ROUTE, GROUP_IPV6_ROUTE, GROUP_LINK, RECEIVE_BUFFER, RTM_GETROUTE, Received,
-    Socket,
+    self, DumpError, GROUP_IPV4_ROUTE, GROUP_IPV6_ROUTE, GROUP_LINK, RECEIVE_BUFFER, RTM_GETROUTE, Socket,
 };
 
 /// Links come on the same socket as routes because the kernel takes IPv4 routes with them without an event of its own.
@@ -83,23 +82,12 @@ impl Monitor {
         Ok(Self { events, table })
     }
 
-    /// Waits for events and takes in all that are there, so that what is published is never a state that the kernel has
-    /// already left. Cancel safe.
+    /// Takes in what changes. Cancel safe.
     async fn follow(&mut self) -> Result<(), DumpError> {
-        let mut received = self.events.receive().await?;
-        loop {
-            match received {
-                Received::Overrun => return Err(DumpError::Overrun),
-                Received::Datagram => {}
-            }
-            for message in netlink::messages(self.events.datagram()) {
-                message.decode().iter().for_each(|decoded| self.table.apply(decoded, message.flags));
-            }
-            match self.events.try_receive()? {
-                Some(next) => received = next,
-                None => return Ok(()),
-            }
-        }
+        let Self { events, table } = self;
+        events
+            .events(|message| message.decode().iter().for_each(|decoded| table.apply(decoded, message.flags)))
+            .await
     }
 
     fn publish(&self, addresses: &watch::Sender<Option<PodAddresses>>) {
