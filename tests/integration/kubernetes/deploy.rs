@@ -196,7 +196,7 @@ fn commands_of_the_guide() -> Vec<String> {
     });
     let is_tried = |line: &&str| {
         let mut words = line.split(' ');
-        words.next() == Some("kubectl") && !words.any(|word| ["exec", "rollout"].contains(&word))
+        line.starts_with("kubectl ") && !words.any(|word| ["exec", "rollout"].contains(&word))
     };
     lines.filter(is_tried).map(str::to_owned).collect()
 }
