@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use bgp::net::RibHandle;
-use bgp::rib::{Freshness, Originator, PathSource, PathStatus, Rib};
+use bgp::rib::{Originator, PathSource, PathStatus, Rib};
 use bgp::{Family, PeerId, Prefix};
 use jiff::Timestamp;
 use tokio::sync::watch;
@@ -124,7 +124,7 @@ async fn look(
     let question = rib.ask(move |rib| Facts {
         uplinks: neighbors.into_iter().map(|(name, peer)| (name, uplink(rib, peer))).collect(),
         learned: required.into_iter().filter(|prefix| is_learned(rib, *prefix)).collect(),
-        echoed: own.iter().copied().filter(|prefix| is_echoed(rib, *prefix)).collect(),
+        echoed: own.iter().copied().filter(|&prefix| !rib.echoes(prefix).is_empty()).collect(),
         own,
     });
     match tokio::time::timeout(LIMIT, question).await {
@@ -142,16 +142,6 @@ fn uplink(rib: &Rib, peer: PeerId) -> Uplink {
     Uplink { session, accepted: counts.iter().map(|counts| counts.accepted).sum() }
 }
 
-/// Whether a neighbor has sent it back in the session that it has now. What is left of a session that was lost (RFC 4724)
-/// says what that neighbor knew once.
-fn is_echoed(rib: &Rib, prefix: Prefix) -> bool {
-    let paths = rib.destination(prefix).map(|destination| destination.paths).unwrap_or_default();
-    paths.iter().any(|path| match (path.source, path.status, path.freshness) {
-        (PathSource::Peer(peer), PathStatus::Echo, Freshness::Fresh) => rib.has_session(peer),
-        (PathSource::Peer(_) | PathSource::Originated(_), _, _) => false,
-    })
-}
-
 /// Whether a neighbor tells of it, and is believed.
 fn is_learned(rib: &Rib, prefix: Prefix) -> bool {
     let paths = rib.destination(prefix).map(|destination| destination.paths).unwrap_or_default();
@@ -159,4 +149,36 @@ fn is_learned(rib: &Rib, prefix: Prefix) -> bool {
         (PathSource::Originated(_), _) | (_, PathStatus::Refused(_) | PathStatus::Echo) => false,
         (PathSource::Peer(_), PathStatus::Best | PathStatus::Multipath | PathStatus::NotSelected(_)) => true,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn blocks_have_to_come_back_or_without_any_the_loopback() {
+        let origin = |announced: &[(&str, Originator)]| Origin {
+            announced: announced.iter().map(|&(prefix, by)| (prefix.parse().unwrap(), by.into())).collect(),
+            ..Origin::default()
+        };
+        let shown = |announced: &[(&str, Originator)]| {
+            own(&origin(announced)).iter().map(ToString::to_string).collect::<Vec<_>>()
+        };
+        let others = [
+            ("1.1.1.1/32", Originator::Loopback),
+            ("10.1.9.7/32", Originator::BorrowedAddress),
+            ("192.0.2.0/24", Originator::Service),
+        ];
+        let blocks = [
+            ("10.1.8.0/26", Originator::StaticBlock),
+            ("10.1.8.64/26", Originator::NodeBlock),
+            ("10.1.8.128/26", Originator::CalicoBlock),
+        ];
+        assert_eq!(
+            shown(&[&others[..], &blocks[..]].concat()),
+            ["10.1.8.0/26", "10.1.8.64/26", "10.1.8.128/26"]
+        );
+        assert_eq!(shown(&others), ["1.1.1.1/32"]);
+        assert_eq!(shown(&others[1..]), [] as [&str; 0]);
+    }
 }
