@@ -115,7 +115,14 @@ pub(super) async fn tell<E>(
             Some(_) | None => backoff.reset(),
         }
         let resource = write.resource();
-        let done = send(&api, name, &write).await;
+        let done = tokio::select! {
+            done = send(&api, name, &write) => done,
+            // What is under way is not true any more; over a connection that was cut off it may be that for long.
+            Ok(()) = inputs.told.changed() => {
+                inputs.told.mark_changed();
+                continue;
+            }
+        };
         let what = match done {
             Err(Outcome::Refused { code, message }) if write.is_outdated(code) => {
                 debug!(resource, code, message, "the node is another one by now: the watch will tell");
