@@ -3,12 +3,12 @@
 
 use std::time::{Duration, Instant};
 
-use lab::kubernetes::fake::{Fault as ServerFault, Verb};
+use lab::kubernetes::fake::{FakeServer, Fault as ServerFault, Verb};
 use lab::{Error, Journal, Result, eventually};
 use serde_json::Value;
 
 use super::restart::start_again;
-use crate::api::{AFFINITIES, BLOCKS, KINDS, NODES, POOLS, fill};
+use crate::api::{AFFINITIES, BLOCKS, KINDS, POOLS, fill};
 use crate::fault::{Fate, Fault, Length, Number, Setting};
 use crate::site::{LogMark, Site};
 
@@ -40,6 +40,7 @@ pub(super) const FAULTS: &[Fault] = &[
     Fault {
         number: Number(17),
         name: "the API server takes connections and answers nothing",
+        length: Length::Long,
         expected: "nothing is withdrawn, and everything goes on with the answers",
         make: |site| unnoticed(site, |site| lists_meet(site, ServerFault::Hold, NOTHING)),
         ..KUBERNETES
@@ -47,6 +48,7 @@ pub(super) const FAULTS: &[Fault] = &[
     Fault {
         number: Number(17),
         name: "the API server has too much to do (429)",
+        length: Length::Long,
         expected: "it is asked ever less often; nothing is withdrawn",
         make: |site| unnoticed(site, |site| lists_meet(site, ServerFault::Refuse(429), "away")),
         ..KUBERNETES
@@ -68,6 +70,7 @@ pub(super) const FAULTS: &[Fault] = &[
     Fault {
         number: Number(18),
         name: "half of a list is lost, and is there again in the next",
+        length: Length::Long,
         expected: "a line for what is missing; nothing is withdrawn",
         make: |site| unnoticed(site, halved),
         ..KUBERNETES
@@ -122,28 +125,25 @@ fn killed(site: &mut Site) -> Result<()> {
 
 /// Every list meets with this, as every watch that is there ends and has missed something.
 fn lists_meet(site: &mut Site, fault: ServerFault, logged: &str) -> Result<()> {
-    let mark = site.mark_log()?;
+    let (mark, before) = (site.mark_log()?, failed_lists(site.api()?));
     let server = site.api()?;
     for kind in KINDS {
         server.fault(Verb::List, kind, fault);
         server.forget(kind);
         server.end_watches(kind);
     }
-    await_met(site, 1)?;
+    eventually("lists meet with it", NOTICED, || Ok((failed_lists(site.api()?) > before).then_some(())))?;
     site.await_log(logged, mark, NOTICED)?;
     std::thread::sleep(WHILE);
     site.api()?.mend();
-    let met = site.api()?.asked(Verb::List, AFFINITIES).iter().filter(|asked| asked.fault.is_some()).count();
-    site.note(format!("{met} lists of one kind met with it so far"));
+    let met = failed_lists(site.api()?).saturating_sub(before);
+    site.note(format!("{met} lists of one kind met with {fault:?}"));
     Ok(())
 }
 
-/// So many lists of affinities, since the server was started, have met with a fault.
-fn await_met(site: &Site, wanted: usize) -> Result<()> {
-    eventually("lists meet with it", NOTICED, || {
-        let asked = site.api()?.asked(Verb::List, AFFINITIES);
-        Ok((asked.iter().filter(|asked| asked.fault.is_some()).count() >= wanted).then_some(()))
-    })
+/// Lists of affinities that met with a fault, since the server was started.
+fn failed_lists(server: &FakeServer) -> usize {
+    server.asked(Verb::List, AFFINITIES).iter().filter(|asked| asked.fault.is_some()).count()
 }
 
 fn emptied(site: &mut Site) -> Result<()> {
@@ -167,7 +167,7 @@ fn halved(site: &mut Site) -> Result<()> {
     let mark = site.mark_log()?;
     let server = site.api()?;
     let lost = server.asked(Verb::List, AFFINITIES).len();
-    server.lose(AFFINITIES, |name| name.contains("10-1-8"));
+    server.lose(AFFINITIES, |name| name.ends_with("-26"));
     server.end_watches(AFFINITIES);
     await_words(site, "half of it is missing", |kubernetes| missing(kubernetes) == 1)?;
     fill(site.api()?, site.victim()?);
@@ -191,13 +191,25 @@ fn nonsense(site: &mut Site) -> Result<()> {
         site.api()?.mend();
         site.api()?.end_watches(AFFINITIES);
     }
-    let server = site.api()?;
-    let names = [NODES, POOLS];
-    for kind in names {
-        server.forget(kind);
-        server.end_watches(kind);
-    }
+    older_copy(site)?;
     await_answers(site)
+}
+
+/// The same objects, with versions from long before those that the watches have seen.
+fn older_copy(site: &Site) -> Result<()> {
+    let server = site.api()?;
+    for kind in KINDS {
+        let (watches, lists) = (server.asked(Verb::Watch, kind).len(), server.asked(Verb::List, kind).len());
+        server.go_back(50, kind, server.objects(kind));
+        eventually("it is watched again", NOTICED, || {
+            Ok((server.asked(Verb::Watch, kind).len() > watches).then_some(()))
+        })?;
+        eventually("it is listed again", NOTICED, || {
+            server.bookmark(kind);
+            Ok((server.asked(Verb::List, kind).len() > lists).then_some(()))
+        })?;
+    }
+    Ok(())
 }
 
 /// What was missing is there again.

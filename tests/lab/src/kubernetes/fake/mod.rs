@@ -265,10 +265,19 @@ impl FakeServer {
         object.cloned().unwrap_or_default()
     }
 
+    /// All of a kind, as they are now.
+    #[must_use]
+    pub fn objects(&self, plural: &str) -> Vec<Value> {
+        let world = self.world();
+        world.kinds.get(plural).map(|kind| kind.objects.values().cloned().collect()).unwrap_or_default()
+    }
+
     /// From an older copy, with versions that begin again from there: watches are told nothing of it.
     pub fn go_back(&self, revision: u64, plural: &str, objects: Vec<Value>) {
         self.change(|world| {
             world.revision = revision;
+            // What it forgot later than that, it has not forgotten yet.
+            world.kinds.values_mut().for_each(|kind| kind.forgotten_to = 0);
             let kind = world.kinds.get_mut(plural).unwrap();
             for told in &mut kind.told {
                 if let Told::Change { revision, .. } = told {
