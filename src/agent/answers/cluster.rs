@@ -11,7 +11,7 @@ use crate::cluster::{
     TrafficPolicy, Withheld,
 };
 use crate::config::Services;
-use crate::control::{PageQuery, api};
+use crate::control::{PageQuery, ServiceSelector, ServicesQuery, api};
 
 /// Kinds of objects that services depend on.
 const OF_SERVICES: [&str; 3] = ["Node", "Service", "EndpointSlice"];
@@ -22,7 +22,7 @@ impl View {
         api::Pods { kubernetes, blocks: blocks(&self.config.pods.static_blocks, &self.known) }
     }
 
-    pub(super) fn services(&self, query: &PageQuery) -> api::Services {
+    pub(super) fn services(&self, query: &ServicesQuery) -> api::Services {
         let kubernetes = self.kubernetes(|kind| OF_SERVICES.contains(&kind));
         services(kubernetes, self.config.services.as_ref(), &self.known, query)
     }
@@ -41,7 +41,9 @@ pub(super) fn summary(known: &Snapshot, now: Instant) -> Option<api::KubernetesS
         server: server(known.server.as_ref()?, now),
         blocks: words::count(known.desired.blocks.values().filter(|block| block.is_announced()).count()),
         service_prefixes: words::count(known.desired.services.len()),
-        problems: words::count(trouble.refused.len() + trouble.unreadable.len() + absent + contested),
+        problems: words::count(
+            trouble.refused.len() + trouble.unreadable.len() + trouble.missing.len() + absent + contested,
+        ),
     })
 }
 
@@ -68,7 +70,18 @@ fn kubernetes(
             })
             .collect(),
         unreadable_count: words::count(unreadable().count()),
+        missing: counts(trouble.missing.iter().filter(|(kind, _)| is_meant(kind))),
+        awaited: trouble
+            .awaited
+            .iter()
+            .filter(|kind| is_meant(kind))
+            .map(|kind| (*kind).to_owned())
+            .collect(),
     })
+}
+
+fn counts<'a>(missing: impl Iterator<Item = (&'a &'static str, &'a usize)>) -> BTreeMap<String, u64> {
+    missing.map(|(kind, missing)| ((*kind).to_owned(), words::count(*missing))).collect()
 }
 
 fn server(reach: &Reach, now: Instant) -> api::ApiServer {
@@ -136,6 +149,7 @@ fn block_status(block: &Block) -> api::BlockStatus {
         Standing::Pending => api::BlockStatus::Pending,
         Standing::PendingDeletion => api::BlockStatus::PendingDeletion,
         Standing::OwnerUnknown => api::BlockStatus::OwnerUnknown,
+        Standing::PoolsUnknown => api::BlockStatus::PoolsUnknown,
         Standing::Unclaimed => api::BlockStatus::Unclaimed,
         Standing::OwnedBy(node) => api::BlockStatus::OwnedBy { node: node.clone() },
         Standing::NotExported => api::BlockStatus::NotExported,
@@ -159,18 +173,66 @@ fn services(
     kubernetes: Option<api::Kubernetes>,
     settings: Option<&Services>,
     known: &Snapshot,
-    query: &PageQuery,
+    query: &ServicesQuery,
 ) -> api::Services {
-    let addresses = &known.desired.service_addresses;
+    let asked = Asked::of(known, &query.selector);
+    let announced: Vec<Prefix> =
+        asked.addresses.iter().filter_map(|address| address.announced.as_ref().ok().copied()).collect();
+    let kept = asked.kept.iter().map(|(prefix, _)| *prefix);
+    let prefixes: BTreeSet<Prefix> = announced.iter().copied().chain(kept).collect();
     api::Services {
         kubernetes,
         totals: api::ServiceTotals {
             kinds: settings.map(kinds).unwrap_or_default(),
-            addresses: words::count(addresses.len()),
-            announced: words::count(addresses.iter().filter(|address| address.announced.is_ok()).count()),
-            prefixes: words::count(known.desired.services.len()),
+            addresses: words::count(asked.addresses.len()),
+            announced: words::count(announced.len()),
+            prefixes: words::count(prefixes.len()),
         },
-        page: page(known, query),
+        page: asked.page(&query.page),
+    }
+}
+
+/// What was asked for.
+struct Asked<'a> {
+    addresses: Vec<&'a ServiceAddress>,
+    /// A file that was kept has what is announced, and not what for.
+    kept: Vec<(Prefix, &'a BTreeSet<AddressKind>)>,
+}
+
+impl<'a> Asked<'a> {
+    fn of(known: &'a Snapshot, selector: &ServiceSelector) -> Self {
+        let is_meant = |address: &&ServiceAddress| match selector {
+            ServiceSelector::All => true,
+            ServiceSelector::Service(name) => address.service == *name,
+            ServiceSelector::Address(meant) => address.address == *meant,
+            ServiceSelector::Within(range) => range.covers(Prefix::host(address.address)),
+        };
+        let has_what_is_meant = |prefix: Prefix| match selector {
+            ServiceSelector::All => true,
+            ServiceSelector::Service(_) => false,
+            ServiceSelector::Address(meant) => prefix.covers(Prefix::host(*meant)),
+            ServiceSelector::Within(range) => range.covers(prefix),
+        };
+        let addresses: Vec<_> = known.desired.service_addresses.iter().filter(is_meant).collect();
+        let kept = known.desired.services.iter().filter(|_| known.desired.service_addresses.is_empty());
+        let kept = kept.filter(|(prefix, _)| has_what_is_meant(**prefix));
+        Self { addresses, kept: kept.map(|(&prefix, kinds)| (prefix, kinds)).collect() }
+    }
+
+    /// An address has one entry, whatever the number of services that have it, so that a cursor cannot fall between them.
+    fn page(&self, query: &PageQuery) -> api::Page<api::ServiceAddress> {
+        let mut entries = Entries { query, entries: BTreeMap::new() };
+        for address in &self.addresses {
+            if let Some(entry) = entries.entry(Prefix::host(address.address)) {
+                entry.services.push(service_use(address));
+            }
+        }
+        for (prefix, kinds) in &self.kept {
+            if let Some(entry) = entries.entry(*prefix) {
+                entry.kept.extend(kinds.iter().copied().map(kind));
+            }
+        }
+        entries.page()
     }
 }
 
@@ -181,25 +243,6 @@ fn kinds(settings: &Services) -> Vec<api::ServiceKind> {
         (api::ServiceKind::Cluster, &settings.cluster),
     ];
     all.into_iter().filter(|(_, ranges)| !ranges.is_empty()).map(|(kind, _)| kind).collect()
-}
-
-/// An address has one entry, whatever the number of services that have it, so that a cursor cannot fall between them.
-fn page(known: &Snapshot, query: &PageQuery) -> api::Page<api::ServiceAddress> {
-    let mut entries = Entries { query, entries: BTreeMap::new() };
-    for address in &known.desired.service_addresses {
-        if let Some(entry) = entries.entry(Prefix::host(address.address)) {
-            entry.services.push(service_use(address));
-        }
-    }
-    // A file that was kept has what is announced, and not what for.
-    if known.desired.service_addresses.is_empty() {
-        for (&prefix, kinds) in &known.desired.services {
-            if let Some(entry) = entries.entry(prefix) {
-                entry.kept.extend(kinds.iter().copied().map(kind));
-            }
-        }
-    }
-    entries.page()
 }
 
 /// The first entries behind a cursor: as many as are wanted, and the next one.
