@@ -393,6 +393,7 @@ impl Cluster {
     fn publish(&self) {
         let snapshot = Snapshot {
             desired: self.desired.clone(),
+            pods: self.objects.local_pods.clone(),
             server: Some(self.reach.clone()),
             trouble: self.trouble(),
         };

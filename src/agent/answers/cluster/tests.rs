@@ -222,6 +222,7 @@ fn troubled(since: Instant) -> Snapshot {
             .into(),
             ..Desired::default()
         },
+        pods: None,
         server: Some(Reach::Away { since, why: "connection refused".to_owned() }),
         trouble: Trouble {
             absent_node: Some("c1".to_owned()),
