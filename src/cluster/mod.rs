@@ -113,6 +113,11 @@ pub struct Trouble {
     pub refused: BTreeMap<&'static str, Refusal>,
     /// Objects that make no sense.
     pub unreadable: Vec<UnreadableObject>,
+    /// By kind, how many objects the server lists no more without having said that they are gone: they count until it has
+    /// left them out of another list, and this node is in it.
+    pub missing: BTreeMap<&'static str, usize>,
+    /// Kinds of which there was no whole list yet.
+    pub awaited: Vec<&'static str>,
 }
 
 /// The server's answer where it gives none of the objects of a kind.

@@ -16,7 +16,7 @@ use tokio::task::{AbortHandle, JoinSet};
 use tracing::{debug, info, warn};
 
 use super::collection::{Collection, Told};
-use super::desired::{self, Desired, Objects, Sources};
+use super::desired::{self, Desired, Inherited, Objects, Sources, Watched};
 use super::kept::KeptDesired;
 use super::objects::{Affinity, Block, Node, Object, Pool, Service, Slice};
 use super::pods::LocalPods;
@@ -37,6 +37,12 @@ const REST: u32 = 3;
 /// Not worth a timer below, nor what anybody should wait for above.
 const LEAST_REST: Duration = Duration::from_millis(1);
 const MOST_REST: Duration = Duration::from_millis(100);
+
+/// From a list that has less than before to the question whether that is so: longer than a server takes to come back from a
+/// copy, and no longer than a block that was released may go on to be announced. A part is drawn by lot, since a thousand
+/// nodes see the same list.
+const HOLD_DOWN: Duration = Duration::from_secs(3);
+const MOST_HOLD_DOWN: Duration = Duration::from_secs(5);
 
 /// What the task is given.
 #[derive(Debug)]
@@ -100,19 +106,12 @@ enum Event {
     /// There is nothing more to tell the server of readiness.
     AllTold,
     Outcome {
-        asker: Asker,
+        /// Whose requests they were: the server may answer some, and others not.
+        asker: Watched,
         /// What was asked for; nothing in particular where the server itself is asked about.
         resource: Option<Resource>,
         outcome: Outcome,
     },
-}
-
-/// Whose requests they were: the server may answer some, and others not.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-struct Asker {
-    kind: &'static str,
-    /// Blocks are watched one by one.
-    block: Option<Prefix>,
 }
 
 /// Nothing: what has no end.
@@ -137,6 +136,10 @@ struct Cluster {
     reach: Reach,
     /// Kinds that the server refuses.
     refused: BTreeMap<&'static str, Refusal>,
+    /// When to ask about what is missing.
+    hold_down: Option<tokio::time::Instant>,
+    /// Kinds of which objects are missing, as the log has it.
+    missing: BTreeSet<&'static str>,
     told: channel::Receiver<ToldReadiness>,
     snapshot: channel::Sender<Arc<Snapshot>>,
 }
@@ -149,9 +152,11 @@ struct Watches {
     /// Where Calico's objects are, once it is known.
     calico: Option<&'static str>,
     blocks: BTreeMap<Prefix, AbortHandle>,
+    /// To ask for a list.
+    relists: BTreeMap<Watched, channel::Sender<()>>,
     /// Who had no answer the last time. The server is back when there is nobody left here: a server that answers to one and
     /// not to another would come and go all the time.
-    failing: BTreeSet<Asker>,
+    failing: BTreeSet<Watched>,
 }
 
 impl Cluster {
@@ -172,10 +177,8 @@ impl Cluster {
         let (kept, from_file) = KeptDesired::read(&settings.kubernetes.state, &sources).await;
         let in_force = before.filter(|(node, _)| *node == sources.node);
         let desired = in_force.map_or(from_file, |(_, desired)| desired);
-        let objects = Objects { local_pods: pods.now(), ..Objects::default() };
-        let (reach, refused) = (Reach::Untried, BTreeMap::new());
-        let borrowing = Borrowing::WithinLimit;
-        let (told, snapshot) = (inputs.told.clone(), inputs.snapshot.clone());
+        let inherited = Inherited::of(&desired);
+        let objects = Objects { local_pods: pods.now(), inherited, ..Objects::default() };
         let mut cluster = Self {
             settings,
             duty,
@@ -183,11 +186,13 @@ impl Cluster {
             pods,
             objects,
             desired,
-            borrowing,
-            reach,
-            refused,
-            told,
-            snapshot,
+            borrowing: Borrowing::WithinLimit,
+            reach: Reach::Untried,
+            refused: BTreeMap::new(),
+            hold_down: None,
+            missing: BTreeSet::new(),
+            told: inputs.told.clone(),
+            snapshot: inputs.snapshot.clone(),
         };
         cluster.decide();
         (cluster, kept)
@@ -240,13 +245,24 @@ impl Cluster {
             tasks: JoinSet::new(),
             calico: None,
             blocks: BTreeMap::new(),
+            relists: BTreeMap::new(),
             failing: BTreeSet::new(),
         };
         watches.start(&self.sources);
         let node = channel::Sender::new(None);
         watches.tell(&self.sources.node, self.duty, self.told.clone(), node.subscribe());
         let mut batch = Vec::new();
-        while self.wait_for(told.recv_many(&mut batch, MOST_AT_ONCE)).await > 0 {
+        loop {
+            let hold_down = self.hold_down;
+            let received = async {
+                tokio::select! {
+                    received = told.recv_many(&mut batch, MOST_AT_ONCE) => received > 0,
+                    () = until(hold_down) => true,
+                }
+            };
+            if !self.wait_for(received).await {
+                return;
+            }
             for event in batch.drain(..) {
                 match self.handle(event, &mut watches) {
                     Next::GoOn => {}
@@ -258,6 +274,7 @@ impl Cluster {
             }
             let began = Instant::now();
             self.decide();
+            self.question_missing(&watches);
             self.show_node(&node);
             // In a large cluster a decision takes milliseconds, and something changes all the time: what comes meanwhile is
             // decided together.
@@ -272,14 +289,14 @@ impl Cluster {
 
     fn handle(&mut self, event: Event, watches: &mut Watches) -> Next {
         match event {
-            Event::Node(told) => self.objects.nodes.handle(told),
-            Event::Affinity(told) => self.objects.affinities.handle(told),
-            Event::Block(prefix, told) => {
-                // One that is not asked for any more may have had something on the way.
-                if let Some(collection) = self.objects.blocks.get_mut(&prefix) {
-                    collection.handle(told);
+            Event::Node(told) => {
+                for watched in self.objects.handle_node(&self.sources, told) {
+                    watches.list_anew(watched);
                 }
             }
+            Event::Affinity(told) => self.objects.affinities.handle(told),
+            // One that is not asked for any more may have had something on the way.
+            Event::Block(prefix, told) => self.objects.handle_block(prefix, told),
             Event::Pool(told) => self.objects.pools.handle(told),
             Event::Service(told) => self.objects.services.handle(told),
             Event::Slice(told) => self.objects.slices.handle(told),
@@ -294,7 +311,7 @@ impl Cluster {
 
     fn handle_outcome(
         &mut self,
-        asker: Asker,
+        asker: Watched,
         resource: Option<Resource>,
         outcome: Outcome,
         watches: &mut Watches,
@@ -330,7 +347,7 @@ impl Cluster {
         Next::GoOn
     }
 
-    fn heard(&mut self, asker: Asker, watches: &mut Watches) {
+    fn heard(&mut self, asker: Watched, watches: &mut Watches) {
         watches.failing.remove(&asker);
         if watches.failing.is_empty() {
             let notice = self.reach.answered(Instant::now());
@@ -351,9 +368,42 @@ impl Cluster {
 
     /// Decides anew, and publishes what has changed.
     fn decide(&mut self) {
+        self.objects.settle_harmless(&self.sources, &self.desired);
         self.desired = desired::desired(&self.sources, &self.objects, &self.desired);
         self.watch_limit();
+        self.log_missing();
         self.publish();
+    }
+
+    /// Asks about what is missing, when it is time.
+    fn question_missing(&mut self, watches: &Watches) {
+        if !self.objects.is_hold_down_needed(&self.sources) {
+            self.hold_down = None;
+            return;
+        }
+        let now = tokio::time::Instant::now();
+        let lot = (MOST_HOLD_DOWN - HOLD_DOWN).mul_f64(fastrand::f64());
+        let over = *self.hold_down.get_or_insert(now + HOLD_DOWN + lot);
+        if now >= over {
+            self.hold_down = None;
+            self.objects.end_hold_down();
+            watches.list_anew(Watched::all_of::<Node>());
+        }
+    }
+
+    fn log_missing(&mut self) {
+        let missing: BTreeMap<_, _> = self.objects.missing(&self.sources).collect();
+        for (kind, missing) in missing.iter().filter(|(kind, _)| !self.missing.contains(*kind)) {
+            warn!(
+                kind,
+                missing,
+                "the API server lists less than before: what is missing counts until it says so again"
+            );
+        }
+        for kind in self.missing.iter().filter(|kind| !missing.contains_key(*kind)) {
+            info!(kind, "nothing is missing any more, or it has gone for certain");
+        }
+        self.missing = missing.into_keys().collect();
     }
 
     /// This node, to whoever writes to it.
@@ -407,7 +457,7 @@ impl Cluster {
     }
 
     fn trouble(&self) -> Trouble {
-        let Objects { nodes, affinities, blocks, pools, services, slices, local_pods: _ } = &self.objects;
+        let Objects { nodes, affinities, blocks, pools, services, slices, .. } = &self.objects;
         let mut unreadable = Vec::new();
         name_unreadable(nodes, &mut unreadable);
         name_unreadable(affinities, &mut unreadable);
@@ -419,7 +469,17 @@ impl Cluster {
         let is_absent =
             nodes.is_known() && nodes.values().next().is_none() && nodes.unreadable().next().is_none();
         let absent_node = is_absent.then(|| self.sources.node.clone());
-        Trouble { absent_node, refused: self.refused.clone(), unreadable }
+        let missing = self.objects.missing(&self.sources).collect();
+        let awaited = self.objects.awaited(&self.sources).collect();
+        Trouble { absent_node, refused: self.refused.clone(), unreadable, missing, awaited }
+    }
+}
+
+/// Never, if there is nothing to wait for.
+async fn until(at: Option<tokio::time::Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at).await,
+        None => std::future::pending().await,
     }
 }
 
@@ -439,13 +499,12 @@ fn name_unreadable<T: Object>(collection: &Collection<T>, to: &mut Vec<Unreadabl
 
 impl Watches {
     fn start(&mut self, sources: &Sources) {
-        let node = Subject { resource: nodes(), name: Some(sources.node.clone()) };
-        self.watch(node, None, Event::Node);
+        self.watch(nodes(), Some(sources.node.clone()), None, Event::Node);
         if sources.services.is_some() {
             let services = resource("", "v1", "Service", "services");
-            self.watch(Subject { resource: services, name: None }, None, Event::Service);
+            self.watch(services, None, None, Event::Service);
             let slices = resource("discovery.k8s.io", "v1", "EndpointSlice", "endpointslices");
-            self.watch(Subject { resource: slices, name: None }, None, Event::Slice);
+            self.watch(slices, None, None, Event::Slice);
         }
         match &sources.pods.calico {
             None => {}
@@ -454,6 +513,13 @@ impl Watches {
             Some(Calico { api: CalicoApi::Any, .. }) => {
                 self.tasks.spawn(find_calico(self.client.clone(), self.events.clone()));
             }
+        }
+    }
+
+    /// Has this watch begin with its list again. One that is not there begins with it anyway.
+    fn list_anew(&self, watched: Watched) {
+        if let Some(relist) = self.relists.get(&watched) {
+            relist.send_replace(());
         }
     }
 
@@ -471,7 +537,7 @@ impl Watches {
             let outcome = |plural: &'static str, outcome| {
                 let resource =
                     Resource { group: String::new(), plural: plural.to_owned(), verbs: &["patch"] };
-                let asker = Asker { kind: plural, block: None };
+                let asker = Watched { kind: plural, block: None };
                 Event::Outcome { asker, resource: Some(resource), outcome }
             };
             tell::tell(client, &nodes(), &node, duty, inputs, events.clone(), outcome).await;
@@ -482,24 +548,28 @@ impl Watches {
     fn start_calico(&mut self, version: &'static str) {
         self.calico = Some(version);
         let affinities = calico(version, "BlockAffinity", "blockaffinities");
-        self.watch(Subject { resource: affinities, name: None }, None, Event::Affinity);
+        self.watch(affinities, None, None, Event::Affinity);
         let pools = calico(version, "IPPool", "ippools");
-        self.watch(Subject { resource: pools, name: None }, None, Event::Pool);
+        self.watch(pools, None, None, Event::Pool);
     }
 
     fn watch<T: Object + Send + 'static>(
         &mut self,
-        subject: Subject,
+        resource: ApiResource,
+        name: Option<String>,
         block: Option<Prefix>,
         told: impl Fn(Told<T>) -> Event + Send + Sync + 'static,
     ) -> AbortHandle {
         let asked = Resource {
-            group: subject.resource.group.clone(),
-            plural: subject.resource.plural.clone(),
+            group: resource.group.clone(),
+            plural: resource.plural.clone(),
             verbs: &["list", "watch"],
         };
-        let asker = Asker { kind: T::KIND, block };
+        let asker = Watched { kind: T::KIND, block };
         let outcome = move |outcome| Event::Outcome { asker, resource: Some(asked.clone()), outcome };
+        let (asking, relist) = channel::channel(());
+        self.relists.insert(asker, asking);
+        let subject = Subject { resource, name, relist };
         let (client, events) = (self.client.clone(), self.events.clone());
         self.tasks.spawn(watch(client, subject, events, told, outcome))
     }
@@ -511,7 +581,9 @@ impl Watches {
         for (_, gone) in self.blocks.extract_if(.., |prefix, _| !asked.contains(prefix)) {
             gone.abort();
         }
-        self.failing.retain(|asker| asker.block.is_none_or(|prefix| asked.contains(&prefix)));
+        let is_asked = |watched: &Watched| watched.block.is_none_or(|prefix| asked.contains(&prefix));
+        self.failing.retain(is_asked);
+        self.relists.retain(|watched, _| is_asked(watched));
         // Of those that have ended nothing is to be kept.
         while self.tasks.try_join_next().is_some() {}
         known.retain(|prefix, _| asked.contains(prefix));
@@ -521,8 +593,8 @@ impl Watches {
             }
             known.entry(prefix).or_default();
             let resource = calico(version, "IPAMBlock", "ipamblocks");
-            let subject = Subject { resource, name: Some(block_name(prefix)) };
-            let task = self.watch(subject, Some(prefix), move |told| Event::Block(prefix, told));
+            let (name, told) = (block_name(prefix), move |told| Event::Block(prefix, told));
+            let task = self.watch(resource, Some(name), Some(prefix), told);
             self.blocks.insert(prefix, task);
         }
     }
@@ -533,7 +605,7 @@ const CALICO_V3: &str = "projectcalico.org/v3";
 
 /// Which of both the server has. Where it has none yet, Calico may still be on its way.
 async fn find_calico(client: Client, events: mpsc::Sender<Event>) {
-    let asker = Asker { kind: "Calico", block: None };
+    let asker = Watched { kind: "Calico", block: None };
     let outcome = |outcome| Event::Outcome { asker, resource: None, outcome };
     let mut backoff = Backoff::default();
     loop {

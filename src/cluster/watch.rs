@@ -15,7 +15,7 @@ use kube::api::{ApiResource, DynamicObject, ListParams, Request, Resource, Watch
 use kube::core::ListMeta;
 use serde::Deserialize;
 use serde_json::Value;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch as channel};
 use tokio::time::{Instant, timeout};
 use tracing::debug;
 
@@ -47,6 +47,8 @@ pub(super) struct Subject {
     pub(super) resource: ApiResource,
     /// The one object that matters, by name; else all of them.
     pub(super) name: Option<String>,
+    /// Marked as changed, it asks for another list.
+    pub(super) relist: channel::Receiver<()>,
 }
 
 /// Ends with its receiver, or with the task.
@@ -60,13 +62,15 @@ pub(super) async fn watch<T: Object, E>(
     let request = Request::new(DynamicObject::url_path(&subject.resource, None));
     let fields = subject.name.as_ref().map(|name| format!("metadata.name={name}"));
     let (told, outcome) = (Box::new(told), Box::new(outcome));
-    Watch { client, request, fields, events, told, outcome }.follow().await;
+    let relist = subject.relist;
+    Watch { client, request, fields, relist, events, told, outcome }.follow().await;
 }
 
 struct Watch<T, E> {
     client: Client,
     request: Request,
     fields: Option<String>,
+    relist: channel::Receiver<()>,
     events: mpsc::Sender<E>,
     told: Box<dyn Fn(Told<T>) -> E + Send + Sync>,
     outcome: Box<dyn Fn(Outcome) -> E + Send + Sync>,
@@ -94,7 +98,7 @@ enum Stop {
     Unheard,
     /// The server ended the watch, as it does from time to time.
     Ended,
-    /// What is missing since is only to be had from a list, for a reason that is nobody's fault.
+    /// What is missing since, or is to be confirmed, is only to be had from a list, for a reason that is nobody's fault.
     Missed,
     /// A request failed.
     Failed(Outcome),
@@ -108,11 +112,13 @@ struct Page {
 }
 
 impl<T: Object, E> Watch<T, E> {
-    async fn follow(&self) {
+    async fn follow(mut self) {
         let mut backoff = Backoff::default();
         let mut known_to: Option<Version> = None;
         loop {
-            let version = match known_to.take() {
+            // Whoever asks for a list has ended with this watch if there is nobody to ask any more.
+            let is_asked_for = self.relist.has_changed().unwrap_or(false);
+            let version = match known_to.take().filter(|_| !is_asked_for) {
                 Some(version) => Ok(version),
                 None => self.list().await,
             };
@@ -139,7 +145,8 @@ impl<T: Object, E> Watch<T, E> {
     }
 
     /// Tells of all objects, and up to which version they are.
-    async fn list(&self) -> Result<Version, Stop> {
+    async fn list(&mut self) -> Result<Version, Stop> {
+        self.relist.mark_unchanged();
         self.tell(Told::ListBegins).await?;
         let mut params =
             ListParams { field_selector: self.fields.clone(), limit: Some(PAGE), ..ListParams::default() };
@@ -166,7 +173,7 @@ impl<T: Object, E> Watch<T, E> {
     }
 
     /// Tells of what changes after this version, and gives the version to go on from, unless only a list can help.
-    async fn changes(&self, mut version: Version) -> (Stop, Option<Version>) {
+    async fn changes(&mut self, mut version: Version) -> (Stop, Option<Version>) {
         let stop = match self.changes_since(&mut version).await {
             Ok(never) => match never {},
             Err(stop) => stop,
@@ -181,7 +188,7 @@ impl<T: Object, E> Watch<T, E> {
         (stop, is_resumed.then_some(version))
     }
 
-    async fn changes_since(&self, version: &mut Version) -> Result<Infallible, Stop> {
+    async fn changes_since(&mut self, version: &mut Version) -> Result<Infallible, Stop> {
         let params = WatchParams {
             field_selector: self.fields.clone(),
             timeout: Some(WATCH_TIMEOUT_S),
@@ -192,7 +199,11 @@ impl<T: Object, E> Watch<T, E> {
         self.say((self.outcome)(Outcome::Answered)).await?;
         let mut changes = pin!(changes);
         loop {
-            let change = match timeout(WATCH_SILENCE, changes.next()).await {
+            let change = tokio::select! {
+                change = timeout(WATCH_SILENCE, changes.next()) => change,
+                Ok(()) = self.relist.changed() => return Err(Stop::Missed),
+            };
+            let change = match change {
                 Ok(Some(Ok(change))) => change,
                 Ok(None) | Err(_) => return Err(Stop::Ended),
                 // Whatever it was to tell.

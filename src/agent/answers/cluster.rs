@@ -41,7 +41,9 @@ pub(super) fn summary(known: &Snapshot, now: Instant) -> Option<api::KubernetesS
         server: server(known.server.as_ref()?, now),
         blocks: words::count(known.desired.blocks.values().filter(|block| block.is_announced()).count()),
         service_prefixes: words::count(known.desired.services.len()),
-        problems: words::count(trouble.refused.len() + trouble.unreadable.len() + absent + contested),
+        problems: words::count(
+            trouble.refused.len() + trouble.unreadable.len() + trouble.missing.len() + absent + contested,
+        ),
     })
 }
 
@@ -68,7 +70,18 @@ fn kubernetes(
             })
             .collect(),
         unreadable_count: words::count(unreadable().count()),
+        missing: counts(trouble.missing.iter().filter(|(kind, _)| is_meant(kind))),
+        awaited: trouble
+            .awaited
+            .iter()
+            .filter(|kind| is_meant(kind))
+            .map(|kind| (*kind).to_owned())
+            .collect(),
     })
+}
+
+fn counts<'a>(missing: impl Iterator<Item = (&'a &'static str, &'a usize)>) -> BTreeMap<String, u64> {
+    missing.map(|(kind, missing)| ((*kind).to_owned(), words::count(*missing))).collect()
 }
 
 fn server(reach: &Reach, now: Instant) -> api::ApiServer {
@@ -136,6 +149,7 @@ fn block_status(block: &Block) -> api::BlockStatus {
         Standing::Pending => api::BlockStatus::Pending,
         Standing::PendingDeletion => api::BlockStatus::PendingDeletion,
         Standing::OwnerUnknown => api::BlockStatus::OwnerUnknown,
+        Standing::PoolsUnknown => api::BlockStatus::PoolsUnknown,
         Standing::Unclaimed => api::BlockStatus::Unclaimed,
         Standing::OwnedBy(node) => api::BlockStatus::OwnedBy { node: node.clone() },
         Standing::NotExported => api::BlockStatus::NotExported,

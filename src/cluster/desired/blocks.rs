@@ -6,6 +6,7 @@ use bgp::Prefix;
 use serde::{Deserialize, Serialize};
 
 use super::{Desired, Objects, Sources};
+use crate::cluster::collection::Collection;
 use crate::cluster::objects::{Affinity, AffinityState, Owner, Pool, PoolWay};
 
 /// A block of this node's.
@@ -42,6 +43,8 @@ pub enum Standing {
     PendingDeletion,
     /// Its IPAMBlock is awaited.
     OwnerUnknown,
+    /// It is this node's, and the IPPools are awaited: its own may not be announced.
+    PoolsUnknown,
     /// Its IPAMBlock is nobody's, or is not there.
     Unclaimed,
     /// Its IPAMBlock is another node's.
@@ -76,7 +79,11 @@ impl Block {
             | Standing::PendingDeletion
             | Standing::Unclaimed
             | Standing::NotExported => true,
-            Standing::OwnerUnknown | Standing::OwnedBy(_) | Standing::Ipip | Standing::Vxlan => false,
+            Standing::OwnerUnknown
+            | Standing::PoolsUnknown
+            | Standing::OwnedBy(_)
+            | Standing::Ipip
+            | Standing::Vxlan => false,
         };
         is_ours && prefix.length() < prefix.family().max_length()
     }
@@ -117,11 +124,9 @@ pub(super) fn asked(sources: &Sources, objects: &Objects, before: &Desired) -> B
     }
     let ours = ours(sources, objects).filter(|affinity| affinity.state != AffinityState::Gone);
     let kept = kept(before, BlockSource::Calico).map(|(prefix, _)| prefix);
-    let kept = match said(sources, objects) {
-        Said::Everything => None,
-        Said::NotAll | Said::NotReadably => Some(kept),
-    };
-    ours.map(|affinity| affinity.block).chain(kept.into_iter().flatten()).collect()
+    let said = said(sources, objects);
+    let kept = kept.filter(|prefix| counts_still(objects, said, *prefix));
+    ours.map(|affinity| affinity.block).chain(kept).collect()
 }
 
 /// How much the server has said of this node's blocks.
@@ -143,6 +148,14 @@ pub(super) fn said(sources: &Sources, objects: &Objects) -> Said {
     }
 }
 
+/// Whether a block without an affinity is one because it was before.
+fn counts_still(objects: &Objects, said: Said, prefix: Prefix) -> bool {
+    match said {
+        Said::NotAll | Said::NotReadably => true,
+        Said::Everything => objects.is_inherited_block(prefix),
+    }
+}
+
 fn ours<'a>(sources: &'a Sources, objects: &'a Objects) -> impl Iterator<Item = &'a Affinity> {
     objects.affinities.values().filter(|affinity| affinity.node == sources.node)
 }
@@ -154,18 +167,19 @@ fn of_calico(sources: &Sources, objects: &Objects, before: &Desired) -> BTreeMap
         blocks.insert(prefix, Block { source: BlockSource::Calico, standing, rivals: BTreeSet::new() });
     }
     let said = said(sources, objects);
-    if said != Said::Everything {
-        for (prefix, block) in kept(before, BlockSource::Calico) {
-            let standing = match (owner(objects, prefix), said) {
-                (Some(Owner::Node(other)), _) if *other != sources.node => Standing::OwnedBy(other.clone()),
-                // The affinity that cannot be read is not this one's.
-                (Some(Owner::Nobody), Said::NotReadably) => continue,
-                (Some(_) | None, _) => block.standing,
-            };
-            let is_told = objects.affinities.is_known();
-            let rivals = if is_told { BTreeSet::new() } else { block.rivals };
-            blocks.entry(prefix).or_insert(Block { standing, rivals, ..block });
+    for (prefix, block) in kept(before, BlockSource::Calico) {
+        if !counts_still(objects, said, prefix) {
+            continue;
         }
+        let standing = match (owner(objects, prefix), said) {
+            (Some(Owner::Node(other)), _) if *other != sources.node => Standing::OwnedBy(other.clone()),
+            // The affinity that cannot be read, or is missing, is not this one's.
+            (Some(Owner::Nobody), Said::NotReadably | Said::Everything) => continue,
+            (Some(_) | None, _) => block.standing,
+        };
+        let is_told = objects.affinities.is_known();
+        let rivals = if is_told { BTreeSet::new() } else { block.rivals };
+        blocks.entry(prefix).or_insert(Block { standing, rivals, ..block });
     }
     name_rivals(sources, objects, &mut blocks);
     blocks
@@ -230,7 +244,8 @@ fn standing(
         Some(Owner::Nobody) if said(sources, objects) != Said::NotAll => Standing::Unclaimed,
         // A server that does not know this node has perhaps lost more.
         Some(_) | None if is_announced => Standing::Announced,
-        Some(_) | None => Standing::OwnerUnknown,
+        Some(Owner::Node(_)) => Standing::PoolsUnknown,
+        Some(Owner::Nobody) | None => Standing::OwnerUnknown,
     }
 }
 
@@ -240,9 +255,13 @@ fn owner(objects: &Objects, prefix: Prefix) -> Option<&Owner> {
     match collection.values().find(|block| block.cidr == prefix) {
         // There is but one, so that no list has to be whole.
         Some(block) => Some(&block.owner),
-        None if collection.is_known() && collection.never_read().next().is_none() => Some(&Owner::Nobody),
+        None if has_said_all(collection) && collection.never_read().next().is_none() => Some(&Owner::Nobody),
         None => None,
     }
+}
+
+fn has_said_all<T>(collection: &Collection<T>) -> bool {
+    collection.is_known() && collection.is_settled()
 }
 
 /// The narrowest pool that the block is from.

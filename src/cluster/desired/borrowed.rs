@@ -98,14 +98,14 @@ fn place(sources: &Sources, blocks: &BTreeMap<Prefix, Block>, address: IpAddr) -
     let Some((_, block)) = around.max_by_key(|(prefix, _)| prefix.length()) else { return Place::Elsewhere };
     match block.standing {
         Standing::Announced | Standing::NotExported | Standing::Ipip | Standing::Vxlan => Place::Covered,
-        Standing::OwnerUnknown => Place::PerhapsCovered,
+        Standing::OwnerUnknown | Standing::PoolsUnknown => Place::PerhapsCovered,
         Standing::Pending | Standing::PendingDeletion | Standing::Unclaimed | Standing::OwnedBy(_) => {
             Place::Elsewhere
         }
     }
 }
 
-/// By its pool; `None` as long as the server has not said which pools and which blocks there are. A block whose affinity
+/// By its pool; `None` as long as the server has not said for certain which pools and which blocks there are. A block whose affinity
 /// cannot be read makes no difference: a pod that is here may have a route of its own in any block.
 fn judge(sources: &Sources, objects: &Objects, address: IpAddr) -> Option<BorrowedStanding> {
     match said(sources, objects) {
@@ -117,6 +117,7 @@ fn judge(sources: &Sources, objects: &Objects, address: IpAddr) -> Option<Borrow
         Some(PoolWay::NotExported) => BorrowedStanding::NotExported,
         Some(PoolWay::Ipip) => BorrowedStanding::Ipip,
         Some(PoolWay::Vxlan) => BorrowedStanding::Vxlan,
+        None if !objects.pools.is_settled() => return None,
         None => BorrowedStanding::NoPool,
     })
 }

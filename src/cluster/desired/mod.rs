@@ -1,10 +1,11 @@
 //! What this node is to originate, as the objects of the API server have it.
 //!
 //! A function of the objects, of the configuration and of what was decided before. The last one counts only as long as the
-//! server has not said everything: until then nothing is taken back.
+//! server has not said everything, and twice of what has gone without a word (`doubt`): until then nothing is taken back.
 
 mod blocks;
 mod borrowed;
+mod doubt;
 mod services;
 #[cfg(test)]
 mod tests;
@@ -17,12 +18,13 @@ use serde::{Deserialize, Serialize};
 
 use super::OnCordon;
 use super::collection::Collection;
-use super::objects::{self, Affinity, Node, ObjectName, Pool, Service, Slice};
+use super::objects::{self, Affinity, Node, Object as _, ObjectName, Pool, Service, Slice};
 use crate::config;
 use crate::kernel::pods::PodAddresses;
 
 pub use blocks::{Block, BlockSource, Standing};
 pub use borrowed::BorrowedStanding;
+pub(crate) use doubt::{Inherited, NodeList, Watched};
 pub use services::{ServiceAddress, Withheld};
 
 /// Everything that was decided.
@@ -66,6 +68,9 @@ pub(crate) struct Objects {
     pub(crate) slices: Collection<Slice>,
     /// Pods that this kernel has routes to, which no server has to tell; `None` until it is read.
     pub(crate) local_pods: Option<PodAddresses>,
+    /// What was in force before any of it was told.
+    pub(crate) inherited: Inherited,
+    pub(crate) node_list: NodeList,
 }
 
 impl Objects {
@@ -74,6 +79,21 @@ impl Objects {
     pub(super) fn node(&self, name: &str) -> Option<&Node> {
         let name = ObjectName { namespace: None, name: name.to_owned() };
         self.nodes.is_known().then(|| self.nodes.iter().find(|(of, _)| **of == name))?.map(|(_, node)| node)
+    }
+
+    /// The kinds that are followed and of which there was no whole list yet.
+    pub(super) fn awaited(&self, sources: &Sources) -> impl Iterator<Item = &'static str> + use<> {
+        let (pods, services) = (sources.pods.calico.is_some(), sources.services.is_some());
+        [
+            (Node::KIND, true, self.nodes.is_known()),
+            (Affinity::KIND, pods, self.affinities.is_known()),
+            (Pool::KIND, pods, self.pools.is_known()),
+            (Service::KIND, services, self.services.is_known()),
+            (Slice::KIND, services, self.slices.is_known()),
+        ]
+        .into_iter()
+        .filter(|(_, is_followed, is_known)| *is_followed && !is_known)
+        .map(|(kind, _, _)| kind)
     }
 }
 

@@ -82,6 +82,14 @@ pub(super) fn services(
             announced.entry(prefix).or_default().insert(address.kind);
         }
     }
+    // A label on the node is a word, and not the want of one.
+    if withheld.is_none() {
+        for (&prefix, kinds) in
+            before.services.iter().filter(|(prefix, _)| objects.is_inherited_service(**prefix))
+        {
+            announced.entry(prefix).or_insert_with(|| kinds.clone());
+        }
+    }
     (announced, addresses)
 }
 

@@ -1,7 +1,8 @@
 //! What follows from which objects: of [`blocks`] and of [`services`], rule by rule; and of the [`order`] in which they
-//! are told of, which makes no difference. [`streams`] are watches as data.
+//! are told of, which makes no difference; of what is missing in lists ([`doubt`]). [`streams`] are watches as data.
 
 mod blocks;
+mod doubt;
 mod order;
 mod services;
 mod streams;
@@ -39,12 +40,13 @@ fn sources() -> Sources {
     }
 }
 
-/// A whole list.
+/// A whole list, of which nothing is in doubt.
 fn known<T>(objects: impl IntoIterator<Item = (ObjectName, T)>) -> Collection<T> {
     let mut collection = Collection::default();
     collection.handle(Told::ListBegins);
     objects.into_iter().for_each(|(name, object)| collection.handle(Told::There(name, Ok(object))));
     collection.handle(Told::ListEnds);
+    collection.settle();
     collection
 }
 
@@ -86,7 +88,7 @@ fn cluster<'a>(
         pools: known([pool("10.1.0.0/16", PoolWay::Announced)]),
         services: known([]),
         slices: known([]),
-        local_pods: None,
+        ..Objects::default()
     }
 }
 

@@ -1,5 +1,7 @@
 //! What Kubernetes says of this node: `GET /v1/pods`, `GET /v1/services`, and its line in `GET /v1/summary`.
 
+use std::collections::BTreeMap;
+
 use bgp::Prefix;
 use serde::{Deserialize, Serialize};
 
@@ -58,6 +60,8 @@ pub enum BlockStatus {
     PendingDeletion,
     /// Its IPAMBlock, which says whose it is, is awaited.
     OwnerUnknown,
+    /// It is this node's, and the IPPools, one of which may keep it from being announced, are not known yet.
+    PoolsUnknown,
     /// Its IPAMBlock is nobody's, or is not there.
     Unclaimed,
     /// Its IPAMBlock is another node's.
@@ -92,6 +96,11 @@ pub struct Kubernetes {
     pub unreadable: Vec<UnreadableObject>,
     /// All of them.
     pub unreadable_count: u64,
+    /// By kind, how many objects the server lists no more without having said that they are gone. They count until this
+    /// node was listed anew and another list has left them out.
+    pub missing: BTreeMap<String, u64>,
+    /// Kinds of which the server has not given a whole list yet: what depends on them stays as it is.
+    pub awaited: Vec<String>,
 }
 
 /// Whether the API server answers.

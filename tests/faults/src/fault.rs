@@ -81,6 +81,8 @@ pub(crate) enum Setting {
     Lab,
     /// The same with BFD, three times 50 ms from either side.
     Bfd,
+    /// `conf/lab` with FRR as ToRs; the victim has its blocks from an API server.
+    Kubernetes,
     /// `conf/lab` with BIRD as ToRs.
     BirdTors,
     /// `conf/lab` with Selvedge's library as ToRs.
@@ -96,7 +98,7 @@ impl Setting {
     /// The configuration of a node, from that of the lab.
     pub(crate) fn applied_to(self, lab: String) -> String {
         match self {
-            Self::Lab | Self::BirdTors | Self::SelvedgeTors => lab,
+            Self::Lab | Self::Kubernetes | Self::BirdTors | Self::SelvedgeTors => lab,
             Self::Bfd | Self::SelvedgeTorsBfd => {
                 lab.replace("[[neighbor]]\n", &format!("[[neighbor]]\nbfd = {FAST}\n"))
             }
@@ -109,7 +111,7 @@ impl Setting {
     /// As [`build::tor_programs`].
     pub(crate) fn tors(self, agent: &Programs) -> Result<TorDaemon> {
         Ok(match self {
-            Self::Lab | Self::Bfd => TorDaemon::Frr,
+            Self::Lab | Self::Bfd | Self::Kubernetes => TorDaemon::Frr,
             Self::BirdTors => TorDaemon::Bird,
             Self::SelvedgeTors => TorDaemon::Selvedge { programs: build::tor_programs(agent)?, bfd: None },
             Self::SelvedgeTorsBfd => {
@@ -121,7 +123,7 @@ impl Setting {
     /// What of that has to be installed.
     pub(crate) fn requirement(self) -> Option<Requirement> {
         match self {
-            Self::Lab | Self::Bfd => Some(Requirement::Frr),
+            Self::Lab | Self::Bfd | Self::Kubernetes => Some(Requirement::Frr),
             Self::BirdTors => Some(Requirement::Bird),
             Self::SelvedgeTors | Self::SelvedgeTorsBfd => None,
         }

@@ -4,6 +4,7 @@
 //! another daemon, three nodes with the agent, pods. Each fault is a
 //! [`fault::Fault`]; [`run`] makes it and judges it with one [`checker`] for all; [`report`] writes the table.
 
+mod api;
 mod cgroup;
 mod checker;
 mod fault;

@@ -10,6 +10,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use bgp::Prefix;
+use lab::kubernetes::fake::FakeServer;
 use lab::rack::leads_over;
 use lab::route::PROTOCOL_BGP;
 use lab::{
@@ -17,6 +18,7 @@ use lab::{
     eventually, output_of,
 };
 
+use crate::api;
 use crate::fault::Setting;
 use crate::foreign::Foreign;
 
@@ -48,6 +50,8 @@ pub(crate) struct Site {
     pub(crate) foreign: Vec<Foreign>,
     /// For what is drawn by lot.
     pub(crate) chance: Chance,
+    /// Of the victim's cluster, where it is in one.
+    api: Option<FakeServer>,
     notes: Vec<String>,
     broken: Vec<String>,
 }
@@ -65,15 +69,17 @@ impl Site {
             tors: setting.tors(programs)?,
         })?;
         match setting {
-            Setting::Lab | Setting::BirdTors | Setting::SelvedgeTors => {}
+            Setting::Lab | Setting::Kubernetes | Setting::BirdTors | Setting::SelvedgeTors => {}
             Setting::Bfd => {
                 start_bfdd(&mut rack)?;
                 await_bfd(&rack)?;
             }
             Setting::SelvedgeTorsBfd => await_bfd(&rack)?,
         }
+        let victim = rack.nodes.first().filter(|_| setting == Setting::Kubernetes);
+        let api = victim.map(api::start).transpose()?;
         let foreign = rack.nodes.iter().map(Foreign::plant).collect::<Result<_>>()?;
-        Ok(Self { rack, setting, foreign, chance, notes: Vec::new(), broken: Vec::new() })
+        Ok(Self { rack, setting, foreign, chance, api, notes: Vec::new(), broken: Vec::new() })
     }
 
     /// Says what was seen, for the table.
@@ -121,6 +127,22 @@ impl Site {
     pub(crate) fn agent_mut(&mut self) -> Result<(&mut Agent, &Netns)> {
         let none = || Error::Missing("a rack without nodes".to_owned());
         self.rack.nodes.first_mut().ok_or_else(none)?.agent_mut()
+    }
+
+    /// The API server of its cluster.
+    ///
+    /// # Errors
+    /// It is in none.
+    pub(crate) fn api(&self) -> Result<&FakeServer> {
+        self.api.as_ref().ok_or_else(|| Error::Missing("an API server".to_owned()))
+    }
+
+    /// The same, to be stopped or started.
+    ///
+    /// # Errors
+    /// As [`Site::api`].
+    pub(crate) fn api_mut(&mut self) -> Result<&mut FakeServer> {
+        self.api.as_mut().ok_or_else(|| Error::Missing("an API server".to_owned()))
     }
 
     /// tor1, by which the victim has its first uplink.

@@ -295,6 +295,8 @@ fn kubernetes() -> api::Kubernetes {
             reason: HOSTNAME.to_owned(),
         }],
         unreadable_count: 1,
+        missing: [(HOSTNAME.to_owned(), 3)].into(),
+        awaited: vec![HOSTNAME.to_owned()],
     }
 }
 

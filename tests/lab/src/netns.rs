@@ -6,7 +6,7 @@
 use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::future::Future;
-use std::net::{SocketAddr, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::AsFd;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -180,6 +180,19 @@ impl Entrance {
             });
         }
         command
+    }
+
+    /// Listens on a TCP port of the namespace.
+    ///
+    /// # Errors
+    /// As `bind(2)`.
+    pub(crate) fn listen(&self, at: SocketAddr) -> std::io::Result<TcpListener> {
+        let work = || {
+            setns(self.0.as_fd(), CloneFlags::CLONE_NEWNET)?;
+            TcpListener::bind(at)
+        };
+        let listening = thread::scope(|scope| scope.spawn(work).join());
+        listening.unwrap_or_else(|_panic| Err(std::io::ErrorKind::Other.into()))
     }
 
     /// Connects to a TCP port as programs inside the namespace do.

@@ -232,6 +232,8 @@ fn troubled(since: Instant) -> Snapshot {
                 .map(|_| unreadable("IPAMBlock"))
                 .chain([unreadable("Service")])
                 .collect(),
+            missing: [("BlockAffinity", 3), ("Service", 1)].into(),
+            awaited: vec!["EndpointSlice", "IPPool"],
         },
     }
 }
@@ -257,9 +259,18 @@ fn trouble_is_told_where_it_matters() {
     let of_services = kubernetes("c1", &known, |kind| OF_SERVICES.contains(&kind), now).unwrap();
     let kinds: Vec<_> = of_services.refused.iter().map(|refused| refused.kind.as_str()).collect();
     assert_eq!((kinds, of_services.unreadable_count), (vec!["EndpointSlice"], 1));
+    let missing =
+        |kinds: &[(&str, u64)]| kinds.iter().map(|(kind, count)| ((*kind).to_owned(), *count)).collect();
+    assert_eq!(all.missing, missing(&[("BlockAffinity", 3), ("Service", 1)]));
+    assert_eq!(of_services.missing, missing(&[("Service", 1)]));
+    assert_eq!((all.awaited.len(), of_services.awaited), (2, vec!["EndpointSlice".to_owned()]));
 
-    let expected =
-        api::KubernetesSummary { server: away, blocks: 1, service_prefixes: 0, problems: 1 + 2 + 1001 + 1 };
+    let expected = api::KubernetesSummary {
+        server: away,
+        blocks: 1,
+        service_prefixes: 0,
+        problems: 1 + 2 + 1001 + 2 + 1,
+    };
     assert_eq!(summary(&known, now), Some(expected));
     assert_eq!(summary(&Snapshot::default(), now), None);
     assert_eq!(kubernetes("c1", &Snapshot::default(), |_| true, now), None);

@@ -41,7 +41,8 @@ pub(super) fn head(kubernetes: Option<&Kubernetes>) -> String {
 
 /// What a person has to look at, a line each.
 pub(super) fn errors(kubernetes: &Kubernetes) -> String {
-    let Kubernetes { node, node_absent, server: _, refused, unreadable, unreadable_count } = kubernetes;
+    let Kubernetes { node, node_absent, server: _, refused, unreadable, unreadable_count, missing, awaited } =
+        kubernetes;
     let mut text = String::new();
     if *node_absent {
         text.push_str(&format!(
@@ -50,6 +51,20 @@ pub(super) fn errors(kubernetes: &Kubernetes) -> String {
         ));
     }
     text.extend(refused.iter().map(refusal));
+    // Of those that are refused it is said why.
+    for kind in awaited.iter().filter(|kind| refused.iter().all(|refused| refused.kind != **kind)) {
+        text.push_str(&format!(
+            "error: the API server has not listed {} yet: what depends on it stays as it is\n",
+            printable(kind)
+        ));
+    }
+    for (kind, missing) in missing {
+        text.push_str(&format!(
+            "error: {} of kind {} missing from the API server's list: kept until it lists this node, and them not, once more\n",
+            counted(*missing, "object", "objects"),
+            printable(kind)
+        ));
+    }
     text.extend(unreadable.iter().map(unreadable_object));
     let named = u64::try_from(unreadable.len()).unwrap_or(u64::MAX);
     let unnamed = unreadable_count.saturating_sub(named);
@@ -97,6 +112,8 @@ fn unreadable_object(object: &UnreadableObject) -> String {
 
 #[cfg(test)]
 pub(super) mod tests {
+    use std::collections::BTreeMap;
+
     use super::*;
 
     pub(in crate::render) fn answering() -> Kubernetes {
@@ -107,6 +124,8 @@ pub(super) mod tests {
             refused: Vec::new(),
             unreadable: Vec::new(),
             unreadable_count: 0,
+            missing: BTreeMap::new(),
+            awaited: Vec::new(),
         }
     }
 
@@ -186,6 +205,24 @@ error: the API server refuses IPPool (HTTP 400): its words
 ";
         assert_eq!(errors(&kubernetes), expected);
         assert_eq!(errors(&answering()), "");
+        // Why it is awaited is said already.
+        let kubernetes = Kubernetes { awaited: vec!["Service".to_owned()], ..kubernetes };
+        assert_eq!(errors(&kubernetes), expected);
+    }
+
+    #[test]
+    fn what_is_missing_or_awaited_is_said_with_what_becomes_of_it() {
+        let kubernetes = Kubernetes {
+            missing: [("BlockAffinity".to_owned(), 3), ("Ser\u{7}vice".to_owned(), 1)].into(),
+            awaited: vec!["IPPool".to_owned()],
+            ..answering()
+        };
+        let expected = "\
+error: the API server has not listed IPPool yet: what depends on it stays as it is
+error: 3 objects of kind BlockAffinity missing from the API server's list: kept until it lists this node, and them not, once more
+error: 1 object of kind Ser\\u{7}vice missing from the API server's list: kept until it lists this node, and them not, once more
+";
+        assert_eq!(errors(&kubernetes), expected);
     }
 
     #[test]

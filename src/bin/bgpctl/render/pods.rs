@@ -54,6 +54,7 @@ fn why_not(status: &BlockStatus) -> Option<String> {
         BlockStatus::Pending => "Calico has not confirmed yet that it is this node's",
         BlockStatus::PendingDeletion => "Calico takes it away from this node",
         BlockStatus::OwnerUnknown => "its IPAMBlock, which says whose it is, is not known yet",
+        BlockStatus::PoolsUnknown => "the IPPools, of which its own may not be announced, are not known yet",
         BlockStatus::Unclaimed => "its IPAMBlock is nobody's, or is not there",
         BlockStatus::OwnedBy { node } => {
             return Some(format!("its IPAMBlock says that it is {}'s", printable(node)));
@@ -85,6 +86,7 @@ fn conflict(block: &PodBlock, all: &[PodBlock]) -> Option<String> {
         BlockStatus::Pending
         | BlockStatus::PendingDeletion
         | BlockStatus::OwnerUnknown
+        | BlockStatus::PoolsUnknown
         | BlockStatus::NotExported
         | BlockStatus::Ipip
         | BlockStatus::Vxlan
@@ -103,6 +105,7 @@ fn conflict(block: &PodBlock, all: &[PodBlock]) -> Option<String> {
         | BlockStatus::Pending
         | BlockStatus::PendingDeletion
         | BlockStatus::OwnerUnknown
+        | BlockStatus::PoolsUnknown
         | BlockStatus::Unclaimed
         | BlockStatus::NotExported
         | BlockStatus::Ipip
@@ -175,6 +178,7 @@ error: c2, c3 claim 10.1.8.192/26 as well; this node announces it
             BlockStatus::Pending,
             BlockStatus::PendingDeletion,
             BlockStatus::OwnerUnknown,
+            BlockStatus::PoolsUnknown,
             BlockStatus::Unclaimed,
             BlockStatus::OwnedBy { node: "c2".to_owned() },
             BlockStatus::NotExported,

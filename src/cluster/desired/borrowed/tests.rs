@@ -27,6 +27,7 @@ fn known<T>(objects: impl IntoIterator<Item = (String, T)>) -> Collection<T> {
         collection.handle(Told::There(ObjectName { namespace: None, name }, Ok(object)));
     }
     collection.handle(Told::ListEnds);
+    collection.settle();
     collection
 }
 

@@ -59,6 +59,7 @@ fn what_another_node_has_or_may_have_is_not_blackholed() {
         (Standing::Unclaimed, true),
         (Standing::NotExported, true),
         (Standing::OwnerUnknown, false),
+        (Standing::PoolsUnknown, false),
         (Standing::OwnedBy(THERE.to_owned()), false),
         (Standing::Ipip, false),
         (Standing::Vxlan, false),

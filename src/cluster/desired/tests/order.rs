@@ -1,8 +1,8 @@
 //! Watches that tell in any order: lists that are cut off and begun again, objects that are told twice, that come and go
 //! and cannot be read, each kind as fast as it likes.
 //!
-//! Once every watch has told of its whole list, what follows depends on the objects alone. What was decided before counts
-//! for as long as, and no longer than,
+//! Once every watch has told of its whole list, and what was missing in it is confirmed, what follows depends on the objects
+//! alone. What was decided before counts for as long as, and no longer than,
 //! - this node's object is not there, or never could be read: for all blocks and services;
 //! - there was no whole list of affinities or of pools, or an affinity never could be read: for Calico's blocks;
 //! - an IPAMBlock has not been told of, or never could be read: for this block, if it is confirmed;
@@ -20,7 +20,7 @@ use proptest::collection::{btree_map, btree_set, vec};
 use proptest::prelude::*;
 use proptest::sample::select;
 
-use crate::cluster::objects::{AddressKind, Endpoint, Health, TrafficPolicy, Unreadable};
+use crate::cluster::objects::{AddressKind, Endpoint, Health, Object as _, TrafficPolicy, Unreadable};
 
 /// Sequences that each property is tried with: some seconds of an unoptimised build.
 const CASES: u32 = 512;
@@ -107,6 +107,12 @@ impl<T: Clone> Script<T> {
         all
     }
 
+    /// The objects, once more.
+    fn list(&self) -> Vec<Told<T>> {
+        let there = self.objects.iter().map(|(name, object)| told((*name, Said::There(object.clone()))));
+        [Told::ListBegins].into_iter().chain(there).chain([Told::ListEnds]).collect()
+    }
+
     fn known(&self) -> Collection<T> {
         known(self.objects.iter().map(|(name, object)| (named(*name), object.clone())))
     }
@@ -191,7 +197,11 @@ impl Run {
             services: services.play(),
             slices: slices.play(),
             scripts,
-            objects: Objects { local_pods: local_pods(), ..Objects::default() },
+            objects: Objects {
+                local_pods: local_pods(),
+                inherited: Inherited::of(&before),
+                ..Objects::default()
+            },
             desired: before,
         };
         run.decide();
@@ -199,6 +209,7 @@ impl Run {
     }
 
     fn decide(&mut self) {
+        self.objects.settle_harmless(&self.sources, &self.desired);
         self.desired = desired(&self.sources, &self.objects, &self.desired);
         let asked = asked_blocks(&self.sources, &self.objects, &self.desired);
         self.blocks.retain(|prefix, _| asked.contains(prefix));
@@ -214,20 +225,50 @@ impl Run {
     fn step(&mut self, number: usize) -> bool {
         let count = 5 + self.blocks.len();
         let has_said = (0..count).any(|offset| match (number + offset) % count {
-            0 => step(&mut self.nodes, &mut self.objects.nodes),
+            0 => match self.nodes.pop_front() {
+                Some(told) => {
+                    let asked = self.objects.handle_node(&self.sources, told);
+                    self.list_again(asked);
+                    true
+                }
+                None => false,
+            },
             1 => step(&mut self.affinities, &mut self.objects.affinities),
             2 => step(&mut self.pools, &mut self.objects.pools),
             3 => step(&mut self.services, &mut self.objects.services),
             4 => step(&mut self.slices, &mut self.objects.slices),
             block => {
                 let (prefix, watch) = self.blocks.iter_mut().nth(block - 5).unwrap();
-                step(watch, self.objects.blocks.get_mut(prefix).unwrap())
+                watch.pop_front().map(|told| self.objects.handle_block(*prefix, told)).is_some()
             }
         });
-        if has_said {
+        // Whether this is sooner or later than anything else that is told must not matter.
+        let is_over =
+            (!has_said || number.is_multiple_of(16)) && self.objects.is_hold_down_needed(&self.sources);
+        if is_over {
+            self.objects.end_hold_down();
+            self.nodes.extend(self.scripts.nodes.list());
+        }
+        if has_said || is_over {
             self.decide();
         }
-        has_said
+        has_said || is_over
+    }
+
+    fn list_again(&mut self, asked: Vec<Watched>) {
+        for Watched { kind, block } in asked {
+            match (kind, block) {
+                (_, Some(prefix)) => {
+                    let list = self.scripts.blocks[&prefix].list();
+                    self.blocks.get_mut(&prefix).unwrap().extend(list);
+                }
+                (Affinity::KIND, None) => self.affinities.extend(self.scripts.affinities.list()),
+                (Pool::KIND, None) => self.pools.extend(self.scripts.pools.list()),
+                (Service::KIND, None) => self.services.extend(self.scripts.services.list()),
+                (Slice::KIND, None) => self.slices.extend(self.scripts.slices.list()),
+                other => panic!("{other:?}"),
+            }
+        }
     }
 
     /// What is announced, though the IPAMBlock that was told of names another node.
@@ -361,6 +402,7 @@ fn any_before() -> impl Strategy<Value = Desired> {
         Standing::Pending,
         Standing::PendingDeletion,
         Standing::OwnerUnknown,
+        Standing::PoolsUnknown,
         Standing::Unclaimed,
         Standing::OwnedBy(THERE.to_owned()),
         Standing::NotExported,
@@ -413,6 +455,7 @@ proptest! {
             services: scripts.services.known(),
             slices: scripts.slices.known(),
             local_pods: local_pods(),
+            ..Objects::default()
         };
         let expected = desired(&with_everything(), &all, &other_before);
         let mut run = Run::new(scripts, before);

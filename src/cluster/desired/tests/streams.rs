@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `BEGIN kind`, `END kind` | the list of a kind begins, is whole; of an IPAMBlock with its network, each being a watch |
 //! | `LISTED object` | an object of the list |
+//! | `HELD` | what is missing was missing for long enough: this node is asked for |
 //! | `ADDED object`, `MODIFIED object`, `DELETED object` | as a watch says it |
 //! | `RESTARTED` | the agent knows what it decided last, as it is kept in the file, and no objects |
 //! | `BLOCKS ...` | expected: all blocks, and how each stands |
@@ -58,6 +59,7 @@ fn replay(stream: &str) {
             "END" => replay.list(rest, Boundary::Ends),
             "LISTED" | "ADDED" | "MODIFIED" | "DELETED" => replay.tell(word, rest),
             "RESTARTED" => replay.restart(),
+            "HELD" => replay.end_hold_down(),
             "BLOCKS" => {
                 Some(shown(replay.desired.blocks.iter().map(|(prefix, block)| block_text(*prefix, block))))
             }
@@ -104,6 +106,7 @@ impl Replay {
     }
 
     fn decide(&mut self) {
+        self.objects.settle_harmless(&Self::sources(), &self.desired);
         self.desired = desired(&Self::sources(), &self.objects, &self.desired);
         let asked = asked_blocks(&Self::sources(), &self.objects, &self.desired);
         self.objects.blocks.retain(|prefix, _| asked.contains(prefix));
@@ -114,42 +117,49 @@ impl Replay {
 
     fn restart(&mut self) -> Option<String> {
         let kept = serde_json::to_string(&self.desired).unwrap();
-        *self = Self { objects: Objects::default(), desired: serde_json::from_str(&kept).unwrap() };
+        let desired = serde_json::from_str(&kept).unwrap();
+        let objects = Objects { inherited: Inherited::of(&desired), ..Objects::default() };
+        *self = Self { objects, desired };
+        None
+    }
+
+    fn end_hold_down(&mut self) -> Option<String> {
+        assert!(self.objects.is_hold_down_needed(&Self::sources()), "nothing is missing");
+        self.objects.end_hold_down();
         None
     }
 
     fn list(&mut self, of: &str, boundary: Boundary) -> Option<String> {
-        let Objects { nodes, affinities, blocks: _, pools, services, slices, local_pods: _ } =
-            &mut self.objects;
+        let Objects { affinities, pools, services, slices, .. } = &mut self.objects;
         match of.split_once(' ').unwrap_or((of, "")) {
-            ("Node", "") => nodes.handle(boundary.told()),
+            ("Node", "") => drop(self.objects.handle_node(&Self::sources(), boundary.told())),
             ("BlockAffinity", "") => affinities.handle(boundary.told()),
             ("IPPool", "") => pools.handle(boundary.told()),
             ("Service", "") => services.handle(boundary.told()),
             ("EndpointSlice", "") => slices.handle(boundary.told()),
-            ("IPAMBlock", network) => self.block_watch(prefix(network)).handle(boundary.told()),
+            ("IPAMBlock", network) => self.tell_block(prefix(network), boundary.told()),
             other => panic!("{other:?}"),
         }
         None
     }
 
-    fn block_watch(&mut self, of: Prefix) -> &mut Collection<read::Block> {
-        self.objects.blocks.get_mut(&of).unwrap_or_else(|| panic!("nobody asked for {of}"))
+    fn tell_block(&mut self, of: Prefix, told: Told<read::Block>) {
+        assert!(self.objects.blocks.contains_key(&of), "nobody asked for {of}");
+        self.objects.handle_block(of, told);
     }
 
     fn tell(&mut self, word: &str, object: &str) -> Option<String> {
         let object: Value = serde_json::from_str(object).unwrap_or_else(|error| panic!("{error}: {object}"));
-        let Objects { nodes, affinities, blocks: _, pools, services, slices, local_pods: _ } =
-            &mut self.objects;
+        let Objects { affinities, pools, services, slices, .. } = &mut self.objects;
         match object["kind"].as_str().unwrap() {
-            "Node" => nodes.handle(told(word, &object)),
+            "Node" => drop(self.objects.handle_node(&Self::sources(), told(word, &object))),
             "BlockAffinity" => affinities.handle(told(word, &object)),
             "IPPool" => pools.handle(told(word, &object)),
             "Service" => services.handle(told(word, &object)),
             "EndpointSlice" => slices.handle(told(word, &object)),
             "IPAMBlock" => {
                 let network = prefix(object["spec"]["cidr"].as_str().unwrap());
-                self.block_watch(network).handle(told(word, &object));
+                self.tell_block(network, told(word, &object));
             }
             other => panic!("{other}"),
         }
@@ -160,7 +170,7 @@ impl Replay {
         fn names<T: Object>(collection: &Collection<T>) -> Vec<String> {
             collection.unreadable().map(|(name, why)| format!("{} {name} ({why})", T::KIND)).collect()
         }
-        let Objects { nodes, affinities, blocks, pools, services, slices, local_pods: _ } = &self.objects;
+        let Objects { nodes, affinities, blocks, pools, services, slices, .. } = &self.objects;
         let blocks = blocks.values().flat_map(names).collect();
         shown(
             [names(nodes), names(affinities), blocks, names(pools), names(services), names(slices)].concat(),

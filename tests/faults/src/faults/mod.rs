@@ -4,6 +4,7 @@ mod discovery;
 mod failover;
 mod flood;
 mod kernel;
+mod kubernetes;
 mod leak;
 mod links;
 mod messages;
@@ -30,6 +31,7 @@ pub(crate) fn all() -> Vec<&'static Fault> {
         // Last: each has another setting than those before, and thus a rack of its own.
         leak::FAULTS,
         failover::FAULTS,
+        kubernetes::FAULTS,
     ];
     kinds.into_iter().flatten().collect()
 }

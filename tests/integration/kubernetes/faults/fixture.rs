@@ -1,21 +1,31 @@
 //! The task that follows an API server, a server that fails on demand, and a journal of what came of it.
 
+use std::io::ErrorKind;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
-use selvedge::cluster::{Inputs, OnCordon, Reach, Settings, Snapshot, run};
-use selvedge::config::{Access, Borrowed, Calico, CalicoApi, Kubernetes, NodeCidrs, Pods};
+use selvedge::cluster::{Inputs, OnCordon, Reach, Settings, Snapshot, Tainting, run};
+use selvedge::config::{Access, Borrowed, Calico, CalicoApi, Kubernetes, NodeCidrs, Pods, Services};
 use selvedge::readiness::Told;
 use serde_json::{Value, json};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-use super::fake::{FakeServer, PATIENCE};
+use lab::kubernetes::fake::{FakeServer, PATIENCE};
 
 pub(super) const CORE: &str = "/api/v1";
 pub(super) const CALICO: &str = "/apis/crd.projectcalico.org/v1";
 pub(super) const AFFINITIES: &str = "blockaffinities";
+pub(super) const SLICES: &str = "endpointslices";
+const KINDS: [(&str, &str); 6] = [
+    (CORE, "nodes"),
+    (CALICO, AFFINITIES),
+    (CALICO, "ippools"),
+    (CALICO, "ipamblocks"),
+    (CORE, "services"),
+    ("/apis/discovery.k8s.io/v1", SLICES),
+];
 /// `spec.podCIDRs` of the node.
 pub(super) const OF_NODE: &str = "10.42.1.0/26";
 /// The block that it has from the beginning.
@@ -29,6 +39,8 @@ pub(super) struct Bench {
     pub(super) snapshots: watch::Receiver<Arc<Snapshot>>,
     journal: Arc<Mutex<Vec<Arc<Snapshot>>>>,
     folder: PathBuf,
+    /// What the server is to be told of the node.
+    pub(super) told: watch::Sender<Told>,
     /// Ends what follows the server.
     settings: watch::Sender<Option<Settings>>,
     tasks: JoinSet<()>,
@@ -43,7 +55,40 @@ impl Bench {
         {
             server.define(group, plural);
         }
-        let mut bench = Self::over(test, server, CalicoApi::Any);
+        Self::filled(Self::over(test, server, CalicoApi::Any)).await
+    }
+
+    /// The same, and it follows services.
+    pub(super) async fn with_services(test: &str) -> Self {
+        let server = FakeServer::start();
+        for (group, plural) in KINDS {
+            server.define(group, plural);
+        }
+        let services = Services {
+            load_balancer: vec!["198.51.100.0/24".parse().unwrap()],
+            external: Vec::new(),
+            cluster: Vec::new(),
+            aggregate: false,
+        };
+        Self::filled(Self::following(test, server, CalicoApi::CrdV1, |settings| {
+            settings.services = Some(services);
+        }))
+        .await
+    }
+
+    /// The same, and it tells the server whether the node is fit for pods.
+    pub(super) async fn telling(test: &str) -> Self {
+        let server = FakeServer::start();
+        for (group, plural) in KINDS {
+            server.define(group, plural);
+        }
+        let bench = Self::following(test, server, CalicoApi::CrdV1, |settings| {
+            settings.tainting = Some(Tainting::Managed);
+        });
+        Self::filled(bench).await
+    }
+
+    async fn filled(mut bench: Self) -> Self {
         bench.fill();
         bench.await_announced(&[FIRST, OF_NODE]).await;
         bench.server.await_watch(AFFINITIES).await;
@@ -52,6 +97,10 @@ impl Bench {
     }
 
     pub(super) fn over(test: &str, server: FakeServer, api: CalicoApi) -> Self {
+        Self::following(test, server, api, |_| {})
+    }
+
+    fn following(test: &str, server: FakeServer, api: CalicoApi, change: impl FnOnce(&mut Settings)) -> Self {
         let folder = std::env::temp_dir().join(format!("selvedge-faults-{test}-{}", std::process::id()));
         let _ = std::fs::remove_dir_all(&folder);
         std::fs::create_dir_all(&folder).unwrap();
@@ -66,24 +115,20 @@ impl Bench {
             ..Pods::default()
         };
         let (on_cordon, tainting) = (OnCordon::KeepServices, None);
-        let settings =
+        let mut settings =
             Settings { kubernetes, node: "c1".to_owned(), pods, services: None, on_cordon, tainting };
+        change(&mut settings);
         let (settings, of_task) = watch::channel(Some(settings));
+        let (told, to_tell) = watch::channel(Told::Nothing);
         let (snapshot, snapshots) = watch::channel(Arc::default());
         let journal = Arc::new(Mutex::new(Vec::new()));
-        let bench = Self { server, snapshots, journal, folder, settings, tasks: JoinSet::new() };
+        let bench = Self { server, snapshots, journal, folder, told, settings, tasks: JoinSet::new() };
         bench.write_kubeconfig("first");
-        bench.follow(of_task, snapshot)
+        bench.follow(Inputs { settings: of_task, told: to_tell, snapshot })
     }
 
-    fn follow(
-        mut self,
-        settings: watch::Receiver<Option<Settings>>,
-        snapshot: watch::Sender<Arc<Snapshot>>,
-    ) -> Self {
-        // Without tainting nobody looks at it.
-        let (_, told) = watch::channel(Told::Nothing);
-        self.tasks.spawn(run(Inputs { settings, snapshot, told }));
+    fn follow(mut self, inputs: Inputs) -> Self {
+        self.tasks.spawn(run(inputs));
         let (mut snapshots, journal) = (self.snapshots.clone(), self.journal.clone());
         self.tasks.spawn(async move {
             while snapshots.changed().await.is_ok() {
@@ -91,6 +136,14 @@ impl Bench {
             }
         });
         self
+    }
+
+    /// The agent ends, and another one knows what it decided last.
+    pub(super) async fn restart(&mut self) {
+        let settings = self.settings.send_replace(None);
+        self.await_snapshot("nothing", |now| now.server.is_none()).await;
+        self.journal();
+        self.settings.send_replace(settings);
     }
 
     /// With this token of ours.
@@ -157,7 +210,12 @@ impl Drop for Bench {
     fn drop(&mut self) {
         self.settings.send_replace(None);
         self.tasks.abort_all();
-        let _ = std::fs::remove_dir_all(&self.folder);
+        // A thread that has begun to write down what is in force ends with that: it may put a file there while the others
+        // are removed.
+        let is_refilled = |removed: std::io::Result<()>| {
+            removed.is_err_and(|error| error.kind() == ErrorKind::DirectoryNotEmpty)
+        };
+        while is_refilled(std::fs::remove_dir_all(&self.folder)) {}
     }
 }
 
@@ -197,6 +255,33 @@ pub(super) fn ipam_block(block: &str) -> Value {
     json!({ "metadata": { "name": name_of(block) }, "spec": { "cidr": block, "affinity": "host:c1" } })
 }
 
-fn name_of(block: &str) -> String {
+/// Of this last octet, for nodes with an endpoint.
+pub(super) fn service(name: &str, last: u8) -> Value {
+    json!({
+        "metadata": { "namespace": "default", "name": name },
+        "spec": { "type": "LoadBalancer", "externalTrafficPolicy": "Local" },
+        "status": { "loadBalancer": { "ingress": [{ "ip": format!("198.51.100.{last}") }] } },
+    })
+}
+
+/// The endpoints of a service: one that is ready on this node.
+pub(super) fn slice(service: &str, node: &str) -> Value {
+    json!({
+        "metadata": {
+            "namespace": "default",
+            "name": format!("{service}-1"),
+            "labels": { "kubernetes.io/service-name": service },
+        },
+        "addressType": "IPv4",
+        "endpoints": [{ "addresses": ["10.1.9.5"], "nodeName": node, "conditions": { "ready": true } }],
+    })
+}
+
+/// In order, by their last octets.
+pub(super) fn announced_services(snapshot: &Snapshot) -> Vec<String> {
+    snapshot.desired.services.keys().map(ToString::to_string).collect()
+}
+
+pub(super) fn name_of(block: &str) -> String {
     block.replace(['.', '/'], "-")
 }

@@ -1,22 +1,24 @@
 //! What an API server does when it is not well: nothing is withdrawn that it did not take back, what is there later is taken
 //! up, and it is not asked more often than it can bear.
 
-mod fake;
 mod fixture;
+mod hold;
+mod services;
+mod tell;
 
 use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
-use selvedge::cluster::Reach;
+use selvedge::cluster::{Reach, Standing};
 use selvedge::config::CalicoApi;
 use serde_json::{Value, json};
 use tokio::time::timeout;
 
-use fake::{FakeServer, Fault, Verb, status};
 use fixture::{
     AFFINITIES, Bench, CALICO, CORE, FIRST, OF_NODE, SECOND, absences, affinity, affinity_name, announced,
     ipam_block, node, pool,
 };
+use lab::kubernetes::fake::{FakeServer, Fault, Verb, status};
 
 /// The first pause of a client is half of this at least, and each one twice as long as the one before.
 const LEAST_PAUSE: Duration = Duration::from_millis(250);
@@ -286,6 +288,8 @@ async fn a_server_from_an_older_copy_is_believed() {
     bench.server.await_asked(Verb::Watch, AFFINITIES, watches + 1).await;
     bench.server.await_watch(AFFINITIES).await;
     bench.server.bookmark(AFFINITIES);
+    // Until it has said so again.
+    bench.await_announced(&[FIRST, SECOND, OF_NODE]).await;
     bench.await_announced(&[SECOND, OF_NODE]).await;
 }
 

@@ -12,6 +12,7 @@ mod apiserver;
 mod controllers;
 mod credentials;
 mod etcd;
+pub mod fake;
 mod kubectl;
 mod merge;
 mod programs;
