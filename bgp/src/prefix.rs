@@ -184,6 +184,12 @@ impl Prefix {
         self.length() == 0
     }
 
+    /// Whether it is a /32 or /128: one address.
+    #[must_use]
+    pub fn is_host(self) -> bool {
+        self.length() == self.family().max_length()
+    }
+
     /// Whether the address is inside; never across families.
     #[must_use]
     pub fn contains(self, address: IpAddr) -> bool {

@@ -96,18 +96,25 @@ impl Agent {
     pub(super) async fn originate(&mut self, interfaces: &Interfaces) {
         let cluster = self.cluster.known.borrow_and_update().clone();
         self.connect_pods(interfaces, &cluster.desired);
-        let origin = origin::origin(&self.config, interfaces, &cluster.desired);
+        let origin = origin::origin(&self.config, interfaces, &cluster);
         if origin == self.origin {
             return;
         }
         let before = std::mem::replace(&mut self.origin, origin);
-        let Origin { announced, connected, local } = &self.origin;
+        let Origin { announced, connected, hosts, local } = &self.origin;
         if before.local != *local {
             self.local_routes.send_replace(Arc::new(local.clone()));
         }
         let mut told = Ok(());
+        // While a block lends, the RIB knows the pods: it hears of them before, and that nobody follows them behind it.
+        if before.hosts != *hosts && !hosts.is_empty() {
+            told = told.and(self.rib.connect_hosts(Arc::clone(hosts)).await);
+        }
         if before.announced != *announced {
             told = told.and(self.rib.originate(announced.clone()).await);
+        }
+        if before.hosts != *hosts && hosts.is_empty() {
+            told = told.and(self.rib.connect_hosts(Arc::clone(hosts)).await);
         }
         if before.connected != *connected {
             told = told.and(self.rib.connect(connected.clone()).await);

@@ -1,17 +1,18 @@
 //! What this node originates (the loopback's global addresses, its pod blocks, services), and what is its own beside that: the
-//! networks that its links are in. A function of three snapshots, the configuration, the interfaces and what Kubernetes says;
+//! networks that its links are in, and the pods on them. A function of three snapshots, the configuration, the interfaces and what Kubernetes says;
 //! it remembers nothing.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use bgp::Prefix;
-use bgp::rib::{Origination, Originator};
+use bgp::rib::{Lending, Origination, Originator};
 
-use crate::cluster::{BlockSource, Desired};
+use crate::cluster::{BlockSource, Desired, Snapshot};
 use crate::config::{Borrowed, Calico, Config};
 use crate::kernel::fib::LocalRoutes;
 use crate::kernel::interfaces::{Interface, Interfaces};
+use crate::kernel::pods::PodAddresses;
 
 /// What the RIB announces and what the kernel gets for it.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -19,21 +20,25 @@ pub(super) struct Origin {
     pub(super) announced: BTreeMap<Prefix, Origination>,
     /// No neighbor may speak for these, or for a part of them.
     pub(super) connected: BTreeSet<Prefix>,
+    /// Nor for one of these.
+    pub(super) hosts: PodAddresses,
     pub(super) local: LocalRoutes,
 }
 
-pub(super) fn origin(config: &Config, interfaces: &Interfaces, desired: &Desired) -> Origin {
-    let mut origin = Origin { connected: connected(config, interfaces), ..Origin::default() };
+pub(super) fn origin(config: &Config, interfaces: &Interfaces, cluster: &Snapshot) -> Origin {
+    let desired = &cluster.desired;
+    let hosts = cluster.pods.clone().unwrap_or_default();
+    let mut origin = Origin { connected: connected(config, interfaces), hosts, ..Origin::default() };
     // What is nearest comes last: the file says more than the API server, and the loopback's addresses are the node.
     origin.announced.extend(desired.services.keys().map(|&prefix| (prefix, Originator::Service.into())));
     origin.announced.extend(borrowed(config, desired));
     for (&prefix, block) in &desired.blocks {
         if block.is_announced() {
-            let originator = match block.source {
-                BlockSource::Node => Originator::NodeBlock,
-                BlockSource::Calico => Originator::CalicoBlock,
+            let (by, lending) = match block.source {
+                BlockSource::Node => (Originator::NodeBlock, Lending::Nothing),
+                BlockSource::Calico => (Originator::CalicoBlock, lending(config, cluster)),
             };
-            origin.announced.insert(prefix, originator.into());
+            origin.announced.insert(prefix, Origination { lending, ..by.into() });
         }
         if block.has_blackhole(prefix) {
             origin.local.blackholes.insert(prefix);
@@ -55,6 +60,8 @@ pub(super) fn origin(config: &Config, interfaces: &Interfaces, desired: &Desired
             }
         };
     }
+    let lends = |(_, origination): &(&Prefix, &Origination)| origination.lending == Lending::Addresses;
+    origin.local.lending = origin.announced.iter().filter(lends).map(|(prefix, _)| *prefix).collect();
     origin
 }
 
@@ -62,12 +69,23 @@ pub(super) fn origin(config: &Config, interfaces: &Interfaces, desired: &Desired
 fn borrowed(config: &Config, desired: &Desired) -> impl Iterator<Item = (Prefix, Origination)> {
     let origination = match config.pods.calico {
         Some(Calico { borrowed: Borrowed::Advertise { community, .. }, .. }) => {
-            Some(Origination { by: Originator::BorrowedAddress, community })
+            Some(Origination { community, ..Originator::BorrowedAddress.into() })
         }
         Some(Calico { borrowed: Borrowed::Refuse, .. }) | None => None,
     };
     let addresses = desired.borrowed.iter().filter(|(_, standing)| standing.is_announced());
     addresses.filter_map(move |(&address, _)| Some((Prefix::host(address), origination?)))
+}
+
+/// What Calico borrows for pods of other nodes has to be reached there from here, too. Which addresses are not borrowed, only
+/// the kernel knows: as long as it has not said which pods are here, nobody is believed.
+fn lending(config: &Config, cluster: &Snapshot) -> Lending {
+    match (&config.pods.calico, &cluster.pods) {
+        (Some(Calico { borrowed: Borrowed::Advertise { .. }, .. }), Some(_)) => Lending::Addresses,
+        (Some(Calico { borrowed: Borrowed::Advertise { .. } | Borrowed::Refuse, .. }) | None, _) => {
+            Lending::Nothing
+        }
+    }
 }
 
 /// The networks of all links but the loopback interface, which has none. A link that is down has them too: it may come
@@ -135,7 +153,7 @@ mod tests {
     fn loopback_addresses_become_host_routes_and_preferred_sources() {
         let interfaces = lo(&["127.0.0.1/8", "1.1.1.1/32", "1.1.1.2/32", "::1/128", "fd00::1/128"]);
         let config = config("[bgp]\nlocal-as = 65001\n");
-        let origin = origin(&config, &interfaces, &Desired::default());
+        let origin = origin(&config, &interfaces, &Snapshot::default());
         let announced: Vec<_> = origin.announced.keys().map(ToString::to_string).collect();
         assert_eq!(announced, ["1.1.1.1/32", "1.1.1.2/32", "fd00::1/128"]);
         assert_eq!(origin.local.preferred_source_ipv4, Some(Ipv4Addr::new(1, 1, 1, 1)));
@@ -159,7 +177,7 @@ mod tests {
             let networks = origin(
                 &config(&format!("[bgp]\nlocal-as = 65001\n{text}")),
                 &interfaces,
-                &Desired::default(),
+                &Snapshot::default(),
             )
             .connected;
             networks.iter().map(ToString::to_string).collect::<Vec<_>>()
@@ -172,7 +190,7 @@ mod tests {
     #[test]
     fn blocks_get_a_blackhole_and_need_no_loopback() {
         let config = config("[bgp]\nlocal-as = 65001\n[pods.static]\nblocks = [\"10.1.8.192/26\"]\n");
-        let origin = origin(&config, &Interfaces::default(), &Desired::default());
+        let origin = origin(&config, &Interfaces::default(), &Snapshot::default());
         let block = "10.1.8.192/26".parse().unwrap();
         assert_eq!(origin.announced, [(block, Originator::StaticBlock.into())].into());
         assert_eq!(origin.local.blackholes, [block].into());
@@ -199,7 +217,8 @@ mod tests {
                 .into(),
             ..Desired::default()
         };
-        let origin = origin(&config, &lo(&["1.1.1.1/32"]), &desired);
+        let known = Snapshot { desired, ..Snapshot::default() };
+        let origin = origin(&config, &lo(&["1.1.1.1/32"]), &known);
         let announced: Vec<_> =
             origin.announced.iter().map(|(prefix, route)| (prefix.to_string(), route.by)).collect();
         let expected = [
@@ -227,13 +246,13 @@ mod tests {
             ("fd00:9::5", BorrowedStanding::Announced),
         ];
         let borrowed = standings.map(|(address, standing)| (address.parse().unwrap(), standing)).into();
-        let desired = Desired { borrowed, ..Desired::default() };
-        let origin = |keys| origin(&config(&text(keys)), &Interfaces::default(), &desired);
+        let known = Snapshot { desired: Desired { borrowed, ..Desired::default() }, ..Snapshot::default() };
+        let origin = |keys| origin(&config(&text(keys)), &Interfaces::default(), &known);
         let by = Originator::BorrowedAddress;
         let both = |community: Option<&str>| {
             let community = community.map(|text| text.parse().unwrap());
             ["10.1.9.5/32", "fd00:9::5/128"]
-                .map(|prefix| (prefix.parse().unwrap(), Origination { by, community }))
+                .map(|prefix| (prefix.parse().unwrap(), Origination { community, ..by.into() }))
                 .into()
         };
         assert_eq!(origin("").announced, both(None));
@@ -243,9 +262,45 @@ mod tests {
     }
 
     #[test]
+    fn a_block_lends_where_borrowed_addresses_are_announced_and_the_pods_here_are_known() {
+        use crate::cluster::{Block, Standing};
+        let sections = |keys| {
+            format!(
+                "[bgp]\nlocal-as = 65001\n[kubernetes]\nin-cluster = true\n[pods.static]\n\
+                 blocks = ['10.1.8.0/26', '10.1.8.64/26']\n[pods.node]\n{keys}"
+            )
+        };
+        let block = |source| Block { source, standing: Standing::Announced, rivals: BTreeSet::new() };
+        let (of_node, of_calico) = (block(BlockSource::Node), block(BlockSource::Calico));
+        let blocks = [("10.1.8.64/26", &of_calico), ("10.1.9.0/26", &of_calico), ("10.2.0.0/24", &of_node)]
+            .map(|(prefix, block)| (prefix.parse().unwrap(), block.clone()))
+            .into();
+        let desired = Desired { blocks, ..Desired::default() };
+        let pod: IpAddr = "10.1.9.5".parse().unwrap();
+        let pods = PodAddresses::new([pod].into());
+        let lenders = |keys, pods: Option<&PodAddresses>| {
+            let known = Snapshot { desired: desired.clone(), pods: pods.cloned(), ..Snapshot::default() };
+            let Origin { announced, hosts, local, .. } =
+                origin(&config(&sections(keys)), &Interfaces::default(), &known);
+            assert_eq!(*hosts, pods.map(|pods| (**pods).clone()).unwrap_or_default());
+            let lends = |origination: &Origination| origination.lending == Lending::Addresses;
+            let lenders = announced.iter().filter(|(_, origination)| lends(origination));
+            let lenders: Vec<_> = lenders.map(|(prefix, _)| prefix.to_string()).collect();
+            assert!(local.lending.iter().map(ToString::to_string).eq(lenders.iter().cloned()));
+            lenders
+        };
+        let nobody = Vec::<String>::new();
+        assert_eq!(lenders("[pods.calico]", Some(&pods)), ["10.1.9.0/26"]);
+        assert_eq!(lenders("[pods.calico]", Some(&PodAddresses::default())), ["10.1.9.0/26"]);
+        assert_eq!(lenders("[pods.calico]", None), nobody);
+        assert_eq!(lenders("[pods.calico]\nborrowed = 'refuse'", Some(&pods)), nobody);
+        assert_eq!(lenders("", Some(&pods)), nobody);
+    }
+
+    #[test]
     fn a_loopback_that_is_not_advertised_is_still_the_preferred_source() {
         let config = config("[bgp]\nlocal-as = 65001\n[loopback]\nadvertise = false\n");
-        let origin = origin(&config, &lo(&["1.1.1.1/32"]), &Desired::default());
+        let origin = origin(&config, &lo(&["1.1.1.1/32"]), &Snapshot::default());
         assert!(origin.announced.is_empty());
         assert_eq!(origin.local.preferred_source_ipv4, Some(Ipv4Addr::new(1, 1, 1, 1)));
     }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use bgp::net::RibHandle;
-use bgp::rib::{PathSource, PathStatus, Rib};
+use bgp::rib::{Originator, PathSource, PathStatus, Rib};
 use bgp::{Family, PeerId, Prefix};
 use jiff::Timestamp;
 use tokio::sync::watch;
@@ -12,6 +12,7 @@ use tokio::task::JoinSet;
 use tracing::{debug, info, warn};
 
 use super::Agent;
+use super::origin::Origin;
 use crate::config::Config;
 use crate::readiness::{Facts, Now, Readiness, Report, Session, Stage, Told, Uplink};
 
@@ -94,19 +95,37 @@ impl Agent {
         let neighbors = self.neighbors.iter().map(|(name, neighbor)| (name.to_string(), neighbor.peer.id));
         let neighbors: BTreeMap<String, PeerId> = neighbors.collect();
         let required = self.fitness.machine.required_routes();
+        let own = if self.fitness.machine.requires_echo() { own(&self.origin) } else { BTreeSet::new() };
         self.fitness.due = Instant::now() + INTERVAL;
-        self.fitness.looking.spawn(look(self.rib.clone(), neighbors, required));
+        self.fitness.looking.spawn(look(self.rib.clone(), neighbors, required, own));
     }
+}
+
+/// What has to come back: blocks, and without any of them the loopback's addresses. Services and borrowed addresses come and
+/// go, and say nothing of the blocks.
+fn own(origin: &Origin) -> BTreeSet<Prefix> {
+    let of = |is_meant: fn(Originator) -> bool| -> BTreeSet<Prefix> {
+        let announced = origin.announced.iter().filter(|(_, origination)| is_meant(origination.by));
+        announced.map(|(&prefix, _)| prefix).collect()
+    };
+    let blocks = of(|by| match by {
+        Originator::StaticBlock | Originator::NodeBlock | Originator::CalicoBlock => true,
+        Originator::Loopback | Originator::Service | Originator::BorrowedAddress => false,
+    });
+    if blocks.is_empty() { of(|by| by == Originator::Loopback) } else { blocks }
 }
 
 async fn look(
     rib: RibHandle,
     neighbors: BTreeMap<String, PeerId>,
     required: BTreeSet<Prefix>,
+    own: BTreeSet<Prefix>,
 ) -> Option<Facts> {
     let question = rib.ask(move |rib| Facts {
         uplinks: neighbors.into_iter().map(|(name, peer)| (name, uplink(rib, peer))).collect(),
         learned: required.into_iter().filter(|prefix| is_learned(rib, *prefix)).collect(),
+        echoed: own.iter().copied().filter(|&prefix| !rib.echoes(prefix).is_empty()).collect(),
+        own,
     });
     match tokio::time::timeout(LIMIT, question).await {
         Ok(Ok(facts)) => Some(facts),
@@ -120,8 +139,7 @@ async fn look(
 fn uplink(rib: &Rib, peer: PeerId) -> Uplink {
     let session = if rib.has_session(peer) { Session::Up } else { Session::Down };
     let counts: Vec<_> = Family::ALL.into_iter().filter_map(|family| rib.counts(peer, family)).collect();
-    let accepted = counts.iter().map(|counts| counts.accepted).sum();
-    Uplink { session, accepted, echoes: counts.iter().map(|counts| counts.echoes).sum() }
+    Uplink { session, accepted: counts.iter().map(|counts| counts.accepted).sum() }
 }
 
 /// Whether a neighbor tells of it, and is believed.
@@ -131,4 +149,36 @@ fn is_learned(rib: &Rib, prefix: Prefix) -> bool {
         (PathSource::Originated(_), _) | (_, PathStatus::Refused(_) | PathStatus::Echo) => false,
         (PathSource::Peer(_), PathStatus::Best | PathStatus::Multipath | PathStatus::NotSelected(_)) => true,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn blocks_have_to_come_back_or_without_any_the_loopback() {
+        let origin = |announced: &[(&str, Originator)]| Origin {
+            announced: announced.iter().map(|&(prefix, by)| (prefix.parse().unwrap(), by.into())).collect(),
+            ..Origin::default()
+        };
+        let shown = |announced: &[(&str, Originator)]| {
+            own(&origin(announced)).iter().map(ToString::to_string).collect::<Vec<_>>()
+        };
+        let others = [
+            ("1.1.1.1/32", Originator::Loopback),
+            ("10.1.9.7/32", Originator::BorrowedAddress),
+            ("192.0.2.0/24", Originator::Service),
+        ];
+        let blocks = [
+            ("10.1.8.0/26", Originator::StaticBlock),
+            ("10.1.8.64/26", Originator::NodeBlock),
+            ("10.1.8.128/26", Originator::CalicoBlock),
+        ];
+        assert_eq!(
+            shown(&[&others[..], &blocks[..]].concat()),
+            ["10.1.8.0/26", "10.1.8.64/26", "10.1.8.128/26"]
+        );
+        assert_eq!(shown(&others), ["1.1.1.1/32"]);
+        assert_eq!(shown(&others[1..]), [] as [&str; 0]);
+    }
 }

@@ -58,7 +58,7 @@ pub(super) async fn start(
     let (told, to_tell) = watch::channel(Told::default());
     let cluster = follow_cluster(&config, to_tell, tasks).await;
     let fitness = Fitness::new(&config, told);
-    let origin = origin::origin(&config, &snapshot, &cluster.known.borrow().desired);
+    let origin = origin::origin(&config, &snapshot, &cluster.known.borrow());
 
     let (local_routes, local) = watch::channel(Arc::new(origin.local.clone()));
     let (batches, from_rib) = mpsc::channel(FIB_QUEUE);
@@ -117,6 +117,7 @@ pub(super) async fn start(
         "RIB"
     });
     // Before any session: the first full announcement has to be full, and nothing is believed only to be refused.
+    let _ = rib.connect_hosts(Arc::clone(&origin.hosts)).await;
     let _ = rib.originate(origin.announced.clone()).await;
     let _ = rib.connect(origin.connected.clone()).await;
 

@@ -56,12 +56,17 @@ pub(super) enum Transition {
 impl Write {
     /// What to write next; nothing once the server has it all, or where it is to be told nothing.
     pub(super) fn next(told: &Told, node: &Node, tainting: Tainting) -> Option<Self> {
-        let (status, words) = match told {
+        let of_condition = match told {
             Told::Nothing => return None,
-            Told::Ready(words) => ("False", words),
-            Told::NotReady(words) => ("True", words),
+            Told::Ready(words) => condition("False", words, node),
+            Told::NotReady(words) => condition("True", words, node),
+            // Of a condition that was never ours, or is somebody else's by now, there is nothing to take back.
+            Told::Unwatched => match &node.network {
+                Some(now) if Words::are_ours(&now.reason) => condition("False", &Words::of_unwatched(), node),
+                Some(_) | None => None,
+            },
         };
-        condition(status, words, node).or_else(|| match tainting {
+        of_condition.or_else(|| match tainting {
             Tainting::Managed => taint(told, node),
             Tainting::LeftAlone => None,
         })
@@ -153,8 +158,10 @@ fn taint(told: &Told, node: &Node) -> Option<Write> {
     let there = node.taints.iter().enumerate().find(|(_, taint)| is_ours(taint));
     match (told, there) {
         (Told::NotReady(_), None) => Some(Write::AddTaint { beside: node.taints.clone() }),
-        (Told::Ready(_), Some((at, taint))) => Some(Write::RemoveTaint { at, taint: taint.clone() }),
-        (Told::Nothing, _) | (Told::NotReady(_), Some(_)) | (Told::Ready(_), None) => None,
+        (Told::Ready(_) | Told::Unwatched, Some((at, taint))) => {
+            Some(Write::RemoveTaint { at, taint: taint.clone() })
+        }
+        (Told::Nothing, _) | (Told::NotReady(_), Some(_)) | (Told::Ready(_) | Told::Unwatched, None) => None,
     }
 }
 
@@ -260,6 +267,30 @@ mod tests {
                 assert_eq!(node.taints, before.taints);
             }
             assert_eq!(Write::next(&Told::Nothing, &before, Tainting::Managed), None);
+        }
+    }
+
+    #[test]
+    fn what_was_told_is_taken_back_and_what_others_told_is_not() {
+        let others = || Words { reason: "RouteCreated", message: "by the cloud".to_owned() };
+        let unwatched = || network("False", Words::of_unwatched());
+        let (with, without) = (vec![foreign(), ours()], vec![foreign()]);
+        let rows = [
+            (network("True", words()), unwatched()),
+            (network("False", Words { reason: crate::readiness::READY, ..words() }), unwatched()),
+            (network("True", others()), network("True", others())),
+            // A node that was registered with the taint, and never had a fabric.
+            (None, None),
+        ];
+        for (before, after) in rows {
+            for (tainting, taints) in [(Tainting::Managed, &without), (Tainting::LeftAlone, &with)] {
+                let mut node = Node { network: before.clone(), taints: with.clone(), ..Node::default() };
+                while let Some(write) = Write::next(&Told::Unwatched, &node, tainting) {
+                    apply(&mut node, &write);
+                    assert!(write.is_in(&node), "{write:?}");
+                }
+                assert_eq!((&node.network, &node.taints), (&after, taints), "{before:?}");
+            }
         }
     }
 

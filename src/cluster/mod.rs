@@ -28,6 +28,7 @@ mod watch;
 use std::collections::BTreeMap;
 
 use crate::config::{self, Config};
+use crate::kernel::pods::PodAddresses;
 
 pub use desired::{Block, BlockSource, BorrowedStanding, Desired, ServiceAddress, Standing, Withheld};
 pub use fitness::Tainting;
@@ -95,6 +96,8 @@ pub fn name_here() -> String {
 pub struct Snapshot {
     /// What is to be originated.
     pub desired: Desired,
+    /// Pods that this kernel has routes to; `None` where nobody asks for them, or it has not said yet.
+    pub pods: Option<PodAddresses>,
     /// Whether the server answers; `None` where none is asked.
     pub server: Option<Reach>,
     /// What does not work.

@@ -21,8 +21,9 @@ use super::kept::KeptDesired;
 use super::objects::{Affinity, Block, Node, Object, Pool, Service, Slice};
 use super::pods::LocalPods;
 use super::server::{Backoff, MOST_PAUSE, Notice, Reach, connect};
+use super::tell::{self, Duty};
 use super::watch::{Outcome, Subject, answer, watch, with_sources};
-use super::{Refusal, Resource, Settings, Snapshot, Tainting, Trouble, UnreadableObject, tell};
+use super::{Refusal, Resource, Settings, Snapshot, Trouble, UnreadableObject};
 use crate::config::{Borrowed, Calico, CalicoApi};
 use crate::readiness::Told as ToldReadiness;
 
@@ -58,18 +59,22 @@ pub struct Inputs {
 pub async fn run(mut inputs: Inputs) {
     // What was in force under the settings before; better than the file, which may not have been writable.
     let mut before: Option<(String, Desired)> = None;
+    let mut duty = Duty::Nothing;
     loop {
         let settings = inputs.settings.borrow_and_update().clone();
         let changed = match settings {
             Some(settings) => {
+                let is_other_node = before.as_ref().is_some_and(|(node, _)| *node != settings.node);
+                duty = if is_other_node { Duty::Nothing } else { duty }.under(settings.tainting);
                 let pods = LocalPods::follow(&settings).await;
-                let (mut cluster, kept) = Cluster::new(settings, pods, before.take(), &inputs).await;
+                let (mut cluster, kept) = Cluster::new(settings, pods, duty, before.take(), &inputs).await;
                 let keeping = kept.follow(inputs.snapshot.subscribe());
                 let changed = tokio::select! {
                     changed = inputs.settings.changed() => changed,
                     never = cluster.follow() => match never {},
                     () = keeping => return,
                 };
+                duty = cluster.duty;
                 before = Some((cluster.sources.node, cluster.desired));
                 changed
             }
@@ -98,6 +103,8 @@ enum Event {
     Slice(Told<Slice>),
     /// Calico's objects are in this group and version.
     Calico(&'static str),
+    /// There is nothing more to tell the server of readiness.
+    AllTold,
     Outcome {
         /// Whose requests they were: the server may answer some, and others not.
         asker: Watched,
@@ -119,6 +126,7 @@ enum Borrowing {
 
 struct Cluster {
     settings: Settings,
+    duty: Duty,
     sources: Sources,
     pods: LocalPods,
     objects: Objects,
@@ -156,6 +164,7 @@ impl Cluster {
     async fn new(
         settings: Settings,
         mut pods: LocalPods,
+        duty: Duty,
         before: Option<(String, Desired)>,
         inputs: &Inputs,
     ) -> (Self, KeptDesired) {
@@ -172,6 +181,7 @@ impl Cluster {
         let objects = Objects { local_pods: pods.now(), inherited, ..Objects::default() };
         let mut cluster = Self {
             settings,
+            duty,
             sources,
             pods,
             objects,
@@ -240,9 +250,7 @@ impl Cluster {
         };
         watches.start(&self.sources);
         let node = channel::Sender::new(None);
-        if let Some(tainting) = self.settings.tainting {
-            watches.tell(&self.sources.node, tainting, self.told.clone(), node.subscribe());
-        }
+        watches.tell(&self.sources.node, self.duty, self.told.clone(), node.subscribe());
         let mut batch = Vec::new();
         loop {
             let hold_down = self.hold_down;
@@ -293,6 +301,7 @@ impl Cluster {
             Event::Service(told) => self.objects.services.handle(told),
             Event::Slice(told) => self.objects.slices.handle(told),
             Event::Calico(version) => watches.start_calico(version),
+            Event::AllTold => self.duty = Duty::Nothing,
             Event::Outcome { asker, resource, outcome } => {
                 return self.handle_outcome(asker, resource, outcome, watches);
             }
@@ -434,6 +443,7 @@ impl Cluster {
     fn publish(&self) {
         let snapshot = Snapshot {
             desired: self.desired.clone(),
+            pods: self.objects.local_pods.clone(),
             server: Some(self.reach.clone()),
             trouble: self.trouble(),
         };
@@ -517,7 +527,7 @@ impl Watches {
     fn tell(
         &mut self,
         node: &str,
-        tainting: Tainting,
+        duty: Duty,
         told: channel::Receiver<ToldReadiness>,
         shown: channel::Receiver<Option<Node>>,
     ) {
@@ -530,7 +540,8 @@ impl Watches {
                 let asker = Watched { kind: plural, block: None };
                 Event::Outcome { asker, resource: Some(resource), outcome }
             };
-            tell::tell(client, &nodes(), &node, tainting, inputs, events, outcome).await;
+            tell::tell(client, &nodes(), &node, duty, inputs, events.clone(), outcome).await;
+            let _ = events.send(Event::AllTold).await;
         });
     }
 

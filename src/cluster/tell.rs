@@ -27,6 +27,28 @@ const SEEN_WITHIN: Duration = Duration::from_secs(5);
 /// What was written this long ago and is otherwise now was not taken back by somebody who insists on it.
 const UNDISPUTED: Duration = Duration::from_secs(60);
 
+/// What the server has to be told of this node's readiness.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Duty {
+    Nothing,
+    /// How it is.
+    Readiness(Tainting),
+    /// That nobody looks any more: the configuration before had `[readiness]`, and the server has not heard yet that this one
+    /// has not. Without that the node would be what it was told last, for ever.
+    Farewell(Tainting),
+}
+
+impl Duty {
+    /// Under other settings.
+    pub(super) fn under(self, tainting: Option<Tainting>) -> Self {
+        match (tainting, self) {
+            (Some(tainting), _) => Self::Readiness(tainting),
+            (None, Self::Readiness(tainting) | Self::Farewell(tainting)) => Self::Farewell(tainting),
+            (None, Self::Nothing) => Self::Nothing,
+        }
+    }
+}
+
 /// What is looked at.
 pub(super) struct Inputs {
     pub(super) told: watch::Receiver<Told>,
@@ -34,17 +56,27 @@ pub(super) struct Inputs {
     pub(super) node: watch::Receiver<Option<Node>>,
 }
 
-/// Goes on for as long as somebody says what is to be told, and somebody listens. `outcome` is made of the resource that was
-/// patched and what became of that.
+/// Goes on for as long as somebody says what is to be told, and somebody listens; a farewell, until the server has it.
+/// `outcome` is made of the resource that was patched and what became of that.
 pub(super) async fn tell<E>(
     client: Client,
     nodes: &ApiResource,
     name: &str,
-    tainting: Tainting,
+    duty: Duty,
     mut inputs: Inputs,
     events: mpsc::Sender<E>,
     outcome: impl Fn(&'static str, Outcome) -> E,
 ) {
+    // Held for as long as there is something to tell: it is nothing else, and never over.
+    let farewell = watch::Sender::new(Told::Unwatched);
+    let tainting = match duty {
+        Duty::Nothing => return,
+        Duty::Readiness(tainting) => tainting,
+        Duty::Farewell(tainting) => {
+            inputs.told = farewell.subscribe();
+            tainting
+        }
+    };
     let api: Api<DynamicObject> = Api::all_with(client, nodes);
     let mut backoff = Backoff::default();
     let mut last_write: Option<Instant> = None;
@@ -53,11 +85,16 @@ pub(super) async fn tell<E>(
         if inputs.told.has_changed().unwrap_or(false) {
             backoff.reset();
         }
-        let write = {
+        let (write, is_last) = {
             let (told, node) = (inputs.told.borrow_and_update(), inputs.node.borrow_and_update());
-            node.as_ref().and_then(|node| Write::next(&told, node, tainting))
+            let write = node.as_ref().and_then(|node| Write::next(&told, node, tainting));
+            (write, *told == Told::Unwatched && node.is_some())
         };
         let Some(write) = write else {
+            // Whoever writes something else from now on has the last word.
+            if is_last {
+                return;
+            }
             let is_over = tokio::select! {
                 changed = inputs.told.changed() => changed.is_err(),
                 changed = inputs.node.changed() => changed.is_err(),
@@ -78,7 +115,14 @@ pub(super) async fn tell<E>(
             Some(_) | None => backoff.reset(),
         }
         let resource = write.resource();
-        let done = send(&api, name, &write).await;
+        let done = tokio::select! {
+            done = send(&api, name, &write) => done,
+            // What is under way is not true any more; over a connection that was cut off it may be that for long.
+            Ok(()) = inputs.told.changed() => {
+                inputs.told.mark_changed();
+                continue;
+            }
+        };
         let what = match done {
             Err(Outcome::Refused { code, message }) if write.is_outdated(code) => {
                 debug!(resource, code, message, "the node is another one by now: the watch will tell");
@@ -136,4 +180,27 @@ async fn send(api: &Api<DynamicObject>, name: &str, write: &Write) -> Result<(),
         }
     };
     answer(done).await.map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_farewell_is_owed_by_whoever_has_told_something() {
+        use Tainting::{LeftAlone, Managed};
+        let rows = [
+            (Duty::Nothing, None, Duty::Nothing),
+            (Duty::Nothing, Some(Managed), Duty::Readiness(Managed)),
+            (Duty::Readiness(Managed), Some(LeftAlone), Duty::Readiness(LeftAlone)),
+            (Duty::Readiness(Managed), None, Duty::Farewell(Managed)),
+            (Duty::Readiness(LeftAlone), None, Duty::Farewell(LeftAlone)),
+            // Still owed after another reload, unless it is untrue by then.
+            (Duty::Farewell(Managed), None, Duty::Farewell(Managed)),
+            (Duty::Farewell(Managed), Some(LeftAlone), Duty::Readiness(LeftAlone)),
+        ];
+        for (before, tainting, after) in rows {
+            assert_eq!(before.under(tainting), after, "{before:?}, {tainting:?}");
+        }
+    }
 }

@@ -281,7 +281,7 @@ pub struct Readiness {
     pub uplinks: u16,
     /// `routes`: what neighbors have to tell of.
     pub routes: RequiredRoutes,
-    /// `echo`, default false: a neighbor has to send back what this node announces, as FRR does.
+    /// `echo`, default false: neighbors have to send back each block of this node, as FRR does.
     pub echo: bool,
     /// `isolated-for`, whole seconds from 1 s to an hour, default 30 s: for how long it does not hold until it counts.
     pub isolated_for: Duration,

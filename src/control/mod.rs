@@ -7,5 +7,7 @@ pub mod api;
 mod request;
 mod server;
 
-pub use request::{DrainOrder, PageQuery, ReloadOrder, Reply, Request, Selector, TableQuery};
+pub use request::{
+    DrainOrder, PageQuery, ReloadOrder, Reply, Request, Selector, ServiceSelector, ServicesQuery, TableQuery,
+};
 pub use server::{BindError, REQUEST_QUEUE, Server};

@@ -75,7 +75,7 @@ pub enum Request {
     /// A page of the addresses of services.
     Services {
         /// Which part.
-        query: PageQuery,
+        query: ServicesQuery,
         /// The answer.
         reply: Reply<api::Services>,
     },
@@ -168,6 +168,28 @@ pub enum Selector {
     Prefix(Prefix),
     /// The longest match for an address, where there is one.
     Address(IpAddr),
+}
+
+/// Which part of the addresses of services.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ServicesQuery {
+    /// Which addresses, and for whom.
+    pub selector: ServiceSelector,
+    /// Which page of them.
+    pub page: PageQuery,
+}
+
+/// Which addresses of services.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ServiceSelector {
+    /// All.
+    All,
+    /// Those of this one, `NAMESPACE/NAME`, and of these what becomes of them for this one.
+    Service(String),
+    /// This one, or the range that has it where no more than that is known.
+    Address(IpAddr),
+    /// Those within it.
+    Within(Prefix),
 }
 
 /// Which page: at most `limit` entries, the first of them behind `after`.

@@ -31,6 +31,12 @@ pub struct Facts {
     pub uplinks: BTreeMap<String, Uplink>,
     /// Of the routes that are required by name, those that a neighbor tells of.
     pub learned: BTreeSet<Prefix>,
+    /// What of this node has to come back where an echo is required: the blocks that it announces now; of a node that has
+    /// none yet, the addresses of its loopback interface. Without pods Calico gives a node no block, and without an echo the
+    /// node would get no pods.
+    pub own: BTreeSet<Prefix>,
+    /// Of these, those that a neighbor has sent back in the session that it has now.
+    pub echoed: BTreeSet<Prefix>,
 }
 
 /// One neighbor.
@@ -40,8 +46,6 @@ pub struct Uplink {
     pub session: Session,
     /// How many routes of it are believed; those of a session that was lost count while they are in use.
     pub accepted: u32,
-    /// How many routes of ours it has sent back.
-    pub echoes: u32,
 }
 
 /// Whether there is a session.
@@ -78,8 +82,8 @@ pub enum Lack {
     AnyRoute,
     /// Nobody tells of these routes.
     Routes(Vec<Prefix>),
-    /// Nobody sends back what this node announces.
-    Echo,
+    /// Nobody sends these back, which this node announces; none where it announces nothing that could be.
+    Echo(Vec<Prefix>),
 }
 
 /// What Kubernetes is to be told.
@@ -92,6 +96,8 @@ pub enum Told {
     Ready(Words),
     /// It is not, and has not been for long enough.
     NotReady(Words),
+    /// Nobody looks any more: what was told before is taken back, and nothing is told after it.
+    Unwatched,
 }
 
 /// How far the machine is.
@@ -234,9 +240,19 @@ impl Readiness {
                 (!missing.is_empty()).then_some(Lack::Routes(missing))
             }
         });
-        if self.settings.echo && !facts.uplinks.values().any(|uplink| uplink.echoes > 0) {
-            lacks.push(Lack::Echo);
+        if self.settings.echo {
+            // Each one: pods of a block that the ToRs refuse are not reached, whatever becomes of the other blocks.
+            let missing: Vec<Prefix> = facts.own.difference(&facts.echoed).copied().collect();
+            if facts.own.is_empty() || !missing.is_empty() {
+                lacks.push(Lack::Echo(missing));
+            }
         }
         lacks
+    }
+
+    /// Whether somebody has to look for what comes back.
+    #[must_use]
+    pub fn requires_echo(&self) -> bool {
+        self.settings.echo
     }
 }

@@ -16,13 +16,13 @@ fn settings(uplinks: u16) -> config::Readiness {
 /// The sessions with tor1, tor2 and so on: `+` with routes, `0` without any, `-` none.
 fn facts(sessions: &str) -> Facts {
     let uplink = |sign| match sign {
-        '+' => Uplink { session: Session::Up, accepted: 4, echoes: 0 },
-        '0' => Uplink { session: Session::Up, accepted: 0, echoes: 0 },
-        '-' => Uplink { session: Session::Down, accepted: 0, echoes: 0 },
+        '+' => Uplink { session: Session::Up, accepted: 4 },
+        '0' => Uplink { session: Session::Up, accepted: 0 },
+        '-' => Uplink { session: Session::Down, accepted: 0 },
         other => panic!("{other}"),
     };
     let uplinks = sessions.chars().zip(1..).map(|(sign, number)| (format!("tor{number}"), uplink(sign)));
-    Facts { uplinks: uplinks.collect(), learned: BTreeSet::new() }
+    Facts { uplinks: uplinks.collect(), ..Facts::default() }
 }
 
 #[expect(clippy::disallowed_methods, reason = "virtual time has to begin somewhere")]
@@ -55,7 +55,7 @@ impl Played {
 
     fn told(&self) -> &'static str {
         match self.readiness.told() {
-            Told::Nothing => "",
+            Told::Nothing | Told::Unwatched => "",
             Told::Ready(words) | Told::NotReady(words) => words.reason,
         }
     }
@@ -145,7 +145,7 @@ fn messages_say_what_is_lacking_since_when() {
         (routes(&["0.0.0.0/0", "::/0"]), "+", "NoRoute", "no neighbor tells of 0.0.0.0/0, ::/0"),
         (routes(&[]), "0", READY, "at least 1 session with a ToR is established"),
         (settings(1), "+-", READY, "at least 1 session with a ToR is established, and routes are learned"),
-        (echo.clone(), "++", "NoEcho", "no neighbor sends back what this node announces"),
+        (echo, "++", "NoEcho", "this node announces nothing that could come back"),
     ];
     for (settings, sessions, reason, message) in rows {
         let mut played = Played::new(settings);
@@ -158,12 +158,40 @@ fn messages_say_what_is_lacking_since_when() {
     many.until(0, &facts(&"-".repeat(20)));
     let message = many.readiness.report().words.message;
     assert!(message.contains("tor16 is down since 1970-01-01T00:00:00Z and 12 more;"), "{message}");
+}
 
-    let mut echoed = facts("+-");
-    echoed.uplinks.values_mut().for_each(|uplink| uplink.echoes = 1);
-    let mut played = Played::new(config::Readiness { uplinks: 1, ..echo });
-    played.until(0, &echoed);
-    assert_eq!(played.told(), READY);
+#[test]
+fn each_block_has_to_come_back_where_an_echo_is_required() {
+    let set = |prefixes: &[&str]| -> BTreeSet<Prefix> {
+        prefixes.iter().map(|text| text.parse().unwrap()).collect()
+    };
+    let missing = "no neighbor with a session sends back ";
+    let rows: [(&[&str], &[&str], Option<String>); 5] = [
+        (&["10.1.8.0/26"], &["10.1.8.0/26"], None),
+        (&["10.1.8.0/26"], &[], Some(format!("{missing}10.1.8.0/26"))),
+        (&["10.1.8.0/26", "10.1.8.64/26"], &["10.1.8.0/26"], Some(format!("{missing}10.1.8.64/26"))),
+        // What it had before is not what it has now.
+        (&["10.1.8.64/26"], &["10.1.8.0/26"], Some(format!("{missing}10.1.8.64/26"))),
+        (&[], &[], Some("this node announces nothing that could come back".to_owned())),
+    ];
+    for (own, echoed, lack) in rows {
+        let facts = Facts { own: set(own), echoed: set(echoed), ..facts("+-") };
+        let mut played = Played::new(config::Readiness { echo: true, ..settings(1) });
+        assert!(played.readiness.requires_echo());
+        played.until(0, &facts);
+        let Report { stage, words } = played.readiness.report();
+        match lack {
+            None => assert_eq!((stage, words.reason), (Stage::Ready, READY)),
+            Some(lack) => {
+                assert_eq!((stage, words.reason, words.message), (Stage::Starting, "NoEcho", lack));
+            }
+        }
+        // Where it is not required nobody minds.
+        let mut played = Played::new(settings(1));
+        assert!(!played.readiness.requires_echo());
+        played.until(0, &facts);
+        assert_eq!(played.told(), READY);
+    }
 }
 
 #[test]
@@ -218,7 +246,7 @@ proptest! {
             match played.readiness.told() {
                 Told::Ready(_) => prop_assert_eq!(bad_for, 0),
                 Told::NotReady(_) => prop_assert!(bad_for > 0 && u64::try_from(second).unwrap() >= ISOLATED_FOR),
-                Told::Nothing => prop_assert!(bad_for > 0 && bad_for <= ISOLATED_FOR),
+                Told::Nothing | Told::Unwatched => prop_assert!(bad_for > 0 && bad_for <= ISOLATED_FOR),
             }
         }
     }

@@ -9,6 +9,12 @@ use crate::config;
 
 /// The reason of a node that is fit.
 pub const READY: &str = "UplinksReady";
+const NO_UPLINK: &str = "NoUplink";
+const TOO_FEW_UPLINKS: &str = "TooFewUplinks";
+const NO_ROUTE: &str = "NoRoute";
+const NO_ECHO: &str = "NoEcho";
+/// The reason of a node that nobody looks at any more.
+const UNWATCHED: &str = "UplinksNotWatched";
 /// Things of one kind that a message names; a person who has read so many knows what is the matter.
 const MOST_NAMED: usize = 8;
 
@@ -45,18 +51,30 @@ impl Words {
             }
         }
         if *echo {
-            message += "; what this node announces comes back from one of them";
+            message += "; what this node announces comes back";
         }
         Self { reason: READY, message }
+    }
+
+    /// Of a node that nobody looks at any more.
+    pub(crate) fn of_unwatched() -> Self {
+        let message = "the configuration of Selvedge has no [readiness] any more: nobody watches the uplinks"
+            .to_owned();
+        Self { reason: UNWATCHED, message }
+    }
+
+    /// Whether a reason is one of these words.
+    pub(crate) fn are_ours(reason: &str) -> bool {
+        [READY, UNWATCHED, NO_UPLINK, TOO_FEW_UPLINKS, NO_ROUTE, NO_ECHO].contains(&reason)
     }
 }
 
 fn reason(lack: &Lack) -> &'static str {
     match lack {
-        Lack::Uplinks { up: 0, .. } => "NoUplink",
-        Lack::Uplinks { .. } => "TooFewUplinks",
-        Lack::AnyRoute | Lack::Routes(_) => "NoRoute",
-        Lack::Echo => "NoEcho",
+        Lack::Uplinks { up: 0, .. } => NO_UPLINK,
+        Lack::Uplinks { .. } => TOO_FEW_UPLINKS,
+        Lack::AnyRoute | Lack::Routes(_) => NO_ROUTE,
+        Lack::Echo(_) => NO_ECHO,
     }
 }
 
@@ -75,7 +93,10 @@ fn message(lack: &Lack) -> String {
         }
         Lack::AnyRoute => "no neighbor tells of any route".to_owned(),
         Lack::Routes(missing) => format!("no neighbor tells of {}", named(missing)),
-        Lack::Echo => "no neighbor sends back what this node announces".to_owned(),
+        Lack::Echo(missing) if missing.is_empty() => {
+            "this node announces nothing that could come back".to_owned()
+        }
+        Lack::Echo(missing) => format!("no neighbor with a session sends back {}", named(missing)),
     }
 }
 

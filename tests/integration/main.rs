@@ -17,3 +17,5 @@ mod memory;
 mod nd;
 #[cfg(test)]
 mod rack;
+#[cfg(test)]
+mod trace;

@@ -9,6 +9,8 @@ mod warnings;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::{pending, ready};
+use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
@@ -143,6 +145,8 @@ pub(super) enum ToRib {
     Originated(Originated),
     /// The networks that links of this host are in.
     Connected(BTreeSet<Prefix>),
+    /// Hosts on its links that have routes of their own.
+    Hosts(Arc<BTreeSet<IpAddr>>),
     /// Which neighbors the first convergence waits for.
     Expected(BTreeSet<PeerId>),
     Question(Question),
@@ -161,6 +165,7 @@ impl ToRib {
                 .sum(),
             Self::Originated(routes) => 1 + routes.len(),
             Self::Connected(networks) => 1 + networks.len(),
+            Self::Hosts(hosts) => 1 + hosts.len(),
             Self::Configure { .. }
             | Self::Reconfigure { .. }
             | Self::Maintain { .. }
@@ -196,6 +201,7 @@ impl ToRib {
             | Self::Ready { .. }
             | Self::Originated(_)
             | Self::Connected(_)
+            | Self::Hosts(_)
             | Self::Expected(_)
             | Self::Question(_) => 0,
         }
@@ -262,6 +268,15 @@ impl RibHandle {
     /// [`RibStopped`].
     pub async fn connect(&self, networks: BTreeSet<Prefix>) -> Result<(), RibStopped> {
         self.inbox.send(ToRib::Connected(networks)).await.map_err(|_| RibStopped)
+    }
+
+    /// Replaces the set of hosts on links of this one that the kernel has routes of their own to: nobody else is believed
+    /// about these addresses.
+    ///
+    /// # Errors
+    /// [`RibStopped`].
+    pub async fn connect_hosts(&self, hosts: Arc<BTreeSet<IpAddr>>) -> Result<(), RibStopped> {
+        self.inbox.send(ToRib::Hosts(hosts)).await.map_err(|_| RibStopped)
     }
 
     /// Names the neighbors whose End-of-RIB completes the first convergence. Before the first call only the deadline
@@ -535,6 +550,7 @@ impl Task {
             }
             ToRib::Originated(routes) => self.rib.set_originated(routes),
             ToRib::Connected(networks) => self.rib.set_connected(networks),
+            ToRib::Hosts(hosts) => self.rib.set_hosts(hosts),
             ToRib::Expected(peers) => {
                 if let Convergence::Waiting { expected, .. } = &mut self.convergence {
                     *expected = Some(peers);

@@ -24,8 +24,11 @@ pub enum Refusal {
     AsLoop,
     /// ORIGINATOR_ID is our own BGP Identifier (RFC 4456 section 8).
     OriginatorLoop,
-    /// A prefix that originates here, or a part of it.
+    /// A prefix that originates here, or a part of it, unless it is an address that the network may lend
+    /// ([`Lending`](crate::rib::Lending)).
     OwnPrefix,
+    /// The address of a host on a link of this one, which has a route of its own to it: a pod's.
+    LocalHost,
     /// A network that a link of this host is in, or a part of it.
     Connected,
     /// See [`is_martian`].
@@ -53,10 +56,11 @@ pub enum Refusal {
 
 impl Refusal {
     /// All, in their order.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::AsLoop,
         Self::OriginatorLoop,
         Self::OwnPrefix,
+        Self::LocalHost,
         Self::Connected,
         Self::Martian,
         Self::PathTooLong,
@@ -91,7 +95,7 @@ pub struct Guard<'a> {
     pub config: &'a RibConfig,
     /// What originates here.
     pub originated: &'a Originated,
-    /// What its links are in.
+    /// What its links are in, and who is on them.
     pub connected: &'a Connected,
     /// The session that the path came over.
     pub session: &'a PeerSession,
@@ -174,13 +178,19 @@ impl Guard<'_> {
         }
         let refusal = assessment
             .loops
-            .or_else(|| self.originated.covers(prefix).then_some(Refusal::OwnPrefix))
+            .or_else(|| self.is_ours(prefix).then_some(Refusal::OwnPrefix))
             .or_else(|| self.unlearnable(prefix))
             .or(assessment.implausible)
             .or_else(|| usable_gateway(prefix, next_hop, self.session).err())
             .or_else(|| assessment.next_hop_is_ours.then_some(Refusal::NextHopOurs))
             .or_else(|| (assessment.bearer == Bearer::Elsewhere).then_some(Refusal::NextHopThirdParty));
         refusal.map_or(Admission::Admitted, Admission::Refused)
+    }
+
+    /// What others may not speak for. What is lent is looked for last: nearly nothing that is believed is in a network of
+    /// our own.
+    fn is_ours(&self, prefix: Prefix) -> bool {
+        self.originated.covers(prefix) && !self.originated.lends(prefix)
     }
 
     fn originator_loop(&self, attributes: &Attributes) -> Option<Refusal> {
@@ -193,6 +203,7 @@ impl Guard<'_> {
     fn unlearnable(&self, prefix: Prefix) -> Option<Refusal> {
         match self.config.role {
             Role::Transit => None,
+            Role::Host if self.connected.has_host(prefix) => Some(Refusal::LocalHost),
             Role::Host if self.connected.covers(prefix) => Some(Refusal::Connected),
             Role::Host => is_martian(prefix).then_some(Refusal::Martian),
         }

@@ -1,5 +1,7 @@
 //! One row for each rule.
 
+mod lending;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;

@@ -94,7 +94,7 @@ pub(crate) fn originate(rib: &mut Rib, prefixes: &[&str]) {
 /// As [`originate`], each route with a community.
 pub(crate) fn originate_with(rib: &mut Rib, community: &str, prefixes: &[&str]) {
     let community = Some(community.parse().unwrap());
-    let origination = Origination { by: Originator::BorrowedAddress, community };
+    let origination = Origination { community, ..Originator::BorrowedAddress.into() };
     let routes: BTreeMap<_, _> = prefixes.iter().map(|text| (prefix(text), origination)).collect();
     rib.set_originated(routes);
 }

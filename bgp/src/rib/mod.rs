@@ -62,7 +62,7 @@ pub use connected::Connected;
 pub use decision::Reason;
 pub use kept_default::LostLink;
 pub use limit::LimitUse;
-pub use originated::{Originated, Origination};
+pub use originated::{Lending, Originated, Origination};
 pub use policies::{AppliedPolicy, PoliciesView};
 pub use view::{
     AdvertisedView, DestinationView, FamilyCounts, Freshness, Page, PathSource, PathStatus, PathView,

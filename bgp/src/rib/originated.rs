@@ -17,11 +17,24 @@ pub struct Origination {
     pub by: Originator,
     /// What it carries from the beginning; export policies see it, and may change it.
     pub community: Option<RouteCommunity>,
+    /// Whether parts of it may be elsewhere.
+    pub lending: Lending,
+}
+
+/// What of a network that originates here others may speak for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub enum Lending {
+    /// Nothing: all of it is here.
+    #[default]
+    Nothing,
+    /// Single addresses, by host routes: the network is where most of its addresses are, and for those that are not, whoever
+    /// has one announces it. No more of these can be believed than it has addresses.
+    Addresses,
 }
 
 impl From<Originator> for Origination {
     fn from(by: Originator) -> Self {
-        Self { by, community: None }
+        Self { by, community: None, lending: Lending::Nothing }
     }
 }
 
@@ -68,8 +81,28 @@ impl Originated {
     /// everything that others say, so it counts for itself only.
     #[must_use]
     pub fn covers(&self, prefix: Prefix) -> bool {
-        let mut networks = self.lengths.around(prefix);
-        networks.any(|network| self.contains(network) && (!network.is_default() || prefix.is_default()))
+        self.around(prefix).next().is_some()
+    }
+
+    /// Whether the prefix is a single address that each network around it which originates here may lend. What
+    /// originates here itself is not lent.
+    #[must_use]
+    pub fn lends(&self, prefix: Prefix) -> bool {
+        let may_lend = |(network, lending)| network != prefix && lending == Lending::Addresses;
+        let mut around = self.around(prefix);
+        prefix.is_host() && around.next().is_some_and(may_lend) && around.all(may_lend)
+    }
+
+    /// What is lent of any network at all.
+    pub(crate) fn lending(&self) -> Lending {
+        self.routes.values().map(|origination| origination.lending).max().unwrap_or_default()
+    }
+
+    /// What [`Self::covers`] speaks of, shortest first.
+    fn around(&self, prefix: Prefix) -> impl Iterator<Item = (Prefix, Lending)> {
+        let counts = move |network: &Prefix| !network.is_default() || prefix.is_default();
+        let networks = self.lengths.around(prefix).filter(counts);
+        networks.filter_map(|network| Some((network, self.routes.get(&network)?.lending)))
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -82,7 +115,7 @@ impl Originated {
         self.routes.range((from, Bound::Unbounded)).next().map(|(&prefix, _)| prefix)
     }
 
-    /// Prefixes that are in one of both, or in both with different originators or communities.
+    /// Prefixes that are in one of both, or in both in different ways.
     pub(crate) fn difference(&self, other: &Self) -> BTreeSet<Prefix> {
         let differs = |prefix: &&Prefix| self.routes.get(*prefix) != other.routes.get(*prefix);
         self.routes.keys().chain(other.routes.keys()).filter(differs).copied().collect()
@@ -149,6 +182,46 @@ mod tests {
     }
 
     #[test]
+    fn a_lent_address_is_one_that_every_network_around_it_may_lend() {
+        let lent = |text: &str| {
+            let lending = Lending::Addresses;
+            (text.parse().unwrap(), Origination { lending, ..Originator::CalicoBlock.into() })
+        };
+        let kept = |text: &str| (text.parse().unwrap(), Origination::from(Originator::Service));
+        let own: Originated = [
+            lent("10.1.9.0/26"),
+            kept("10.1.9.32/29"),
+            kept("10.1.9.7/32"),
+            lent("10.1.9.64/32"),
+            kept("0.0.0.0/0"),
+            kept("10.2.0.0/16"),
+            lent("10.2.3.0/26"),
+            lent("fd00:9::/122"),
+        ]
+        .into_iter()
+        .collect();
+        for lent in ["10.1.9.0/32", "10.1.9.5/32", "10.1.9.63/32", "fd00:9::3f/128"] {
+            assert!(own.lends(lent.parse().unwrap()), "{lent}");
+        }
+        let not_lent = [
+            "0.0.0.0/0",
+            "10.1.9.0/26",
+            "10.1.9.0/27",
+            "10.1.9.4/31",
+            "10.1.9.33/32",
+            "10.1.9.7/32",
+            "10.1.9.64/32",
+            "10.1.9.65/32",
+            "10.2.3.4/32",
+            "fd00:9::/127",
+            "fd00:9::40/128",
+        ];
+        for kept in not_lent {
+            assert!(!own.lends(kept.parse().unwrap()), "{kept}");
+        }
+    }
+
+    #[test]
     fn difference_names_what_came_went_or_changed_hands() {
         let (before, after) =
             (originated(&["10.0.0.0/26", "10.0.0.64/26"]), originated(&["10.0.0.64/26", "::/64"]));
@@ -156,7 +229,7 @@ mod tests {
             before.difference(&after).into_iter().map(|prefix| prefix.to_string()).collect();
         assert_eq!(difference, ["10.0.0.0/26", "::/64"]);
         let by = Originator::StaticBlock;
-        let tagged = Origination { by, community: Some("65001:100".parse().unwrap()) };
+        let tagged = Origination { community: Some("65001:100".parse().unwrap()), ..by.into() };
         let tagged = [("10.0.0.64/26".parse().unwrap(), tagged), ("::/64".parse().unwrap(), by.into())];
         let difference = after.difference(&tagged.into_iter().collect());
         assert_eq!(difference, ["10.0.0.64/26".parse().unwrap()].into());

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use super::peer::Peer;
 use super::view::{PathStatus, PathView};
-use super::{PeerConfig, Rib};
+use super::{Lending, PeerConfig, Rib};
 use crate::policy::{Guard, Hits, Policy, Refusal, Ruling, Transit, WithheldCounts};
 use crate::{Family, PeerId, Prefix};
 
@@ -19,6 +19,8 @@ pub struct PoliciesView {
     pub allowed_own_as: u8,
     /// Whether learned routes may be told.
     pub transit: Transit,
+    /// Whether a network that originates here lends addresses: then single ones are believed to be elsewhere.
+    pub lending: Lending,
     /// How often a path came to be refused, since the neighbor was configured, in both families.
     pub refused_total: BTreeMap<Refusal, u64>,
     /// How often a best route was not told, since the neighbor was configured.
@@ -55,6 +57,7 @@ impl Rib {
         Some(PoliciesView {
             allowed_own_as: known.config.allowed_own_as,
             transit: known.config.transit,
+            lending: self.originated.lending(),
             refused_total,
             withheld_total: known.withheld,
             import: applied(&known.config.import, &known.import_hits),

@@ -166,13 +166,15 @@ impl Rib {
         })
     }
 
-    /// Neighbors that sent our own route back: they took it.
+    /// Neighbors that sent our own route back in the session that they have now: they took it. What is kept of a session
+    /// that was lost (RFC 4724 section 4.2) says what they had once.
     #[must_use]
     pub fn echoes(&self, prefix: Prefix) -> Vec<PeerId> {
         let destination = self.table.get(prefix);
         let paths = destination.into_iter().flat_map(|destination| destination.paths);
         paths
-            .filter(|path| self.is_live(path, prefix.family()))
+            .filter(|path| self.has_session(path.peer) && self.is_live(path, prefix.family()))
+            .filter(|path| self.freshness(prefix, path) == Freshness::Fresh)
             .filter(|path| match path.verdict() {
                 Verdict::Echo => true,
                 Verdict::Accepted(_) | Verdict::Refused(_) => false,

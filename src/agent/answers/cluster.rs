@@ -11,7 +11,7 @@ use crate::cluster::{
     TrafficPolicy, Withheld,
 };
 use crate::config::Services;
-use crate::control::{PageQuery, api};
+use crate::control::{PageQuery, ServiceSelector, ServicesQuery, api};
 
 /// Kinds of objects that services depend on.
 const OF_SERVICES: [&str; 3] = ["Node", "Service", "EndpointSlice"];
@@ -22,7 +22,7 @@ impl View {
         api::Pods { kubernetes, blocks: blocks(&self.config.pods.static_blocks, &self.known) }
     }
 
-    pub(super) fn services(&self, query: &PageQuery) -> api::Services {
+    pub(super) fn services(&self, query: &ServicesQuery) -> api::Services {
         let kubernetes = self.kubernetes(|kind| OF_SERVICES.contains(&kind));
         services(kubernetes, self.config.services.as_ref(), &self.known, query)
     }
@@ -173,18 +173,66 @@ fn services(
     kubernetes: Option<api::Kubernetes>,
     settings: Option<&Services>,
     known: &Snapshot,
-    query: &PageQuery,
+    query: &ServicesQuery,
 ) -> api::Services {
-    let addresses = &known.desired.service_addresses;
+    let asked = Asked::of(known, &query.selector);
+    let announced: Vec<Prefix> =
+        asked.addresses.iter().filter_map(|address| address.announced.as_ref().ok().copied()).collect();
+    let kept = asked.kept.iter().map(|(prefix, _)| *prefix);
+    let prefixes: BTreeSet<Prefix> = announced.iter().copied().chain(kept).collect();
     api::Services {
         kubernetes,
         totals: api::ServiceTotals {
             kinds: settings.map(kinds).unwrap_or_default(),
-            addresses: words::count(addresses.len()),
-            announced: words::count(addresses.iter().filter(|address| address.announced.is_ok()).count()),
-            prefixes: words::count(known.desired.services.len()),
+            addresses: words::count(asked.addresses.len()),
+            announced: words::count(announced.len()),
+            prefixes: words::count(prefixes.len()),
         },
-        page: page(known, query),
+        page: asked.page(&query.page),
+    }
+}
+
+/// What was asked for.
+struct Asked<'a> {
+    addresses: Vec<&'a ServiceAddress>,
+    /// A file that was kept has what is announced, and not what for.
+    kept: Vec<(Prefix, &'a BTreeSet<AddressKind>)>,
+}
+
+impl<'a> Asked<'a> {
+    fn of(known: &'a Snapshot, selector: &ServiceSelector) -> Self {
+        let is_meant = |address: &&ServiceAddress| match selector {
+            ServiceSelector::All => true,
+            ServiceSelector::Service(name) => address.service == *name,
+            ServiceSelector::Address(meant) => address.address == *meant,
+            ServiceSelector::Within(range) => range.covers(Prefix::host(address.address)),
+        };
+        let has_what_is_meant = |prefix: Prefix| match selector {
+            ServiceSelector::All => true,
+            ServiceSelector::Service(_) => false,
+            ServiceSelector::Address(meant) => prefix.covers(Prefix::host(*meant)),
+            ServiceSelector::Within(range) => range.covers(prefix),
+        };
+        let addresses: Vec<_> = known.desired.service_addresses.iter().filter(is_meant).collect();
+        let kept = known.desired.services.iter().filter(|_| known.desired.service_addresses.is_empty());
+        let kept = kept.filter(|(prefix, _)| has_what_is_meant(**prefix));
+        Self { addresses, kept: kept.map(|(&prefix, kinds)| (prefix, kinds)).collect() }
+    }
+
+    /// An address has one entry, whatever the number of services that have it, so that a cursor cannot fall between them.
+    fn page(&self, query: &PageQuery) -> api::Page<api::ServiceAddress> {
+        let mut entries = Entries { query, entries: BTreeMap::new() };
+        for address in &self.addresses {
+            if let Some(entry) = entries.entry(Prefix::host(address.address)) {
+                entry.services.push(service_use(address));
+            }
+        }
+        for (prefix, kinds) in &self.kept {
+            if let Some(entry) = entries.entry(*prefix) {
+                entry.kept.extend(kinds.iter().copied().map(kind));
+            }
+        }
+        entries.page()
     }
 }
 
@@ -195,25 +243,6 @@ fn kinds(settings: &Services) -> Vec<api::ServiceKind> {
         (api::ServiceKind::Cluster, &settings.cluster),
     ];
     all.into_iter().filter(|(_, ranges)| !ranges.is_empty()).map(|(kind, _)| kind).collect()
-}
-
-/// An address has one entry, whatever the number of services that have it, so that a cursor cannot fall between them.
-fn page(known: &Snapshot, query: &PageQuery) -> api::Page<api::ServiceAddress> {
-    let mut entries = Entries { query, entries: BTreeMap::new() };
-    for address in &known.desired.service_addresses {
-        if let Some(entry) = entries.entry(Prefix::host(address.address)) {
-            entry.services.push(service_use(address));
-        }
-    }
-    // A file that was kept has what is announced, and not what for.
-    if known.desired.service_addresses.is_empty() {
-        for (&prefix, kinds) in &known.desired.services {
-            if let Some(entry) = entries.entry(prefix) {
-                entry.kept.extend(kinds.iter().copied().map(kind));
-            }
-        }
-    }
-    entries.page()
 }
 
 /// The first entries behind a cursor: as many as are wanted, and the next one.

@@ -1,7 +1,7 @@
 //! Policies in the words of the control API: what they are, what they have done, what they did to one path.
 
 use bgp::policy::{Decider, Policy, Refusal, Ruling, Transit, Withheld};
-use bgp::rib::{AppliedPolicy, PoliciesView};
+use bgp::rib::{AppliedPolicy, Lending, PoliciesView};
 
 use super::{Neighbor, View, stopping, words};
 use crate::config::{RuleText, action_word};
@@ -42,8 +42,12 @@ fn neighbor_policies(neighbor: String, view: &PoliciesView) -> api::NeighborPoli
 
 fn import_guard(view: &PoliciesView) -> Vec<api::GuardRule> {
     let is_of_the_guard = |refusal: &Refusal| *refusal != Refusal::Policy;
+    let reason = |refusal| match (refusal, view.lending) {
+        (Refusal::OwnPrefix, Lending::Addresses) => words::OWN_PREFIX_BUT_LENT,
+        (refusal, Lending::Addresses | Lending::Nothing) => words::refusal(refusal),
+    };
     let rule = |refusal| api::GuardRule {
-        reason: words::refusal(refusal).to_owned(),
+        reason: reason(refusal).to_owned(),
         hits: view.refused_total.get(&refusal).copied().unwrap_or(0),
     };
     Refusal::ALL.into_iter().filter(is_of_the_guard).map(rule).collect()
@@ -116,6 +120,7 @@ mod tests {
         PoliciesView {
             allowed_own_as: 2,
             transit,
+            lending: Lending::Nothing,
             refused_total: BTreeMap::from([(Refusal::Martian, 3), (Refusal::Policy, 4)]),
             withheld_total: WithheldCounts::default(),
             import: Some(AppliedPolicy { policy: policy(), hits: Hits { rules: vec![7, 8], default: 9 } }),
@@ -135,6 +140,19 @@ mod tests {
         let open = neighbor_policies("eth0".to_owned(), &view(Transit::Allowed));
         assert_eq!(open.export.guard.len(), Withheld::ALL.len() - 2);
         assert!(open.allow_transit);
+    }
+
+    #[test]
+    fn the_guard_says_what_of_our_own_may_be_elsewhere() {
+        let lends = PoliciesView { lending: Lending::Addresses, ..view(Transit::Never) };
+        let rules = |view| neighbor_policies("eth0".to_owned(), view).import.guard;
+        let both = rules(&view(Transit::Never)).into_iter().zip(rules(&lends));
+        let differing: Vec<_> = both
+            .filter(|(before, now)| before != now)
+            .map(|(before, now)| (before.reason, now.reason))
+            .collect();
+        let (whole, lent) = (words::refusal(Refusal::OwnPrefix), words::OWN_PREFIX_BUT_LENT);
+        assert_eq!(differing, [(whole.to_owned(), lent.to_owned())]);
     }
 
     #[test]

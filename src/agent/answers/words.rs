@@ -34,12 +34,17 @@ pub(super) fn readiness(report: &Report) -> api::Readiness {
     api::Readiness { ready, stage, reason: (*reason).to_owned(), message: message.clone() }
 }
 
+/// [`Refusal::OwnPrefix`] as a rule, where Calico may give a pod of another node an address of a block of this one.
+pub(super) const OWN_PREFIX_BUT_LENT: &str =
+    "it is in a prefix that originates here, but no host route to an address that Calico may lend";
+
 /// Why policy keeps a path out.
 pub(super) fn refusal(refusal: Refusal) -> &'static str {
     match refusal {
         Refusal::AsLoop => "our AS is in the AS path",
         Refusal::OriginatorLoop => "it was reflected back to us",
         Refusal::OwnPrefix => "it is in a prefix that originates here",
+        Refusal::LocalHost => "it is the address of a pod of this node",
         Refusal::Connected => "it is in a network that a link of this node is in",
         Refusal::Martian => "nobody may announce this prefix",
         Refusal::PathTooLong => "the AS path is too long",

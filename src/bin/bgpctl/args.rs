@@ -96,6 +96,8 @@ pub(crate) struct Drain {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Show {
     /// The daemon and its neighbors, a line each
+    // Services begin with an `s` as well; what is typed most keeps it.
+    #[command(alias = "s")]
     Summary,
     /// Neighbors in full, or the routes of one
     #[command(alias = "neighbors")]
@@ -129,7 +131,11 @@ pub(crate) enum Show {
     /// This node's pod blocks, whose they are, and whether the API server answers
     Pods,
     /// Addresses of services, as what they are announced, and why not
-    Services,
+    Services {
+        /// One service, one address, or a range of addresses; all when left out
+        #[arg(value_name = "NAMESPACE/NAME|ADDRESS|PREFIX")]
+        target: Option<ServiceTarget>,
+    },
     /// Where the daemon's memory is
     Memory,
     /// The configuration in force, with all defaults
@@ -175,6 +181,47 @@ impl FromStr for Target {
     }
 }
 
+/// Which addresses of services.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum ServiceTarget {
+    /// Those of one service, `NAMESPACE/NAME`.
+    Service(String),
+    /// One, or those in a range.
+    Addresses(Target),
+}
+
+/// Why a word is no [`ServiceTarget`].
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum ServiceTargetError {
+    /// It is like an address in front of a slash.
+    #[error(transparent)]
+    Prefix(PrefixError),
+    /// It is nothing of all that.
+    #[error("neither a service as NAMESPACE/NAME, nor an address or a prefix")]
+    Unknown,
+}
+
+impl FromStr for ServiceTarget {
+    type Err = ServiceTargetError;
+
+    fn from_str(text: &str) -> Result<Self, ServiceTargetError> {
+        match text.split_once('/') {
+            // A namespace has no dots and no colons, so it is never an address.
+            Some((namespace, name)) if namespace.parse::<IpAddr>().is_err() => {
+                if namespace.is_empty() || name.is_empty() || name.contains('/') {
+                    return Err(ServiceTargetError::Unknown);
+                }
+                Ok(Self::Service(text.to_owned()))
+            }
+            Some(_) => text.parse().map(Self::Addresses).map_err(ServiceTargetError::Prefix),
+            None => {
+                let address = text.parse().map_err(|_| ServiceTargetError::Unknown)?;
+                Ok(Self::Addresses(Target::Address(address)))
+            }
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use clap::CommandFactory;
@@ -202,7 +249,9 @@ mod tests {
         assert!(matches!(parse("bgpctl sh bfd"), Command::Show(Show::Bfd)));
         assert!(matches!(parse("bgpctl sh mem"), Command::Show(Show::Memory)));
         assert!(matches!(parse("bgpctl sh pod"), Command::Show(Show::Pods)));
-        assert!(matches!(parse("bgpctl sh se"), Command::Show(Show::Services)));
+        assert!(matches!(parse("bgpctl sh se"), Command::Show(Show::Services { target: None })));
+        assert!(matches!(parse("bgpctl sh s"), Command::Show(Show::Summary)));
+        assert!(matches!(parse("bgpctl sh su"), Command::Show(Show::Summary)));
         assert!(matches!(parse("bgpctl rel"), Command::Reload(Reload { dry_run: false, confirm: None })));
         assert!(matches!(
             parse("bgpctl reload --confirm 60s"),
@@ -212,6 +261,18 @@ mod tests {
         assert!(matches!(parse("bgpctl sh pol eth0"), Command::Show(Show::Policy { name: Some(_) })));
         assert!(matches!(parse("bgpctl sh dr"), Command::Show(Show::Drain)));
         assert!(matches!(parse("bgpctl und --neighbor eth0"), Command::Undrain { neighbor: Some(_) }));
+    }
+
+    #[test]
+    fn words_that_are_too_short_are_refused_with_what_they_might_be() {
+        for (line, words) in [
+            ("bgpctl sh p", ["'policy'", "'pods'"]),
+            ("bgpctl sh po", ["'policy'", "'pods'"]),
+            ("bgpctl re", ["'ready'", "'reload'"]),
+        ] {
+            let error = Args::try_parse_from(line.split(' ')).unwrap_err().to_string();
+            assert!(words.iter().all(|word| error.contains(word)), "{line}: {error}");
+        }
     }
 
     #[test]
@@ -231,6 +292,23 @@ mod tests {
         let args = Args::try_parse_from(["bgpctl", "show", "fib", "--json", "--socket", "/x"]).unwrap();
         assert_eq!(args.format(), Format::Json);
         assert_eq!(args.socket, PathBuf::from("/x"));
+    }
+
+    #[test]
+    fn services_are_asked_for_by_name_or_by_address() {
+        let service = |text: &str| Ok(ServiceTarget::Service(text.to_owned()));
+        let addresses = |text: &str| Ok(ServiceTarget::Addresses(text.parse().unwrap()));
+        assert_eq!("default/web".parse(), service("default/web"));
+        // A name may be a number; its namespace may be, too, and is no address.
+        assert_eq!("10/8".parse(), service("10/8"));
+        for text in ["192.0.2.1", "192.0.2.0/24", "2001:db8::1", "2001:db8::/64"] {
+            assert_eq!(text.parse(), addresses(text));
+        }
+        for text in ["", "web", "/web", "default/", "a/b/c", "192.0.2"] {
+            assert_eq!(text.parse::<ServiceTarget>(), Err(ServiceTargetError::Unknown), "{text:?}");
+        }
+        let error = "192.0.2.1/24".parse::<ServiceTarget>().unwrap_err();
+        assert_eq!(error.to_string(), "192.0.2.1/24 has host bits set: the network is 192.0.2.0/24");
     }
 
     #[test]

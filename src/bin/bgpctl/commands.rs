@@ -9,7 +9,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::Failure;
-use crate::args::{Args, Command, NeighborAction, NeighborTable, Reload, Show, Target};
+use crate::args::{Args, Command, NeighborAction, NeighborTable, Reload, ServiceTarget, Show, Target};
 use crate::client::{Client, encode};
 use crate::drain;
 use crate::output::{Format, Output};
@@ -60,7 +60,7 @@ async fn run_show<W: Write>(client: &Client, show: &Show, output: &mut Output<W>
         Show::Rib { target: None } => table(client, "/v1/rib", None, output, render::rib).await,
         Show::Rib { target: Some(target) } => {
             let path = format!("/v1/rib?{}", selector(*target));
-            let lookup = Lookup { target: *target, table: "RIB" };
+            let lookup = Lookup::Route { target: *target, table: "RIB" };
             table(client, &path, Some(lookup), output, |found, _| render::destinations(found)).await
         }
         Show::Policy { name } => {
@@ -69,14 +69,14 @@ async fn run_show<W: Write>(client: &Client, show: &Show, output: &mut Output<W>
         }
         Show::Fib { target } => {
             let query = target.map(|target| format!("?{}", selector(target))).unwrap_or_default();
-            let lookup = target.map(|target| Lookup { target, table: "FIB" });
+            let lookup = target.map(|target| Lookup::Route { target, table: "FIB" });
             fib(client, &format!("/v1/fib{query}"), lookup, output).await
         }
         Show::Interfaces => print(&client.get("/v1/interfaces").await?, render::interfaces, output),
         Show::Bfd => print(&client.get("/v1/bfd").await?, render::bfd, output),
         Show::Drain => print(&client.get("/v1/drain").await?, render::drain, output),
         Show::Pods => print(&client.get("/v1/pods").await?, render::pods, output),
-        Show::Services => services(client, output).await,
+        Show::Services { target } => services(client, target.as_ref(), output).await,
         Show::Memory => print(&client.get("/v1/memory").await?, render::memory, output),
         Show::Config => print(&client.get("/v1/config").await?, render::config, output),
     }
@@ -121,18 +121,38 @@ fn selector(target: Target) -> String {
     }
 }
 
-/// One route, which has to be there.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Lookup {
-    target: Target,
-    table: &'static str,
+/// What has to be there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Lookup {
+    /// One route.
+    Route {
+        /// Which one.
+        target: Target,
+        /// Where.
+        table: &'static str,
+    },
+    /// An address of a service.
+    Service(ServiceTarget),
 }
 
 impl fmt::Display for Lookup {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.target {
-            Target::Prefix(prefix) => write!(f, "{prefix} in the {}", self.table),
-            Target::Address(address) => write!(f, "to {address} in the {}", self.table),
+        match self {
+            Self::Route { target: Target::Prefix(prefix), table } => {
+                write!(f, "no route {prefix} in the {table}")
+            }
+            Self::Route { target: Target::Address(address), table } => {
+                write!(f, "no route to {address} in the {table}")
+            }
+            Self::Service(ServiceTarget::Service(name)) => {
+                write!(f, "no address of a service {name} of a kind that [services] has ranges for")
+            }
+            Self::Service(ServiceTarget::Addresses(Target::Address(address))) => {
+                write!(f, "no service has the address {address}")
+            }
+            Self::Service(ServiceTarget::Addresses(Target::Prefix(range))) => {
+                write!(f, "no service has an address in {range}")
+            }
         }
     }
 }
@@ -187,12 +207,20 @@ async fn fib<W: Write>(
 }
 
 /// As [`table`], with totals at its end.
-async fn services<W: Write>(client: &Client, output: &mut Output<W>) -> Result<(), Failure> {
-    let mut rows = Rows::new(output, None);
+async fn services<W: Write>(
+    client: &Client,
+    target: Option<&ServiceTarget>,
+    output: &mut Output<W>,
+) -> Result<(), Failure> {
+    let path = match target {
+        None => "/v1/services".to_owned(),
+        Some(ServiceTarget::Service(name)) => format!("/v1/services?service={}", encode(name)),
+        Some(ServiceTarget::Addresses(target)) => format!("/v1/services?{}", selector(*target)),
+    };
+    let mut rows = Rows::new(output, target.cloned().map(Lookup::Service));
     let mut after = None;
     loop {
-        let api::Services { kubernetes, totals, page } =
-            client.get(&with_cursor("/v1/services", after)).await?;
+        let api::Services { kubernetes, totals, page } = client.get(&with_cursor(&path, after)).await?;
         rows.print(&page.items, render::services)?;
         match advance(client, after, page.next)? {
             Some(next) => after = Some(next),
@@ -276,7 +304,7 @@ impl<'o, W: Write> Rows<'o, W> {
             Format::Json => self.output.text("]\n")?,
         }
         match (self.lookup, self.found) {
-            (Some(lookup), Found::Nothing) => Err(Failure::NoRoute(lookup)),
+            (Some(lookup), Found::Nothing) => Err(Failure::NotFound(lookup)),
             (Some(_), Found::Something) | (None, Found::Nothing | Found::Something) => Ok(()),
         }
     }
@@ -296,10 +324,15 @@ mod tests {
 
     #[test]
     fn what_is_not_there_is_named() {
-        let absent =
-            |word: &str| Failure::NoRoute(Lookup { target: word.parse().unwrap(), table: "RIB" }).to_string();
+        let absent = |word: &str| {
+            Failure::NotFound(Lookup::Route { target: word.parse().unwrap(), table: "RIB" }).to_string()
+        };
         assert_eq!(absent("192.0.2.1"), "no route to 192.0.2.1 in the RIB");
         assert_eq!(absent("192.0.2.0/24"), "no route 192.0.2.0/24 in the RIB");
+        let absent = |word: &str| Failure::NotFound(Lookup::Service(word.parse().unwrap())).to_string();
+        assert_eq!(absent("192.0.2.1"), "no service has the address 192.0.2.1");
+        assert_eq!(absent("192.0.2.0/24"), "no service has an address in 192.0.2.0/24");
+        assert!(absent("default/web").starts_with("no address of a service default/web "));
     }
 
     #[test]

@@ -3,7 +3,7 @@
 //! [`args`] is the grammar, [`client`] speaks HTTP over the socket, [`commands`] does what was asked, [`render`]
 //! makes text of answers, [`output`] keeps control characters of peers away from the terminal.
 //!
-//! Exit codes: 0 done, 1 the daemon refused, has no such route or is not ready, 2 usage, 3 daemon unreachable.
+//! Exit codes: 0 done, 1 the daemon refused, has no such thing or is not ready, 2 usage, 3 daemon unreachable.
 
 use std::io::{self, Write};
 use std::process::ExitCode;
@@ -29,8 +29,8 @@ enum Failure {
     #[error(transparent)]
     Client(#[from] ClientError),
     /// What was looked up is not in the table.
-    #[error("no route {0}")]
-    NoRoute(Lookup),
+    #[error("{0}")]
+    NotFound(Lookup),
     /// The daemon is there, and the node is not fit for pods.
     #[error("{0}")]
     NotReady(String),
@@ -61,7 +61,7 @@ fn fail(failure: &Failure) -> ExitCode {
         // `bgpctl ... | head`: the reader has what it wanted.
         Failure::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => return ExitCode::SUCCESS,
         Failure::Client(ClientError::Refused(_))
-        | Failure::NoRoute(_)
+        | Failure::NotFound(_)
         | Failure::NotReady(_)
         | Failure::Output(_)
         | Failure::Json(_) => 1,
@@ -72,7 +72,7 @@ fn fail(failure: &Failure) -> ExitCode {
         // A wrong file is quoted in several lines.
         Failure::Client(ClientError::Refused(_)) => output::printable_lines(&text),
         Failure::Client(ClientError::Unreachable { .. } | ClientError::NoAnswer { .. })
-        | Failure::NoRoute(_)
+        | Failure::NotFound(_)
         | Failure::NotReady(_)
         | Failure::Output(_)
         | Failure::Json(_) => output::printable(&text),

@@ -160,7 +160,7 @@ pub struct UnreadableObject {
 pub struct Services {
     /// Who is asked; `null` where nobody is. What is refused and unreadable is of kinds that matter for services.
     pub kubernetes: Option<Kubernetes>,
-    /// Over all pages.
+    /// Over all pages of what was asked for.
     pub totals: ServiceTotals,
     /// The addresses.
     #[serde(flatten)]

@@ -18,7 +18,9 @@ use tokio::sync::oneshot;
 use super::client::{Admission, ClientInfo};
 use crate::config;
 use crate::control::api::{self, Entry, Error, ErrorCode, Page};
-use crate::control::{DrainOrder, PageQuery, ReloadOrder, Reply, Request, Selector, TableQuery};
+use crate::control::{
+    DrainOrder, PageQuery, ReloadOrder, Reply, Request, Selector, ServiceSelector, ServicesQuery, TableQuery,
+};
 use crate::drain::Then;
 
 // What `bgpctl` lets through and is refused here is said in the words of its command line; whatever it would not send is
@@ -30,6 +32,8 @@ const REQUEST_BODY_MAX: usize = 4096;
 const URI_MAX: usize = 2048;
 /// A neighbor's name as typed: a host name has 255 octets at most.
 const NEIGHBOR_NAME_MAX: usize = 255;
+/// `NAMESPACE/NAME`: a label and a name of DNS, as Kubernetes limits them.
+const SERVICE_NAME_MAX: usize = 63 + 1 + 253;
 /// How long a drain waits for traffic where the order does not say.
 const DRAIN_WAIT_MS: u64 = 30_000;
 /// JSON of the entries of one page. A page that would be longer ends sooner and says where to go on.
@@ -180,8 +184,8 @@ async fn pods(State(agent): State<Agent>) -> Answer<api::Pods> {
     agent.ask(Request::Pods).await.map(Json)
 }
 
-async fn services(State(agent): State<Agent>, params: Params<PageParams>) -> Answer<api::Services> {
-    let query = read(params)?.page()?;
+async fn services(State(agent): State<Agent>, params: Params<ServiceParams>) -> Answer<api::Services> {
+    let query = read(params)?.query()?;
     let mut services = agent.ask(|reply| Request::Services { query, reply }).await?;
     bound(&mut services.page)?;
     Ok(Json(services))
@@ -277,6 +281,17 @@ struct PageParams {
     limit: Option<String>,
 }
 
+/// Parameters of the table of services' addresses.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ServiceParams {
+    service: Option<String>,
+    prefix: Option<String>,
+    address: Option<String>,
+    after: Option<String>,
+    limit: Option<String>,
+}
+
 /// Parameters of an order to drain.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -356,6 +371,23 @@ impl TableParams {
         };
         let page = PageParams { after: self.after, limit: self.limit }.page()?;
         Ok(TableQuery { selector, page })
+    }
+}
+
+impl ServiceParams {
+    fn query(self) -> Result<ServicesQuery, Error> {
+        let selector = match (self.service, self.prefix, self.address) {
+            (None, None, None) => ServiceSelector::All,
+            (Some(service), None, None) if service.len() > SERVICE_NAME_MAX => {
+                return Err(bad_request(format!("a service's name has {SERVICE_NAME_MAX} octets at most")));
+            }
+            (Some(service), None, None) => ServiceSelector::Service(service),
+            (None, Some(prefix), None) => ServiceSelector::Within(parameter("prefix", &prefix)?),
+            (None, None, Some(address)) => ServiceSelector::Address(parameter("address", &address)?),
+            (..) => return Err(bad_request("service, prefix and address exclude each other")),
+        };
+        let page = PageParams { after: self.after, limit: self.limit }.page()?;
+        Ok(ServicesQuery { selector, page })
     }
 }
 

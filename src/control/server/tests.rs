@@ -11,7 +11,7 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 use super::*;
-use crate::control::{PageQuery, ReloadOrder, Selector, TableQuery, api};
+use crate::control::{PageQuery, ReloadOrder, Selector, ServiceSelector, ServicesQuery, TableQuery, api};
 
 /// Ends a test that hangs; nothing here takes a tenth of it.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -274,6 +274,24 @@ async fn parameters_become_queries() {
             })
             .await;
         assert!(answer.ends_with("{\"items\":[],\"next\":null}\n"), "{answer}");
+    }
+    for (query, selector) in [
+        ("", ServiceSelector::All),
+        ("?service=default%2Fweb", ServiceSelector::Service("default/web".to_owned())),
+        ("?address=192.0.2.1", ServiceSelector::Address("192.0.2.1".parse().unwrap())),
+        ("?prefix=192.0.2.0/24", ServiceSelector::Within("192.0.2.0/24".parse().unwrap())),
+    ] {
+        let expected = ServicesQuery { selector, page: PageQuery { after: None, limit: api::PAGE_LIMIT } };
+        let answer = running
+            .ask(&get(&format!("/v1/services{query}")), |request| match request {
+                Request::Services { query, reply } => {
+                    assert_eq!(query, expected);
+                    reply.send(Err(api::Error::new(api::ErrorCode::Refused, "seen"))).unwrap();
+                }
+                other => panic!("asked for {other:?}"),
+            })
+            .await;
+        assert_eq!(error(&answer).0, "409 Conflict", "{query}");
     }
     let answer = running
         .ask(&post("/v1/neighbors/fe80%3A%3A1%25eth0/clear"), |request| match request {

@@ -22,6 +22,7 @@
 
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
+mod lent;
 mod observe;
 mod plan;
 mod read;
@@ -191,7 +192,7 @@ impl Delta {
 
     /// The RIB's word on one prefix.
     pub(super) fn want(&mut self, change: FibChange) {
-        let key = self.ownership.key(change.prefix);
+        let key = self.key(change.prefix);
         let learned = change.gateways.as_ref().map(|gateways| self.table.sets.intern(gateways));
         if let Some(set) = learned {
             self.plan(set);
@@ -236,6 +237,9 @@ impl Delta {
                 trouble.retry = None;
             }
             self.dirty.insert(key);
+        }
+        for &block in before.lending.symmetric_difference(&local.lending) {
+            self.move_hosts_in(block);
         }
         self.look_up_sources();
     }

@@ -54,6 +54,9 @@ use route::Protocol;
 pub struct LocalRoutes {
     /// A blackhole each (the node's pod blocks); none for a /32 or a /128, which would hide the address itself.
     pub blackholes: BTreeSet<Prefix>,
+    /// Blocks of which single addresses may be elsewhere: learned routes to these yield to any other route to the same
+    /// address, as Felix makes them for pods.
+    pub lending: BTreeSet<Prefix>,
     /// Preferred source of IPv4 routes: the loopback address. Left out of routes while no link has it.
     pub preferred_source_ipv4: Option<Ipv4Addr>,
     /// Preferred source of IPv6 routes.
@@ -170,7 +173,7 @@ pub enum Kind {
 pub struct RouteStatus {
     /// Destination.
     pub prefix: Prefix,
-    /// Ours, unless the route was left by a run with another metric.
+    /// Ours, unless the route yields to others, or was left by a run with another metric.
     pub metric: u32,
     /// What it does; `None` for a route with our protocol that we did not write.
     pub kind: Option<Kind>,

@@ -47,6 +47,10 @@ pub struct Ownership {
     pub metric: u32,
 }
 
+/// The metric of routes that yield: above all that Felix may be told to use for routes of pods (1024 by default,
+/// `ipv4NormalRoutePriority`, which people set to something of that size), and easy to see in `ip route`.
+pub(super) const YIELDING_METRIC: u32 = 1_000_000_000;
+
 /// What the kernel holds at most one group of routes of: `(destination, tos 0, priority)` in one table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) struct Key {
@@ -114,6 +118,16 @@ impl Ownership {
             (Family::Ipv4Unicast | Family::Ipv6Unicast, metric) => metric,
         };
         Key { prefix, metric }
+    }
+
+    /// The key of our own route to an address that whoever has a pod for it may take.
+    pub(super) fn yielding(&self, prefix: Prefix) -> Key {
+        Key { prefix, metric: self.metric.max(YIELDING_METRIC) }
+    }
+
+    /// Whether it is a key of routes that we write.
+    pub(super) fn writes_at(&self, key: Key) -> bool {
+        key == self.key(key.prefix) || key == self.yielding(key.prefix)
     }
 
     /// *Ours* is: our table and our protocol number. Every decision about a kernel route goes through here.

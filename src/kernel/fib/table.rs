@@ -314,7 +314,7 @@ pub(super) enum Cursor {
     /// Behind that prefix; `None`: at the beginning.
     Ipv4(Option<Ipv4Prefix>),
     Ipv6(Option<Ipv6Prefix>),
-    /// Keys with a metric that is not ours.
+    /// Keys with a metric that is not the usual one.
     Strays(Option<Key>),
 }
 
@@ -328,7 +328,7 @@ pub(super) struct Table {
     ownership: Ownership,
     ipv4: BTreeMap<Ipv4Prefix, CaseId>,
     ipv6: BTreeMap<Ipv6Prefix, CaseId>,
-    /// What earlier runs left with another metric.
+    /// What yields to others, and what earlier runs left with another metric.
     strays: BTreeMap<Key, CaseId>,
     cases: Cases,
     pub(super) sets: Sets,
@@ -452,6 +452,24 @@ impl Table {
         all.sort_unstable_by_key(|(key, _)| *key);
         all.truncate(limit);
         all
+    }
+
+    /// All keys in a network.
+    pub(super) fn inside(&self, network: Prefix) -> Vec<Key> {
+        let own = |prefix| self.ownership.key(prefix);
+        let mut keys: Vec<Key> = match network {
+            Prefix::V4(from) => {
+                let prefixes = self.ipv4.range(from..).map(|(prefix, _)| Prefix::V4(*prefix));
+                prefixes.take_while(|prefix| network.covers(*prefix)).map(own).collect()
+            }
+            Prefix::V6(from) => {
+                let prefixes = self.ipv6.range(from..).map(|(prefix, _)| Prefix::V6(*prefix));
+                prefixes.take_while(|prefix| network.covers(*prefix)).map(own).collect()
+            }
+        };
+        let strays = self.strays.range(Key { prefix: network, metric: 0 }..).map(|(key, _)| *key);
+        keys.extend(strays.take_while(|key| network.covers(key.prefix)));
+        keys
     }
 
     /// One prefix, at every metric.

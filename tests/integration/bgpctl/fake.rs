@@ -8,7 +8,8 @@ use bgp::rib::Originator;
 use bgp::{Asn, Family, PeerKind, Prefix, RouterId};
 use selvedge::control::api::{self, Error, ErrorCode, Page};
 use selvedge::control::{
-    PageQuery, REQUEST_QUEUE, ReloadOrder, Reply, Request, Selector, Server, TableQuery,
+    PageQuery, REQUEST_QUEUE, ReloadOrder, Reply, Request, Selector, Server, ServiceSelector, ServicesQuery,
+    TableQuery,
 };
 use tokio::sync::{mpsc, oneshot};
 
@@ -99,7 +100,7 @@ fn answer(request: Request) {
             let (kinds, routes) = (vec![api::ServiceKind::External], ROUTES as u64);
             let totals =
                 api::ServiceTotals { kinds, addresses: 2 * routes, announced: routes, prefixes: routes };
-            let page = page(&all(query), service_address);
+            let page = page(&of_services(query), service_address);
             send(reply, Ok(api::Services { kubernetes: Some(kubernetes()), totals, page }));
         }
         Request::Memory(reply) => send(reply, Ok(memory())),
@@ -169,6 +170,17 @@ fn drains() -> api::Drain {
         received_packets_per_s: Some(7),
     };
     api::Drain { node: Some(progress), neighbors: vec![neighbor] }
+}
+
+/// Nobody has a service `default/none`; every other one has all addresses.
+fn of_services(query: ServicesQuery) -> TableQuery {
+    let selector = match query.selector {
+        ServiceSelector::Service(name) if name == "default/none" => Selector::Prefix(prefix(ROUTES)),
+        ServiceSelector::All | ServiceSelector::Service(_) => Selector::All,
+        ServiceSelector::Address(address) => Selector::Address(address),
+        ServiceSelector::Within(range) => Selector::Prefix(range),
+    };
+    TableQuery { selector, page: query.page }
 }
 
 fn all(page: PageQuery) -> TableQuery {

@@ -174,6 +174,24 @@ fn bgpctl_pages_through_long_tables() {
 }
 
 #[test]
+fn bgpctl_shows_one_service_and_the_services_of_an_address() {
+    let daemon = FakeDaemon::start("services");
+    for (words, rows) in
+        [("show services default/web", 2 * ROUTES), ("sh se 10.0.7.9", 2), ("show services 10.0.7.0/24", 2)]
+    {
+        let text = shown(&daemon, words);
+        assert_eq!(text.lines().filter(|line| line.starts_with("10.")).count(), rows, "{words}: {text}");
+    }
+    let entries: Vec<api::ServiceAddress> = json(&daemon, "show services 10.0.7.9");
+    assert_eq!(entries.iter().map(|entry| entry.prefix).collect::<Vec<_>>(), [prefix(7)]);
+    let run = bgpctl(&daemon.socket(), "show services default/none");
+    let reason = "bgpctl: no address of a service default/none of a kind that [services] has ranges for\n";
+    assert_eq!((run.code, run.stdout.as_str(), run.stderr.as_str()), (Some(1), "", reason));
+    let run = bgpctl(&daemon.socket(), "show services web");
+    assert!(run.code == Some(2) && run.stderr.contains("NAMESPACE/NAME"), "{}", run.stderr);
+}
+
+#[test]
 fn bgpctl_prints_long_tables_as_one_json_array() {
     let daemon = FakeDaemon::start("array");
     let rib: Vec<api::Destination> = json(&daemon, "show rib");

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use lab::kubernetes::{CALICO_V1, CALICO_V3};
 use lab::{Cluster, Controllers};
@@ -30,11 +31,14 @@ const NEEDED: [(&str, &[&str]); 4] = [
     ("readiness", &["nodes [patch]", "nodes/status [patch]"]),
 ];
 
+/// The operator's tool in the image.
+const BGPCTL: &str = "/usr/bin/bgpctl";
+
 fn shipped(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/kubernetes").join(path)
 }
 
-fn apply(cluster: &Cluster, folder: &str) {
+pub(super) fn apply(cluster: &Cluster, folder: &str) {
     let folder = shipped(folder);
     cluster
         .kubectl(&["apply", "--validate=true", "--kustomize", folder.to_str().unwrap()])
@@ -145,6 +149,11 @@ fn the_pods_are_such_that_the_server_takes_them_and_alike() {
     };
     assert_eq!(mounts(&beside), ["/etc/selvedge", "/run/selvedge", "/var/lib/selvedge"]);
     assert_eq!(mounts(&alone), ["/etc/cni/net.d", "/etc/selvedge", "/run/selvedge", "/var/lib/selvedge"]);
+    let container = &beside["template"]["spec"]["containers"][0];
+    assert_eq!(container["readinessProbe"]["exec"]["command"], json!([BGPCTL, "ready"]));
+    for probe in ["livenessProbe", "startupProbe"] {
+        assert_eq!(container[probe], Value::Null, "a router that forwards is not to be killed");
+    }
     let security = &beside["template"]["spec"]["containers"][0]["securityContext"];
     let capabilities = json!({ "drop": ["ALL"], "add": ["NET_ADMIN", "NET_RAW", "NET_BIND_SERVICE"] });
     assert_eq!(security["capabilities"], capabilities);
@@ -187,7 +196,7 @@ fn commands_of_the_guide() -> Vec<String> {
     });
     let is_tried = |line: &&str| {
         let mut words = line.split(' ');
-        words.next() == Some("kubectl") && !words.any(|word| ["exec", "rollout"].contains(&word))
+        line.starts_with("kubectl ") && !words.any(|word| ["exec", "rollout"].contains(&word))
     };
     lines.filter(is_tried).map(str::to_owned).collect()
 }
@@ -218,6 +227,24 @@ fn shell_words(line: &str) -> Vec<String> {
     }
     words.retain(|word| !word.is_empty());
     words
+}
+
+/// The probe finds the socket: where the daemon has it, unless its file says otherwise, is a volume of the pod, which
+/// bgpctl looks at without being told.
+#[test]
+fn the_probe_asks_where_the_daemon_listens() {
+    let socket = config::parse("[bgp]\nlocal-as = 65001\n", "none").unwrap().control.socket;
+    let manifest = fs::read_to_string(shipped("static-pod/selvedge.yaml")).unwrap();
+    let folder = socket.parent().unwrap().display();
+    assert!(manifest.contains(&format!("- {{name: run, mountPath: {folder}}}\n")), "{folder}");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_bgpctl"));
+    command.args(["ready", "--help"]);
+    let help = lab::output_of(command).unwrap();
+    assert!(help.contains(&format!("[default: {}]", socket.display())), "{help}");
+    let dockerfile = fs::read_to_string(shipped("Dockerfile")).unwrap();
+    let copied = dockerfile.lines().find(|line| line.starts_with("COPY --from=build ")).unwrap();
+    let (folder, program) = BGPCTL.rsplit_once('/').unwrap();
+    assert!(copied.ends_with(&format!("/{program} {folder}/")), "{copied}");
 }
 
 #[test]

@@ -3,6 +3,7 @@
 mod deploy;
 mod faults;
 mod fixture;
+mod life;
 mod show;
 
 use std::time::Duration;

@@ -93,6 +93,25 @@ impl Bench {
             .unwrap_or_else(|error| panic!("{error}\n{}", self.log_of(node)));
     }
 
+    /// The server goes, and then the agent of c1 as well, which comes back to what it knew: the fabric, as c2 sees it, notices
+    /// nothing.
+    fn lose_server_and_agent(&mut self, cluster: &mut Cluster) {
+        let journal = Journal::open(&self.rack.nodes[1].netns).unwrap();
+        let before = self.log_of(0).len();
+        cluster.kill_apiserver().unwrap();
+        eventually("c1 knows", FOUND, || {
+            Ok(self.log_of(0)[before..].contains("the API server is away").then_some(()))
+        })
+        .unwrap();
+        let (agent, netns) = self.rack.nodes[0].agent_mut().unwrap();
+        agent.kill().unwrap();
+        agent.start_again(netns).unwrap();
+        self.await_log(0, "what the API server said last is in force");
+        self.rack.await_converged(CONVERGENCE).unwrap();
+        self.await_log(0, "fib converged");
+        assert_eq!(journal.changes().unwrap(), [], "nothing is withdrawn");
+    }
+
     /// The kernel of tor1 has a route there over exactly these links.
     fn await_on_tor(&self, prefix: Prefix, links: &[&str]) -> Instant {
         let what = format!("{prefix} over {links:?}");
@@ -113,22 +132,35 @@ fn assert_soon(what: &str, since: Instant, seen: Instant) {
 }
 
 fn affinity(node: &str, state: &str) -> String {
+    affinity_of("10.1.9.0/26", node, state)
+}
+
+fn affinity_of(block: &str, node: &str, state: &str) -> String {
     json!({
         "apiVersion": "crd.projectcalico.org/v1",
         "kind": "BlockAffinity",
-        "metadata": { "name": format!("{node}-10-1-9-0-26") },
-        "spec": { "cidr": "10.1.9.0/26", "node": node, "state": state, "deleted": "false" },
+        "metadata": { "name": format!("{node}-{}", dashes(block)) },
+        "spec": { "cidr": block, "node": node, "state": state, "deleted": "false" },
     })
     .to_string()
 }
 
 fn block(node: &str) -> String {
+    block_of("10.1.9.0/26", node)
+}
+
+/// As Calico names what belongs to a network.
+fn dashes(network: &str) -> String {
+    network.replace(['.', ':', '/'], "-")
+}
+
+fn block_of(network: &str, node: &str) -> String {
     json!({
         "apiVersion": "crd.projectcalico.org/v1",
         "kind": "IPAMBlock",
-        "metadata": { "name": "10-1-9-0-26" },
+        "metadata": { "name": dashes(network) },
         "spec": {
-            "cidr": "10.1.9.0/26", "affinity": format!("host:{node}"), "strictAffinity": false,
+            "cidr": network, "affinity": format!("host:{node}"), "strictAffinity": false,
             "allocations": [], "unallocated": [], "attributes": [], "deleted": false,
         },
     })
@@ -159,21 +191,7 @@ fn blocks_come_and_go_with_their_affinity_and_stay_while_nobody_says_otherwise()
     let c2 = &bench.rack.nodes[1].netns;
     c2.await_routes("over both ToRs", CONVERGENCE, |routes| leads_over(routes, ours, &BOTH)).unwrap();
 
-    // The server goes, and the agent as well.
-    let journal = Journal::open(c2).unwrap();
-    let before = bench.log_of(0).len();
-    cluster.kill_apiserver().unwrap();
-    eventually("c1 knows", FOUND, || {
-        Ok(bench.log_of(0)[before..].contains("the API server is away").then_some(()))
-    })
-    .unwrap();
-    let (agent, netns) = bench.rack.nodes[0].agent_mut().unwrap();
-    agent.kill().unwrap();
-    agent.start_again(netns).unwrap();
-    bench.await_log(0, "what the API server said last is in force");
-    bench.rack.await_converged(CONVERGENCE).unwrap();
-    bench.await_log(0, "fib converged");
-    assert_eq!(journal.changes().unwrap(), [], "nothing is withdrawn");
+    bench.lose_server_and_agent(&mut cluster);
     assert!(leads_over(&bench.rack.tors[0].netns.routes().unwrap(), ours, &["c1"]));
 
     // It is back, and what was kept is still true; then the block moves to c2, as Calico does it.

@@ -24,6 +24,9 @@ pub const PROTOCOL_BGP: u8 = 186;
 /// `proto static`.
 pub const PROTOCOL_STATIC: u8 = 4;
 
+/// `ipv4NormalRoutePriority` of Calico, by default.
+const FELIX_METRIC: u32 = 1024;
+
 /// Events are taken in portions, so that an interrupt is seen while none come.
 const EVENT_SLICE: Duration = Duration::from_millis(100);
 
@@ -173,7 +176,8 @@ impl Netns {
         })?
     }
 
-    /// Adds a route to an address on a link, as Calico does for each pod.
+    /// Adds a route to an address on a link, as Calico does for each pod: with a metric that is higher than those of routing
+    /// daemons.
     ///
     /// # Errors
     /// The kernel refuses.
@@ -185,10 +189,12 @@ impl Netns {
                     .destination_prefix(to, 32)
                     .scope(netlink_packet_route::route::RouteScope::Link)
                     .output_interface(index)
+                    .priority(FELIX_METRIC)
                     .build(),
                 IpAddr::V6(to) => RouteMessageBuilder::<Ipv6Addr>::new()
                     .destination_prefix(to, 128)
                     .output_interface(index)
+                    .priority(FELIX_METRIC)
                     .build(),
             };
             self.add(&handle, message, &format!("{address} dev {device}")).await

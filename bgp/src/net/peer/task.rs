@@ -4,6 +4,7 @@
 //! UPDATEs to the RIB task, in the order in which they happened; bytes. One loop: wait for one event, feed the
 //! machine, drain it.
 
+mod next_hop;
 mod tell;
 
 use std::collections::VecDeque;
@@ -18,6 +19,7 @@ use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tracing::{debug, info, warn};
 
+use self::next_hop::next_hop;
 use super::{PeerChange, PeerCommand, PeerEvent, PeerSettings, PeerStatus, RefreshAnswer};
 use crate::memory::{Usage, list_octets};
 use crate::message::{AttributeFault, RefreshKind, RouteRefresh, Update};
@@ -26,7 +28,7 @@ use crate::net::rib::{Epoch, PeerBatch, RibHandle, ToRib};
 use crate::net::transport::{self, Target};
 use crate::rib::{PeerSession, ToPeer};
 use crate::session::{Action, Cause, ConnectionId, Event, Negotiated, Session, SessionError, Stop};
-use crate::{Family, NextHop, PeerId};
+use crate::{Family, PeerId};
 
 /// Unsent octets above which no more routes are asked for.
 const OUTPUT_LOW_WATER: usize = 65536;
@@ -536,33 +538,6 @@ impl Task {
         if !self.asked && self.session.negotiated().is_some() && unsent < OUTPUT_LOW_WATER {
             self.asked = true;
             self.backlog.push_back(ToRib::Ready { peer: self.id, epoch: self.epoch });
-        }
-    }
-}
-
-/// The next hop that the peer is told for routes of a family: our own end of the session (RFC 4271 section
-/// 5.1.3), with a global address beside a link-local one where the link has one (RFC 2545 section 3). IPv4 routes
-/// over IPv6 need the peer's consent (RFC 8950 section 4).
-fn next_hop(
-    family: Family,
-    local: Option<IpAddr>,
-    target: &Target,
-    negotiated: &Negotiated,
-) -> Option<NextHop> {
-    match (family, local?) {
-        (Family::Ipv4Unicast, IpAddr::V4(address)) => Some(NextHop::Ipv4(address)),
-        (Family::Ipv6Unicast, IpAddr::V4(_)) => None,
-        (Family::Ipv4Unicast, IpAddr::V6(_))
-            if !negotiated.codec.extended_next_hop.contains(Family::Ipv4Unicast) =>
-        {
-            None
-        }
-        (Family::Ipv4Unicast | Family::Ipv6Unicast, IpAddr::V6(address)) => {
-            Some(match (address.is_unicast_link_local(), target.global_address) {
-                (true, Some(global)) => NextHop::Ipv6WithLinkLocal { global, link_local: address },
-                (true, None) => NextHop::LinkLocal(address),
-                (false, _) => NextHop::Ipv6(address),
-            })
         }
     }
 }

@@ -4,6 +4,7 @@ mod decision;
 mod incoming;
 mod kept_default;
 mod leaves;
+mod lending;
 mod model;
 mod outgoing;
 mod policies;

@@ -4,6 +4,7 @@
 //! is all the bookkeeping around them: marks, sweeps, generations, sets that wait, partial turns.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use proptest::prelude::*;
@@ -18,23 +19,27 @@ use crate::rib::fixtures::{
     Held, LOCAL_AS, config, from_peer, path, prefix, reach, session, settle, withdraw,
 };
 use crate::rib::{
-    FibChange, Freshness, Gateways, Origination, Originator, PeerConfig, PeerSession, Rib, Ripeness, ToPeer,
-    Totals,
+    Connected, FibChange, Freshness, Gateways, Lending, Origination, Originator, PeerConfig, PeerSession,
+    Rib, Ripeness, ToPeer, Totals,
 };
 use crate::{Families, Family, NextHop, PeerId, PeerKind, Prefix};
 
-/// Two of them can originate here, one is inside such a one, one is a martian.
-const PREFIXES: [&str; 8] = [
+/// Some can originate here, some are addresses inside such a one, one is a martian.
+const PREFIXES: [&str; 10] = [
     "0.0.0.0/0",
     "10.1.8.192/26",
     "10.1.8.200/32",
+    "10.1.8.201/32",
     "20.0.0.0/8",
     "21.0.0.0/8",
     "127.0.0.0/8",
     "2001:db8::/32",
     "fd00:8::/64",
+    "fd00:8::1/128",
 ];
 const OWN: [&str; 3] = ["10.1.8.192/26", "21.0.0.0/8", "fd00:8::/64"];
+/// Pods can have these, in networks of our own and elsewhere.
+const HOSTS: [&str; 3] = ["10.1.8.200", "21.0.0.9", "fd00:8::1"];
 /// What they can carry; policies here ask for the first one.
 const CARRIED: [&str; 3] = ["no-export", "65001:100", "65001:1:100"];
 /// Links can be in these: one of them contains two of the others and no prefix of its own length.
@@ -55,8 +60,9 @@ enum Event {
     Configure(u32, PeerConfig),
     Announce { peer: u32, variant: u8, prefixes: Vec<&'static str> },
     Withdraw { peer: u32, prefixes: Vec<&'static str> },
-    Originate(Vec<(&'static str, Option<&'static str>)>),
+    Originate(Vec<(&'static str, Option<&'static str>, Lending)>),
     Connect(Vec<&'static str>),
+    Host(Vec<&'static str>),
     RefreshRequested(u32, Family),
     RefreshBegan(u32, Family),
     RefreshEnded(u32, Family),
@@ -87,6 +93,7 @@ fn event() -> impl Strategy<Value = Event> {
         4 => (peer(), some()).prop_map(|(peer, prefixes)| Event::Withdraw { peer, prefixes }),
         2 => originations().prop_map(Event::Originate),
         2 => proptest::sample::subsequence(&LINKS[..], 0..=4).prop_map(Event::Connect),
+        2 => proptest::sample::subsequence(&HOSTS[..], 0..=3).prop_map(Event::Host),
         2 => (peer(), family()).prop_map(|(peer, family)| Event::RefreshRequested(peer, family)),
         2 => (peer(), family()).prop_map(|(peer, family)| Event::RefreshBegan(peer, family)),
         2 => (peer(), family()).prop_map(|(peer, family)| Event::RefreshEnded(peer, family)),
@@ -96,12 +103,15 @@ fn event() -> impl Strategy<Value = Event> {
     ]
 }
 
-fn originations() -> impl Strategy<Value = Vec<(&'static str, Option<&'static str>)>> {
-    let community = || proptest::option::of(prop::sample::select(CARRIED.to_vec()));
-    let communities = prop::collection::vec(community(), OWN.len());
+fn originations() -> impl Strategy<Value = Vec<(&'static str, Option<&'static str>, Lending)>> {
+    let community = proptest::option::of(prop::sample::select(CARRIED.to_vec()));
+    let lending = prop::sample::select(vec![Lending::Nothing, Lending::Addresses]);
+    let ways = prop::collection::vec((community, lending), OWN.len());
     let prefixes = proptest::sample::subsequence(&OWN[..], 0..=OWN.len());
-    (prefixes, communities)
-        .prop_map(|(prefixes, communities)| prefixes.into_iter().zip(communities).collect())
+    (prefixes, ways).prop_map(|(prefixes, ways)| {
+        let both = prefixes.into_iter().zip(ways);
+        both.map(|(prefix, (community, lending))| (prefix, community, lending)).collect()
+    })
 }
 
 fn maintenance() -> impl Strategy<Value = Maintenance> {
@@ -213,6 +223,7 @@ struct Model {
     away: BTreeMap<u32, Said>,
     originated: BTreeMap<Prefix, Origination>,
     connected: BTreeSet<Prefix>,
+    hosts: Arc<BTreeSet<IpAddr>>,
     maintained: BTreeMap<u32, Maintenance>,
     configured: BTreeMap<u32, PeerConfig>,
 }
@@ -299,13 +310,14 @@ impl World {
             }
             Event::Originate(routes) => {
                 let by = Originator::StaticBlock;
-                let origination = |community: Option<&str>| Origination {
+                let origination = |community: Option<&str>, lending| Origination {
                     by,
                     community: community.map(|text| text.parse().unwrap()),
+                    lending,
                 };
                 let routes: BTreeMap<_, _> = routes
                     .into_iter()
-                    .map(|(text, community)| (prefix(text), origination(community)))
+                    .map(|(text, community, lending)| (prefix(text), origination(community, lending)))
                     .collect();
                 self.rib.set_originated(routes.clone());
                 self.model.originated = routes;
@@ -314,6 +326,12 @@ impl World {
                 let networks: BTreeSet<_> = networks.into_iter().map(prefix).collect();
                 self.rib.set_connected(networks.clone());
                 self.model.connected = networks;
+            }
+            Event::Host(addresses) => {
+                let hosts: Arc<BTreeSet<IpAddr>> =
+                    Arc::new(addresses.into_iter().map(|text| text.parse().unwrap()).collect());
+                self.rib.set_hosts(Arc::clone(&hosts));
+                self.model.hosts = hosts;
             }
             Event::RefreshRequested(peer, family) => self.rib.refresh_requested(id(peer), family),
             Event::RefreshBegan(peer, family) => {
@@ -479,8 +497,8 @@ impl Model {
 
     fn judge(&self, role: Role, peer: u32, prefix: Prefix, path: &Attributes) -> Judgement {
         let (config, session) = (&config(role), &session_of(peer));
-        let (originated, connected) = (self.originated.clone().into(), self.connected.clone().into());
-        let (originated, connected) = (&originated, &connected);
+        let connected = Connected::from(self.connected.clone()).with_hosts(Arc::clone(&self.hosts));
+        let (originated, connected) = (&self.originated.clone().into(), &connected);
         let inbound = self.maintenance(peer).inbound;
         let PeerConfig { allowed_own_as, import, .. } = self.config_of(peer);
         let guard = Guard { config, originated, connected, session, inbound, allowed_own_as };

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use crate::message::Update;
 use crate::policy::Role;
 use crate::rib::fixtures::{
-    external, fib, from_peer, gateways, originate, prefix, reach, rib, settle, withdraw,
+    LOCAL_AS, external, fib, from_peer, gateways, originate, prefix, reach, rib, settle, withdraw,
 };
 use crate::rib::{Freshness, PathStatus, PeerConfig, PeerSession, Rib};
 use crate::{Asn, Families, Family, PeerId};
@@ -100,6 +100,22 @@ fn families_that_the_peer_lost_go_at_once() {
         assert_eq!(fib(&mut rib), expected.collect());
         assert_eq!(stale(&rib, ONE), ROUTES[2..]);
     }
+}
+
+#[test]
+fn an_echo_of_a_session_that_was_lost_proves_nothing() {
+    let mut rib = two_tors();
+    let block = "10.1.8.192/26";
+    originate(&mut rib, &[block]);
+    let echo = |rib: &mut Rib| rib.receive(ONE, reach(&from_peer(1, &[LOCAL_AS.0]), &[block]));
+    echo(&mut rib);
+    assert_eq!(rib.echoes(prefix(block)), [ONE]);
+    rib.session_lost(ONE, Families::ALL);
+    assert_eq!(rib.echoes(prefix(block)), []);
+    rib.session_up(ONE, external(1));
+    assert_eq!(rib.echoes(prefix(block)), [], "kept, and not said again yet");
+    echo(&mut rib);
+    assert_eq!(rib.echoes(prefix(block)), [ONE]);
 }
 
 #[test]

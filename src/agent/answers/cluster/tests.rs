@@ -35,7 +35,8 @@ fn pages(known: &Snapshot, limit: usize) -> Vec<Vec<api::ServiceAddress>> {
     let mut pages = Vec::new();
     let mut after = None;
     loop {
-        let api::Page { items, next } = page(known, &PageQuery { after, limit });
+        let api::Page { items, next } =
+            Asked::of(known, &ServiceSelector::All).page(&PageQuery { after, limit });
         pages.push(items);
         match next {
             Some(next) => after = Some(next),
@@ -141,10 +142,61 @@ fn totals_count_what_all_pages_have() {
         cluster: Vec::new(),
         aggregate: true,
     };
-    let answer = services(None, Some(&settings), &known, &PageQuery { after: None, limit: 1 });
+    let page = PageQuery { after: None, limit: 1 };
     let kinds = vec![api::ServiceKind::External];
-    assert_eq!(answer.totals, api::ServiceTotals { kinds, addresses: 3, announced: 2, prefixes: 1 });
-    assert_eq!(answer.page.items.len(), 1);
+    let totals = |addresses, announced, prefixes| api::ServiceTotals {
+        kinds: kinds.clone(),
+        addresses,
+        announced,
+        prefixes,
+    };
+    for (selector, expected) in [
+        (ServiceSelector::All, totals(3, 2, 1)),
+        (ServiceSelector::Service("a/two".to_owned()), totals(2, 1, 1)),
+        (ServiceSelector::Address("203.0.113.1".parse().unwrap()), totals(1, 0, 0)),
+        (ServiceSelector::Within(prefix("192.0.2.0/31")), totals(1, 1, 1)),
+    ] {
+        let query = ServicesQuery { selector, page: page.clone() };
+        let answer = services(None, Some(&settings), &known, &query);
+        assert_eq!((answer.totals, answer.page.items.len()), (expected, 1), "{query:?}");
+    }
+}
+
+#[test]
+fn a_service_an_address_or_a_range_can_be_asked_for() {
+    let known = with_services(
+        [("192.0.2.1/32", AddressKind::External)],
+        vec![
+            address("a/one", "192.0.2.1", Ok("192.0.2.1/32")),
+            address("a/two", "192.0.2.1", Ok("192.0.2.1/32")),
+            address("a/two", "2001:db8::1", Err(Withheld::OutOfRange)),
+            address("b/two", "198.51.100.1", Err(Withheld::NoEndpointHere)),
+        ],
+    );
+    let shown = |known: &Snapshot, selector: ServiceSelector| {
+        let items = Asked::of(known, &selector).page(&PageQuery { after: None, limit: 9 }).items;
+        let entry = |entry: api::ServiceAddress| {
+            let services = entry.services.iter().map(|used| used.service.clone()).collect::<Vec<_>>();
+            format!("{} {}", entry.prefix, services.join(" "))
+        };
+        items.into_iter().map(entry).collect::<Vec<_>>()
+    };
+    let service = |name: &str| ServiceSelector::Service(name.to_owned());
+    let at = |text: &str| ServiceSelector::Address(text.parse().unwrap());
+    let within = |text| ServiceSelector::Within(prefix(text));
+    let none: [&str; 0] = [];
+    assert_eq!(shown(&known, service("a/two")), ["192.0.2.1/32 a/two", "2001:db8::1/128 a/two"]);
+    assert_eq!(shown(&known, service("two")), none);
+    assert_eq!(shown(&known, at("192.0.2.1")), ["192.0.2.1/32 a/one a/two"]);
+    assert_eq!(shown(&known, at("192.0.2.2")), none);
+    assert_eq!(shown(&known, within("192.0.0.0/8")), ["192.0.2.1/32 a/one a/two"]);
+    assert_eq!(shown(&known, within("::/0")), ["2001:db8::1/128 a/two"]);
+    // Of what a file kept, the range is all that is known.
+    let kept = with_services([("192.0.2.0/24", AddressKind::External)], Vec::new());
+    assert_eq!(shown(&kept, at("192.0.2.7")), ["192.0.2.0/24 "]);
+    assert_eq!(shown(&kept, within("192.0.2.0/23")), ["192.0.2.0/24 "]);
+    assert_eq!(shown(&kept, within("192.0.2.0/25")), none);
+    assert_eq!(shown(&kept, service("a/one")), none);
 }
 
 /// A server that is away, refuses this and that, and has objects that make no sense.
@@ -170,6 +222,7 @@ fn troubled(since: Instant) -> Snapshot {
             .into(),
             ..Desired::default()
         },
+        pods: None,
         server: Some(Reach::Away { since, why: "connection refused".to_owned() }),
         trouble: Trouble {
             absent_node: Some("c1".to_owned()),

@@ -27,7 +27,7 @@ impl Delta {
         let Observation { key, owner, installed } = observation;
         match owner {
             Owner::Ours => self.observe_ours(event, cause, key, &installed, now),
-            Owner::Foreign(protocol) if key == self.ownership.key(key.prefix) => {
+            Owner::Foreign(protocol) if self.ownership.writes_at(key) => {
                 self.observe_foreign(event, key, protocol, now);
             }
             // With another metric: a route of its own.

@@ -31,9 +31,7 @@ impl Reading {
                 let number = self.number(installed);
                 self.ours.push((key, number));
             }
-            Owner::Foreign(protocol) if key == ownership.key(key.prefix) => {
-                self.foreign.push((key, protocol))
-            }
+            Owner::Foreign(protocol) if ownership.writes_at(key) => self.foreign.push((key, protocol)),
             // With another metric: a route of its own.
             Owner::Foreign(_) => {}
         }

@@ -6,15 +6,17 @@ mod disk;
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::os::unix::process::CommandExt;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
-use lab::{Error, Result, eventually};
+use lab::{Account, Error, Result, eventually, output_of};
 
 use super::peers::{Sharing, portion, processor_ticks};
 use super::restart::start_again;
 use crate::cgroup::{Cgroup, Limit};
 use crate::fault::{Fate, Fault, Length, Number};
-use crate::site::{BOTH, Session, Site, tool};
+use crate::site::{BOTH, Session, Site};
 use crate::stranger::{Outcome, PATIENCE, Room, Stranger};
 
 /// Memory that the agent may take beyond what it has.
@@ -152,7 +154,7 @@ fn out_of_descriptors(site: &mut Site) -> Result<()> {
     let (pid, mark) = (pid(site)?, site.mark_log()?);
     let limits = limit_of_descriptors(pid)?;
     without_a_session_lost(site, |site| {
-        set_limit_of_descriptors(site, pid, &lowest_free_descriptor(pid)?.to_string())?;
+        set_limit_of_descriptors(pid, &lowest_free_descriptor(pid)?.to_string())?;
         let used = processor_ticks(site)?;
         let begun = Instant::now();
         // The kernel takes them; the agent cannot.
@@ -160,7 +162,7 @@ fn out_of_descriptors(site: &mut Site) -> Result<()> {
         let unanswered = std::os::unix::net::UnixStream::connect(site.agent()?.socket());
         std::thread::sleep(TIME);
         let used = processor_ticks(site)?.saturating_sub(used);
-        set_limit_of_descriptors(site, pid, &limits)?;
+        set_limit_of_descriptors(pid, &limits)?;
         drop((waiting?, unanswered));
         // A tick is 10 ms (USER_HZ).
         site.demand(used < 30, || format!("{used} ticks of a processor were used in {TIME:?}"));
@@ -189,10 +191,14 @@ fn limit_of_descriptors(pid: u32) -> Result<String> {
     }
 }
 
-fn set_limit_of_descriptors(site: &Site, pid: u32, limit: &str) -> Result<()> {
+fn set_limit_of_descriptors(pid: u32, limit: &str) -> Result<()> {
     // The soft limit alone, or both.
     let limit = if limit.contains(':') { limit.to_owned() } else { format!("{limit}:") };
-    tool(&site.victim()?.netns, &format!("prlimit --pid {pid} --nofile={limit}")).map(drop)
+    // As the agent itself: where root is without CAP_SYS_RESOURCE it may not do this to other users.
+    let Account { uid, gid } = Account::OF_AGENTS;
+    let mut prlimit = Command::new("prlimit");
+    prlimit.uid(uid).gid(gid).args(["--pid", &pid.to_string(), &format!("--nofile={limit}")]);
+    output_of(prlimit).map(drop)
 }
 
 fn out_of_threads(site: &mut Site) -> Result<()> {

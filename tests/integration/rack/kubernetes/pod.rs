@@ -62,6 +62,19 @@ fn command_line(template: &Value, account: &Path, server: std::net::SocketAddr) 
     words
 }
 
+/// The exit code of the container's readiness probe, and what it says.
+fn probe(template: &Value, agent: &lab::Agent) -> (i32, String) {
+    let command = template["spec"]["containers"][0]["readinessProbe"]["exec"]["command"].as_array().unwrap();
+    let words: Vec<&str> = command.iter().map(|word| word.as_str().unwrap()).collect();
+    let [program, words @ ..] = &words[..] else { panic!("{command:?}") };
+    assert!(program.ends_with("/bgpctl"), "{program}");
+    match agent.bgpctl(words) {
+        Ok(text) => (0, text),
+        Err(lab::Error::ToolFailed { status, output, .. }) => (status.code().unwrap(), output),
+        Err(error) => panic!("{error}"),
+    }
+}
+
 #[test]
 fn the_container_of_the_daemonset_does_its_job() {
     let Some(mut bench) = Bench::up("kubepod", "[pods.calico]\n") else { return };
@@ -108,4 +121,15 @@ fn the_container_of_the_daemonset_does_its_job() {
     eventually("what it was told is kept", FOUND, || Ok(state.exists().then_some(()))).unwrap();
     let log = bench.log_of(0);
     assert!(!log[before..].contains("refuses"), "{log}");
+
+    let (agent, _) = bench.rack.nodes[0].agent_mut().unwrap();
+    let ready = eventually("a probe that succeeds", CONVERGENCE, || match probe(template, agent) {
+        (0, text) => Ok(Some(text)),
+        (1, text) if text.contains("not ready yet: ") => Ok(None),
+        other => panic!("{other:?}"),
+    });
+    assert!(ready.unwrap().starts_with("ready: UplinksReady: "));
+    assert!(agent.terminate().unwrap().success());
+    let (code, text) = probe(template, agent);
+    assert!(code == 3 && text.contains("is selvedge running?"), "{code}: {text}");
 }

@@ -14,22 +14,8 @@ const TAINT: &str = "selvedge.dev/uplinks-not-ready";
 
 const SECTIONS: &str = "[readiness]\nuplinks = 2\necho = true\nisolated-for = '15s'\n";
 
-/// What an agent may do beside reading, and c1 as a kubelet registers it: with the taint to start with, and one of somebody
-/// else's.
-const WRITER: &str = "
-apiVersion: rbac.authorization.k8s.io/v1
-kind: ClusterRole
-metadata: {name: selvedge-readiness}
-rules:
-- {apiGroups: [''], resources: [nodes, nodes/status], verbs: [patch]}
----
-apiVersion: rbac.authorization.k8s.io/v1
-kind: ClusterRoleBinding
-metadata: {name: selvedge-readiness}
-roleRef: {apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: selvedge-readiness}
-subjects:
-- {kind: ServiceAccount, name: selvedge, namespace: kube-system}
----
+/// c1 as a kubelet registers it: with the taint to start with, and one of somebody else's.
+const C1: &str = "
 apiVersion: v1
 kind: Node
 metadata: {name: c1}
@@ -60,7 +46,47 @@ fn assert_others_untouched(node: &Value) {
     assert!(has_taint(node, "example.com/gpu"), "{node}");
 }
 
+/// What the API server has of a node; it changes with every write.
+fn version(cluster: &Cluster, node: &str) -> Value {
+    cluster.json(&["get", "node", node]).unwrap()["metadata"]["resourceVersion"].clone()
+}
+
 impl Bench {
+    /// The server comes up, with a role of the agents that lets them write, and a kubelet that has said something of c1.
+    fn cluster_to_write_to(&self) -> Cluster {
+        let cluster = self.cluster(C1);
+        let role = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/kubernetes/rbac/readiness");
+        cluster.kubectl(&["apply", "--kustomize", role.to_str().unwrap()]).unwrap();
+        let kubelets = json!({ "type": "Ready", "status": "True", "reason": "KubeletReady", "message": "" });
+        cluster.patch_status("/api/v1/nodes/c1", &json!({ "conditions": [kubelets] })).unwrap();
+        cluster
+    }
+
+    /// A cable between c1 and the host of the API server, and a better way over it than that of the fabric.
+    fn lay_management_link(&self) {
+        let [c1, _, c3] = &self.rack.nodes[..] else { panic!("three nodes") };
+        cable(Port { netns: &c1.netns, name: "mgmt" }, Port { netns: &c3.netns, name: "mgmt" }).unwrap();
+        for (node, address) in [(c1, [192, 0, 2, 1]), (c3, [192, 0, 2, 2])] {
+            node.netns.add_address("mgmt", address.into(), 30).unwrap();
+            node.netns.set_up("mgmt").unwrap();
+        }
+        let mut command = c1.netns.command("ip");
+        let server = c3.router.loopbacks()[0].to_string();
+        lab::output_of({
+            command.args(["route", "add", &server, "via", "192.0.2.2", "metric", "5"]);
+            command
+        })
+        .unwrap();
+    }
+
+    fn cut(&self, node: &str, tors: &[usize]) {
+        tors.iter().for_each(|&tor| self.rack.tors[tor].netns.set_down(node).unwrap());
+    }
+
+    fn mend(&self, node: &str, tors: &[usize]) {
+        tors.iter().for_each(|&tor| self.rack.tors[tor].netns.set_up(node).unwrap());
+    }
+
     fn await_c1(
         &self,
         cluster: &Cluster,
@@ -104,9 +130,7 @@ impl Bench {
 #[test]
 fn a_node_is_ready_while_its_uplinks_are_and_flaps_are_not_told_of() {
     let Some(mut bench) = Bench::up("kubeready", SECTIONS) else { return };
-    let cluster = bench.cluster(WRITER);
-    let kubelets = json!({ "type": "Ready", "status": "True", "reason": "KubeletReady", "message": "" });
-    cluster.patch_status("/api/v1/nodes/c1", &json!({ "conditions": [kubelets] })).unwrap();
+    let cluster = bench.cluster_to_write_to();
     let ready = bench.await_ready(&cluster, FOUND);
     let (is_ready, text) = bench.asked();
     assert!(is_ready && text.starts_with("ready: UplinksReady: at least 2 sessions"), "{text}");
@@ -119,24 +143,19 @@ fn a_node_is_ready_while_its_uplinks_are_and_flaps_are_not_told_of() {
     );
 
     // Neither a flap nor a restart of the daemon is worth a word.
-    let tor2 = &bench.rack.tors[1].netns;
-    tor2.set_down("c1").unwrap();
+    bench.cut("c1", &[1]);
     bench.await_stage("doubtful");
-    tor2.set_up("c1").unwrap();
+    bench.mend("c1", &[1]);
     bench.await_stage("ready");
     let (agent, netns) = bench.rack.nodes[0].agent_mut().unwrap();
     agent.kill().unwrap();
     agent.start_again(netns).unwrap();
     bench.await_stage("ready");
-    let after = cluster.json(&["get", "node", "c1"]).unwrap();
-    assert_eq!(after["metadata"]["resourceVersion"], ready["metadata"]["resourceVersion"], "{after}");
+    assert_eq!(version(&cluster, "c1"), ready["metadata"]["resourceVersion"]);
 
     let cut = Instant::now();
-    let tor2 = &bench.rack.tors[1].netns;
     // Beside c1, which has a taint of somebody else's, a node without any.
-    for node in ["c1", "c2"] {
-        tor2.set_down(node).unwrap();
-    }
+    ["c1", "c2"].iter().for_each(|node| bench.cut(node, &[1]));
     let isolated = bench.await_c1(&cluster, "c1 to be isolated", ISOLATED_FOR + NOTICED, |node| {
         network(node, "status") == "True" && has_taint(node, TAINT)
     });
@@ -165,15 +184,91 @@ fn a_node_is_ready_while_its_uplinks_are_and_flaps_are_not_told_of() {
         bench.await_c1(&cluster, "c1 to be corrected", NOTICED, |node| network(node, "status") == "True");
     assert_others_untouched(&corrected);
 
-    for node in ["c1", "c2"] {
-        tor2.set_up(node).unwrap();
-    }
+    ["c1", "c2"].iter().for_each(|node| bench.mend(node, &[1]));
     bench.await_ready(&cluster, CONVERGENCE + NOTICED);
     cluster
         .await_object("c2 to be ready", &["node", "c2"], CONVERGENCE + NOTICED, |node| {
             network(node, "status") == "False" && !has_taint(node, TAINT)
         })
         .unwrap_or_else(|error| panic!("{error}\n{}", bench.log_of(1)));
+}
+
+/// A node that is cut off altogether, whose API server is reached by another way; and one whose API server is cut off with it.
+#[test]
+fn a_node_without_any_uplink_says_so_where_it_can_and_takes_it_back() {
+    let sections = "[readiness]\nisolated-for = '15s'\n";
+    let Some(mut bench) = Bench::up("kubealone", sections) else { return };
+    bench.lay_management_link();
+    let cluster = bench.cluster_to_write_to();
+    let ready = bench.await_ready(&cluster, FOUND);
+    let is_ready = |node: &Value| network(node, "reason") == "UplinksReady";
+    cluster.await_object("c2 to be ready", &["node", "c2"], FOUND, is_ready).unwrap();
+
+    bench.cut("c1", &[0, 1]);
+    bench.await_stage("doubtful");
+    bench.mend("c1", &[0, 1]);
+    bench.await_stage("ready");
+    assert_eq!(version(&cluster, "c1"), ready["metadata"]["resourceVersion"], "a flap");
+
+    let c2 = version(&cluster, "c2");
+    bench.cut("c2", &[0, 1]);
+    let cut = Instant::now();
+    bench.cut("c1", &[0, 1]);
+    let isolated = bench.await_c1(&cluster, "c1 to be isolated", ISOLATED_FOR + NOTICED, |node| {
+        network(node, "status") == "True" && has_taint(node, TAINT)
+    });
+    assert!(cut.elapsed() >= ISOLATED_FOR, "{:?}", cut.elapsed());
+    assert_others_untouched(&isolated);
+    let described = cluster.kubectl(&["describe", "node", "c1"]).unwrap();
+    let taint = "selvedge.dev/uplinks-not-ready:NoSchedule";
+    for words in ["NoUplink", "no session with a ToR is established: tor1 is down since 2", taint] {
+        assert!(described.contains(words), "{words}: {described}");
+    }
+    // As isolated as c1, c2 has no way to say so; when it can speak again it is true no more.
+    eventually("c2 knows", NOTICED, || {
+        Ok(bench.log_of(1).contains("this node is not ready for pods").then_some(()))
+    })
+    .unwrap_or_else(|error| panic!("{error}\n{}", bench.log_of(1)));
+    assert_eq!(version(&cluster, "c2"), c2);
+    bench.mend("c2", &[0, 1]);
+    eventually("c2 is ready", CONVERGENCE, || {
+        let shown = bench.rack.nodes[1].agent()?.bgpctl_json(&["ready"]).ok();
+        Ok(shown.is_some_and(|shown| shown["stage"] == "ready").then_some(()))
+    })
+    .unwrap_or_else(|error| panic!("{error}\n{}", bench.log_of(1)));
+    cluster
+        .await_object("c2 to be ready again", &["node", "c2"], FOUND, |node| {
+            is_ready(node) && network(node, "status") == "False" && !has_taint(node, TAINT)
+        })
+        .unwrap_or_else(|error| panic!("{error}\n{}", bench.log_of(1)));
+
+    // An end takes nothing back: a successor may be on its way. A file that does not ask for it any more does.
+    let before = version(&cluster, "c1");
+    let (agent, netns) = bench.rack.nodes[0].agent_mut().unwrap();
+    assert!(agent.terminate().unwrap().success());
+    assert_eq!(version(&cluster, "c1"), before, "an end");
+    agent.start_again(netns).unwrap();
+    let file = bench.kubeconfigs[0].with_file_name("selvedge.toml");
+    let with_table = std::fs::read_to_string(&file).unwrap();
+    let without = with_table.replace("[readiness]\nisolated-for = \"15s\"\n", "");
+    assert_ne!(without, with_table);
+    let agent = bench.rack.nodes[0].agent().unwrap();
+    agent.write_config(&without).unwrap();
+    agent.bgpctl(&["reload"]).unwrap();
+    let clean = bench.await_c1(&cluster, "c1 to be left clean", NOTICED, |node| {
+        network(node, "reason") == "UplinksNotWatched" && !has_taint(node, TAINT)
+    });
+    assert_eq!(network(&clean, "status"), "False", "{clean}");
+    assert_others_untouched(&clean);
+
+    // And back: c1 is isolated still.
+    agent.write_config(&with_table).unwrap();
+    agent.bgpctl(&["reload"]).unwrap();
+    bench.await_c1(&cluster, "c1 to be isolated again", ISOLATED_FOR + NOTICED, |node| {
+        network(node, "status") == "True" && has_taint(node, TAINT)
+    });
+    bench.mend("c1", &[0, 1]);
+    bench.await_ready(&cluster, CONVERGENCE + NOTICED);
 }
 
 const CORDONED: &str = "

@@ -367,3 +367,55 @@ fn an_address_of_a_link_that_no_route_goes_over_is_no_work() {
         assert_eq!(world.delta.resync_at(), None);
     }
 }
+
+/// A pod here may take the address before anybody has heard of it.
+#[test]
+fn a_route_to_an_address_that_a_block_lends_yields_to_others() {
+    for (host, block) in [("10.1.0.5/32", PREFIXES[0]), ("fd00:1::5/128", PREFIXES[2])] {
+        yields_in(prefix(host), prefix(block));
+    }
+}
+
+fn yields_in(host: Prefix, block: Prefix) {
+    let (usual, yielding) = (OURS.key(host), OURS.yielding(host));
+    assert!(yielding.metric > 1024);
+    let lending = |lending: &[Prefix]| LocalRoutes {
+        blackholes: [block].into(),
+        lending: lending.iter().copied().collect(),
+        ..LocalRoutes::default()
+    };
+    let want = |links: Option<&[u32]>| FibChange { prefix: host, gateways: links.map(gateways) };
+    let mut world = World::started(NexthopObjects::Off);
+    let there = |world: &World| [usual, yielding].map(|key| world.kernel.of(key, Owner::Ours).len());
+    world.delta.set_local(&lending(&[block]));
+    world.delta.want(want(Some(&[2])));
+    world.rest();
+    assert_eq!(there(&world), [0, 1]);
+    assert_eq!(
+        world.delta.route(host).iter().filter(|route| route.state == RouteState::Installed).count(),
+        1
+    );
+    // Whose block it is, and whether it lends, may change under a route that stays.
+    world.delta.set_local(&lending(&[]));
+    world.rest();
+    assert_eq!(there(&world), [1, 0]);
+    world.delta.set_local(&lending(&[block]));
+    world.rest();
+    assert_eq!(there(&world), [0, 1]);
+    // A next run finds it where it wants it, and until then it stays.
+    let mut world = world.restarted();
+    world.delta.set_local(&lending(&[block]));
+    world.rest();
+    world.delta.want(want(Some(&[2])));
+    world.delta.set_converged();
+    world.rest();
+    assert_eq!((there(&world), world.kernel.writes), ([0, 1], 0));
+    world.delta.want(want(None));
+    world.rest();
+    assert_eq!(there(&world), [0, 0]);
+    // Other addresses are as ever.
+    let elsewhere = prefix("10.2.0.5/32");
+    world.delta.want(FibChange { prefix: elsewhere, gateways: Some(gateways(&[3])) });
+    world.rest();
+    assert_eq!(world.kernel.of(OURS.key(elsewhere), Owner::Ours).len(), 1);
+}
