@@ -56,6 +56,7 @@ pub(super) const FAULTS: &[Fault] = &[
     Fault {
         number: Number(17),
         name: "the token has expired (401)",
+        length: Length::Long,
         expected: "a line that says so; nothing is withdrawn",
         make: |site| unnoticed(site, |site| lists_meet(site, ServerFault::Refuse(401), "refuses")),
         ..KUBERNETES
