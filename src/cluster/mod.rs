@@ -24,6 +24,7 @@ mod server;
 mod task;
 mod tell;
 mod watch;
+mod watches;
 
 use std::collections::BTreeMap;
 
