@@ -148,21 +148,23 @@ fn a_life_with_kubernetes_stays_within_what_the_unit_leaves() {
     })
     .unwrap();
 
-    // Its connections are reset, and it is found again.
+    // Its connections are reset, and it is found again; what is to be taken back waits for it.
     bench.cluster.kill_apiserver().unwrap();
     await_pods(&agent, "an absence", |pods| server_is(pods, "away"));
-    bench.cluster.start_apiserver().unwrap();
-    await_pods(&agent, "a return", |pods| server_is(pods, "answers"));
-
     let conflist = root.join("etc/cni/net.d/10-selvedge.conflist");
     let alone = root.config(&format!("[pods.node]\n[cni]\nfile = {conflist:?}\n"));
     agent.write_config(&alone).unwrap();
     agent.bgpctl(&["reload"]).unwrap();
+    bench.cluster.start_apiserver().unwrap();
+    await_pods(&agent, "a return", |pods| server_is(pods, "answers"));
     await_pods(&agent, "another block", |pods| announces(pods, "10.42.1.0/26"));
     eventually("a list of plugins", PATIENCE, || Ok(conflist.exists().then_some(())))
         .unwrap_or_else(|error| panic!("{error}\n{}", agent.log()));
     let is_unwatched = |node: &Value| reason_is(node, "UplinksNotWatched");
-    bench.cluster.await_object("a farewell", &["node", "c1"], PATIENCE, is_unwatched).unwrap();
+    bench
+        .cluster
+        .await_object("a farewell", &["node", "c1"], PATIENCE, is_unwatched)
+        .unwrap_or_else(|error| panic!("{error}\n{}", agent.log()));
     // And with what it kept.
     let state = root.join("var/lib/selvedge/cluster.json");
     let is_kept = || fs::read_to_string(&state).is_ok_and(|text| text.contains("10.42.1.0/26"));

@@ -99,7 +99,7 @@ fn routes_read_as_ip_route_prints_them_and_changes_are_seen() {
     let text: Vec<_> = a.routes().unwrap().iter().map(ToString::to_string).collect();
     let expected = [
         "blackhole 10.1.8.192/26 proto static",
-        "10.1.8.193 proto static dev x",
+        "10.1.8.193 proto static metric 1024 dev x",
         "blackhole fd00:10:1:8::/64 proto static metric 1024",
     ];
     assert_eq!(text, expected);

@@ -52,6 +52,15 @@ impl Bench {
         Instant::now()
     }
 
+    /// Packets of this node have a way to the address at c1: FRR tells its neighbors of a route before its own kernel has it.
+    fn await_way(&self, from: usize, address: &str) {
+        let host = Prefix::host(address.parse().unwrap());
+        let tors = self.rack.tors.iter().map(|tor| (&tor.netns, &["c1"][..]));
+        for (netns, links) in tors.chain([(&self.rack.nodes[from].netns, &BOTH[..])]) {
+            netns.await_routes(address, CONVERGENCE, |routes| leads_over(routes, host, links)).unwrap();
+        }
+    }
+
     /// What the kernel of c2 has to this address by BGP leads over exactly these links.
     fn await_at_owner(&self, address: &str, links: &[&str]) -> Instant {
         let host = Prefix::host(address.parse().unwrap());
@@ -148,7 +157,10 @@ fn a_borrowed_address_is_announced_for_as_long_as_its_pod_is_here() {
         bench.rack.tors[0].frr().unwrap().vtysh_json("show bgp ipv4 unicast 10.1.9.5/32 json").unwrap();
     assert_eq!(shown.pointer("/paths/0/community/string"), Some(&COMMUNITY.into()), "{shown}");
     let of_c3 = &bench.rack.pod(2, 0).unwrap().netns;
-    let ping = |to: &str| Ping::new(to.parse::<IpAddr>().unwrap()).once(of_c3, CONVERGENCE).unwrap();
+    let ping = |to: &str| {
+        bench.await_way(2, to);
+        Ping::new(to.parse::<IpAddr>().unwrap()).once(of_c3, CONVERGENCE).unwrap()
+    };
     assert!(matches!(ping(v4), Outcome::Reply(_)));
     assert!(!bench.log_of(0).contains("borrowed-limit"));
     let lent = bench.lend(v6);
@@ -198,13 +210,7 @@ fn the_owner_of_a_block_reaches_what_it_lends_and_keeps_what_its_pods_have() {
     for lent in lent {
         let since = bench.lend(lent);
         assert_soon("a borrowed address at the owner of its block", since, bench.await_at_owner(lent, &BOTH));
-        // FRR tells its neighbors of a route before its own kernel has it.
-        let host = Prefix::host(lent.parse().unwrap());
-        for tor in &bench.rack.tors {
-            tor.netns
-                .await_routes("on to c1", CONVERGENCE, |routes| leads_over(routes, host, &["c1"]))
-                .unwrap();
-        }
+        bench.await_way(1, lent);
         bench.assert_owner_reaches(lent);
     }
     let own = "it is in a prefix that originates here, but no host route to an address that Calico may lend";
