@@ -133,7 +133,7 @@ fn bgpctl_shows_pods_with_what_kubernetes_does_not_give() {
         "{text}"
     );
     assert!(text.contains(" verbs list, watch for services of the API group \"\" (the core)\n"), "{text}");
-    assert_eq!(text.lines().count(), 9, "{text}");
+    assert_eq!(text.lines().count(), 11, "{text}");
     assert_eq!(json::<api::Pods>(&daemon, "show pods").blocks.len(), 1);
 }
 
