@@ -4,6 +4,7 @@
 //! agent, and to each peer the routes it has room for. It works in turns of bounded length and looks at its inbox
 //! between them.
 
+mod messages;
 mod slices;
 mod warnings;
 
@@ -18,14 +19,12 @@ use tokio::task::{JoinHandle, yield_now};
 use tokio::time::Instant;
 use tracing::info;
 
-use crate::memory::list_octets;
-use crate::message::{RefreshKind, RouteRefresh, Update};
-use crate::policy::Maintenance;
+use self::messages::Question;
+pub(super) use self::messages::{Epoch, PeerBatch, ToRib};
+use crate::message::{RefreshKind, RouteRefresh};
 use crate::rib::limit::Marks;
-use crate::rib::{
-    FibChange, Gateways, LostLink, Originated, PeerConfig, PeerSession, Rib, RibConfig, Ripeness, ToPeer,
-};
-use crate::{Families, Family, PeerId, Prefix};
+use crate::rib::{FibChange, Gateways, LostLink, Originated, Rib, RibConfig, Ripeness, ToPeer};
+use crate::{Family, PeerId, Prefix};
 
 /// Messages that may wait for the RIB. Each is one read of a socket at most, whose prefixes and attributes take up to
 /// eight times the room that they have on the wire: a megabyte in all, which is what the RIB takes in in some turns. A
@@ -67,145 +66,6 @@ pub struct FibBatch {
     /// Everything that the neighbors had to say at first is in this batch or an earlier one (every neighbor sent
     /// End-of-RIB, or the deadline passed): what nobody asked for until now may be swept.
     pub converged: bool,
-}
-
-/// Counts the sessions of one neighbor, so that what was meant for an earlier one is recognised.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(super) struct Epoch(u64);
-
-impl Epoch {
-    pub(super) fn next(self) -> Self {
-        Self(self.0 + 1)
-    }
-}
-
-/// Routes that a peer asked for.
-#[derive(Debug)]
-pub(super) struct PeerBatch {
-    pub(super) epoch: Epoch,
-    pub(super) items: Vec<ToPeer>,
-}
-
-type Question = Box<dyn FnOnce(&Rib) + Send>;
-
-/// What the RIB task is told.
-pub(super) enum ToRib {
-    Configure {
-        peer: PeerId,
-        /// For logs.
-        name: String,
-        config: PeerConfig,
-        batches: mpsc::Sender<PeerBatch>,
-    },
-    Reconfigure {
-        peer: PeerId,
-        config: PeerConfig,
-    },
-    /// How the neighbor is used from now on.
-    Maintain {
-        peer: PeerId,
-        maintenance: Maintenance,
-    },
-    Remove {
-        peer: PeerId,
-    },
-    /// It is to be removed, because the configuration has it no longer.
-    Deconfigure {
-        peer: PeerId,
-    },
-    LinksLost(Vec<LostLink>),
-    Up {
-        peer: PeerId,
-        epoch: Epoch,
-        session: Box<PeerSession>,
-    },
-    /// What is said of these families is kept: the peer restarts.
-    Down {
-        peer: PeerId,
-        kept: Families,
-    },
-    /// What is still kept of a session that was lost goes.
-    Forget {
-        peer: PeerId,
-    },
-    Updates {
-        peer: PeerId,
-        updates: Vec<Update>,
-    },
-    Refresh {
-        peer: PeerId,
-        family: Family,
-        kind: RefreshKind,
-    },
-    /// The peer can take a batch.
-    Ready {
-        peer: PeerId,
-        epoch: Epoch,
-    },
-    Originated(Originated),
-    /// The networks that links of this host are in.
-    Connected(BTreeSet<Prefix>),
-    /// Hosts on its links that have routes of their own.
-    Hosts(Arc<BTreeSet<IpAddr>>),
-    /// Which neighbors the first convergence waits for.
-    Expected(BTreeSet<PeerId>),
-    Question(Question),
-}
-
-impl ToRib {
-    /// The work it makes, in prefixes.
-    fn cost(&self) -> usize {
-        match self {
-            Self::Updates { updates, .. } => updates
-                .iter()
-                .map(|update| {
-                    let announced: usize = update.reach.iter().map(|reach| reach.prefixes.len()).sum();
-                    1 + update.withdrawn.len() + announced
-                })
-                .sum(),
-            Self::Originated(routes) => 1 + routes.len(),
-            Self::Connected(networks) => 1 + networks.len(),
-            Self::Hosts(hosts) => 1 + hosts.len(),
-            Self::Configure { .. }
-            | Self::Reconfigure { .. }
-            | Self::Maintain { .. }
-            | Self::Remove { .. }
-            | Self::Deconfigure { .. }
-            | Self::LinksLost(_)
-            | Self::Up { .. }
-            | Self::Down { .. }
-            | Self::Forget { .. }
-            | Self::Refresh { .. }
-            | Self::Ready { .. }
-            | Self::Expected(_)
-            | Self::Question(_) => 1,
-        }
-    }
-
-    /// What it has on the heap. Only UPDATEs come in such numbers that it matters.
-    pub(super) fn octets(&self) -> usize {
-        match self {
-            Self::Updates { updates, .. } => {
-                list_octets(updates) + updates.iter().map(Update::heap_octets).sum::<usize>()
-            }
-            Self::Configure { .. }
-            | Self::Reconfigure { .. }
-            | Self::Maintain { .. }
-            | Self::Remove { .. }
-            | Self::Deconfigure { .. }
-            | Self::LinksLost(_)
-            | Self::Up { .. }
-            | Self::Down { .. }
-            | Self::Forget { .. }
-            | Self::Refresh { .. }
-            | Self::Ready { .. }
-            | Self::Originated(_)
-            | Self::Connected(_)
-            | Self::Hosts(_)
-            | Self::Expected(_)
-            | Self::Question(_) => 0,
-        }
-    }
 }
 
 /// The RIB task has ended.

@@ -1,10 +1,11 @@
 //! The task around the RIB: what it hands out when, with its peers and its FIB played by the test.
 
 use super::*;
+use crate::Families;
 use crate::message::Update;
 use crate::policy::{Action, Changes, Conditions, Policy, Role, Rule};
-use crate::rib::Originator;
 use crate::rib::fixtures::{config, external, from_peer, gateways, prefix, reach, rib as fixture, withdraw};
+use crate::rib::{Originator, PeerConfig};
 
 const ONE: PeerId = PeerId(1);
 const TWO: PeerId = PeerId(2);
