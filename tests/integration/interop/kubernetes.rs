@@ -1,6 +1,6 @@
 //! A node whose API server is away: what the server said to an earlier run is told to the ToR, and what is missing is shown.
 
-use lab::{Requirement, eventually};
+use lab::{Account, Requirement, eventually};
 use serde_json::Value;
 
 use super::fixture::{BLOCKS, Link, PATIENCE, UNNUMBERED, config, unnumbered_conf};
@@ -67,4 +67,25 @@ fn what_was_kept_is_announced_while_the_api_server_is_away() {
         away.ends_with("; 1 block and 1 prefix of services announced; 1 problem: see `bgpctl show pods`"),
         "{away}"
     );
+}
+
+/// A disk that hangs, played by a pipe: whoever opens it waits for the other end.
+#[test]
+fn a_disk_that_hangs_costs_what_was_kept_and_holds_up_neither_start_nor_end() {
+    let Some(mut link) = Link::lay("kubehung", Requirement::Frr) else { return };
+    link.start_frr(&unnumbered_conf());
+    let kubeconfig = link.secret("kubeconfig", KUBECONFIG);
+    let state = link.secret("cluster.json", "");
+    std::fs::remove_file(&state).unwrap();
+    nix::unistd::mkfifo(&state, nix::sys::stat::Mode::from_bits_truncate(0o666)).unwrap();
+    Account::OF_AGENTS.own(&state).unwrap();
+    link.start_agent_with(&format!(
+        "{}[kubernetes]\nkubeconfig = {kubeconfig:?}\nnode-name = \"c1\"\nstate = {state:?}\n[pods.calico]\n",
+        config(UNNUMBERED, &BLOCKS)
+    ));
+    link.await_established("tor1");
+    link.await_at_frr(&BLOCKS);
+    assert!(link.agent().log().contains("the disk does not answer within 5s"), "{}", link.agent().log());
+    // The thread that reads is still there.
+    assert!(link.agent_mut().terminate().unwrap().success());
 }

@@ -123,7 +123,7 @@ fn the_operator_sees_what_the_api_server_has_refuses_and_that_it_is_away() {
     let text = await_pods(&agent, "a refusal, and a block that waits for the pools", |pods| {
         pods.pointer("/kubernetes/refused/0/rule/resource").is_some_and(|resource| resource == "ippools")
             && pods.pointer("/kubernetes/unreadable/0/name").is_some_and(|name| name == "odd")
-            && block_is(pods, "owner-unknown")
+            && block_is(pods, "pools-unknown")
     });
     let expected = [
         "Kubernetes: this is node c1; API server answers\n",
