@@ -44,6 +44,7 @@ impl Follower {
 
     /// Decides, and says how many prefixes are announced for services.
     pub fn decide(&mut self, followed: &Followed) -> usize {
+        self.objects.settle_harmless(&followed.0, &self.desired);
         self.desired = desired::desired(&followed.0, &self.objects, &self.desired);
         self.desired.services.len()
     }

@@ -114,7 +114,16 @@ impl Objects {
     /// Lets go of what is missing and takes nothing away by being so, and of what was inherited and is accounted for: to be
     /// done before each decision.
     pub(crate) fn settle_harmless(&mut self, sources: &Sources, before: &Desired) {
-        let (pods, services) = (self.doubts_pods(sources), self.doubts_services(sources));
+        let (mut pods, mut services) = (self.doubts_pods(sources), self.doubts_services(sources));
+        // As at most starts: nobody has said anything else before. Of a large cluster two more decisions are worth sparing.
+        if pods && self.inherited.blocks.is_empty() && !self.misses_of_pods() {
+            self.settle_pods();
+            pods = false;
+        }
+        if services && self.inherited.services.is_empty() && !self.misses_of_services() {
+            self.settle_services();
+            services = false;
+        }
         if !pods && !services {
             return;
         }
@@ -190,6 +199,15 @@ impl Objects {
 
     fn doubts_services(&self, sources: &Sources) -> bool {
         knows_services(sources, self) && (is_doubted(&self.services) || is_doubted(&self.slices))
+    }
+
+    fn misses_of_pods(&self) -> bool {
+        let blocks = || self.blocks.values().any(|block| block.missing() > 0);
+        self.affinities.missing() > 0 || self.pools.missing() > 0 || blocks()
+    }
+
+    fn misses_of_services(&self) -> bool {
+        self.services.missing() > 0 || self.slices.missing() > 0
     }
 
     fn settle_pods(&mut self) {
