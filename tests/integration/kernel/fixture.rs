@@ -280,6 +280,27 @@ impl Fib {
     }
 }
 
+/// IPv4 routes that all go the same way.
+pub(super) const MANY: usize = 500;
+
+pub(super) fn many(legs: &[(&str, &str)]) -> Vec<FibChange> {
+    (0..MANY).map(|number| route(&format!("10.{}.{}.0/24", number / 256, number % 256), legs)).collect()
+}
+
+/// The nexthop object that the first of them names, as `ip` has it.
+pub(super) fn group_of_many() -> String {
+    ip_raw("route show 10.0.0.0/24").split(' ').nth(2).unwrap().to_owned()
+}
+
+pub(super) fn routes_on(group: &str) -> usize {
+    ip_raw("route show proto bgp").matches(&format!("nhid {group} ")).count()
+}
+
+/// Whether a listing of routes has this number of next hops in all.
+pub(super) fn has_legs(count: usize) -> impl Fn(&str) -> bool {
+    move |text| text.matches("via inet6").count() == count
+}
+
 /// The table as `ip` shows it, by polling: for changes that no answer of the task can announce.
 pub(super) async fn shows(arguments: &str, expected: impl Fn(&str) -> bool) -> String {
     let deadline = Instant::now() + PATIENCE;

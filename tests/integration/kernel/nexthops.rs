@@ -1,5 +1,6 @@
 //! Nexthop objects: one for all routes that go the same way.
 
+use super::fixture::{MANY, group_of_many, has_legs, many, routes_on};
 use super::*;
 
 #[test]
@@ -31,39 +32,36 @@ fn both_families_share_objects_and_a_route_shows_its_next_hops() {
 fn failover_leaves_every_route_on_its_group_whether_link_or_session() {
     in_namespace_with(NexthopObjects::On, || async {
         let fib = Fib::start().await;
-        let to = |n: u32| format!("10.{}.{}.0/24", n / 256, n % 256);
-        let all = |legs: &[(&str, &str)]| (0..500).map(|n| route(&to(n), legs)).collect::<Vec<_>>();
-        fib.want(all(&ECMP)).await;
-        fib.installed(500).await;
-        let group = ip_raw("route show 10.0.0.0/24").split(' ').nth(2).unwrap().to_owned();
-        let stay = || ip_raw("route show proto bgp").matches(&format!("nhid {group} ")).count() == 500;
-        let legs = |count: usize| move |text: &str| text.matches("via inet6").count() == count;
+        fib.want(many(&ECMP)).await;
+        fib.installed(MANY).await;
+        let group = group_of_many();
+        let stay = || routes_on(&group) == MANY;
         fib.dead(&ECMP[1..]);
-        shows("route show proto bgp", legs(500)).await;
+        shows("route show proto bgp", has_legs(MANY)).await;
         // The RIB says the same, prefix by prefix; and then that the neighbor is back.
-        fib.want(all(&ECMP[..1])).await;
-        fib.installed(500).await;
+        fib.want(many(&ECMP[..1])).await;
+        fib.installed(MANY).await;
         assert!(stay(), "a session was lost");
         fib.dead(&[]);
-        fib.want(all(&ECMP)).await;
-        shows("route show proto bgp", legs(1000)).await;
+        fib.want(many(&ECMP)).await;
+        shows("route show proto bgp", has_legs(2 * MANY)).await;
         assert!(stay(), "a session came back");
         // BFD says so, for whom a session is lost a little later, and is back a little later.
         fib.failed(&ECMP[1..]);
-        shows("route show proto bgp", legs(500)).await;
+        shows("route show proto bgp", has_legs(MANY)).await;
         fib.dead(&ECMP[1..]);
         fib.failed(&[]);
-        fib.want(all(&ECMP[..1])).await;
-        fib.installed(500).await;
-        shows("route show proto bgp", legs(500)).await;
+        fib.want(many(&ECMP[..1])).await;
+        fib.installed(MANY).await;
+        shows("route show proto bgp", has_legs(MANY)).await;
         fib.dead(&[]);
-        fib.want(all(&ECMP)).await;
-        shows("route show proto bgp", legs(1000)).await;
+        fib.want(many(&ECMP)).await;
+        shows("route show proto bgp", has_legs(2 * MANY)).await;
         assert!(stay(), "BFD");
         ip("link set ens41 down");
-        shows("route show proto bgp", legs(500)).await;
-        fib.want(all(&ECMP[..1])).await;
-        fib.installed(500).await;
+        shows("route show proto bgp", has_legs(MANY)).await;
+        fib.want(many(&ECMP[..1])).await;
+        fib.installed(MANY).await;
         assert!(stay(), "a link was lost");
         fib.stop().await;
     });

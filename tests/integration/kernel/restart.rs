@@ -4,7 +4,9 @@ use bgp::{Families, Family};
 use selvedge::kernel::fib::{NextHops, NexthopObjects};
 
 use super::ECMP;
-use super::fixture::{Fib, batch, in_namespace_with, ip_raw, route, shows};
+use super::fixture::{
+    Fib, MANY, batch, group_of_many, has_legs, in_namespace_with, ip_raw, many, route, routes_on, shows,
+};
 
 /// A foreign table, ours of another table, and ours that somebody flushed are no sign of an earlier run.
 #[test]
@@ -61,27 +63,24 @@ fn a_restart_inherits_objects_and_writes_nothing() {
 fn a_group_that_a_run_left_without_a_member_grows_under_its_routes() {
     in_namespace_with(NexthopObjects::On, || async {
         let fib = Fib::start().await;
-        let to = |n: u32| format!("10.{}.{}.0/24", n / 256, n % 256);
-        let all = |legs: &[(&str, &str)]| (0..500).map(|n| route(&to(n), legs)).collect::<Vec<_>>();
-        fib.want(all(&ECMP)).await;
-        fib.installed(500).await;
-        let group = ip_raw("route show 10.0.0.0/24").split(' ').nth(2).unwrap().to_owned();
-        let stay = || ip_raw("route show proto bgp").matches(&format!("nhid {group} ")).count() == 500;
-        let legs = |count: usize| move |text: &str| text.matches("via inet6").count() == count;
+        fib.want(many(&ECMP)).await;
+        fib.installed(MANY).await;
+        let group = group_of_many();
+        let stay = || routes_on(&group) == MANY;
         fib.dead(&ECMP[1..]);
-        shows("route show proto bgp", legs(500)).await;
+        shows("route show proto bgp", has_legs(MANY)).await;
         fib.stop().await;
 
         let before = ip_raw("nexthop show");
         let fib = Fib::start().await;
-        fib.until("inherited", |c| c.stale == 500).await;
-        fib.want(all(&ECMP[..1])).await;
+        fib.until("inherited", |c| c.stale == MANY).await;
+        fib.want(many(&ECMP[..1])).await;
         fib.converged().await;
-        fib.installed(500).await;
+        fib.installed(MANY).await;
         assert!(stay(), "the group serves");
         assert_eq!(ip_raw("nexthop show"), before);
-        fib.want(all(&ECMP)).await;
-        shows("route show proto bgp", legs(1000)).await;
+        fib.want(many(&ECMP)).await;
+        shows("route show proto bgp", has_legs(2 * MANY)).await;
         assert!(stay(), "the group grew");
         assert_eq!(fib.counters().await.next_hops, NextHops::Objects { groups: 1, members: 2 });
         fib.stop().await;
