@@ -19,8 +19,11 @@ use super::desired::{Desired, Sources};
 use crate::file::{Outlives, replace};
 
 const MAGIC: &str = "selvedge-cluster-1";
+const CHECKSUM: &str = " crc32=";
 /// Far more than the blocks and addresses of the largest cluster.
 const MAX_SIZE: u64 = 64 << 20;
+/// Between two tries to write what could not be written.
+const RETRY: Duration = Duration::from_secs(5);
 /// A disk that hangs must not keep the node from what the server says.
 const READ_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -32,6 +35,8 @@ pub(super) struct KeptDesired {
     node: String,
     /// Whether the last try failed: said once.
     has_failed: bool,
+    /// Whether there is a file of something else, which stays as it is.
+    is_foreign: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -49,6 +54,8 @@ enum KeptError {
     Read(#[source] io::Error),
     #[error("the disk does not answer within {READ_TIMEOUT:?}")]
     Timeout,
+    #[error("it is no file of ours")]
+    Foreign,
     #[error("it is damaged: {0}")]
     Damaged(String),
 }
@@ -60,11 +67,17 @@ impl KeptDesired {
         let reading = timeout(READ_TIMEOUT, spawn_blocking(move || read(&to_read)));
         // An error of the join is the end of the runtime.
         let found = reading.await.map_or(Err(KeptError::Timeout), |read| read.unwrap_or(Ok(None)));
+        let mut is_foreign = false;
         let written = match found {
             Ok(written) => written,
             Err(error @ (KeptError::Read(_) | KeptError::Timeout)) => {
                 let error = super::watch::with_sources(&error);
                 warn!(error, path = %path.display(), "cannot read what the API server said last");
+                None
+            }
+            Err(KeptError::Foreign) => {
+                error!(path = %path.display(), "kubernetes.state names a file of something else: nothing is written down");
+                is_foreign = true;
                 None
             }
             Err(KeptError::Damaged(why)) => {
@@ -75,7 +88,7 @@ impl KeptDesired {
         let written = written.filter(|kept| {
             let is_ours = kept.node == sources.node;
             if !is_ours {
-                warn!(of = kept.node, path = %path.display(), "what is kept there is another node's: left alone");
+                warn!(of = kept.node, path = %path.display(), "what is kept there is another node's: not used");
             }
             is_ours
         });
@@ -84,17 +97,29 @@ impl KeptDesired {
         if written.is_some() {
             info!(blocks, services, path = %path.display(), "what the API server said last is in force");
         }
-        let kept = Self { path: path.to_owned(), written, node: sources.node.clone(), has_failed: false };
+        let kept = Self {
+            path: path.to_owned(),
+            written,
+            node: sources.node.clone(),
+            has_failed: false,
+            is_foreign,
+        };
         (kept, desired)
     }
 
     /// Writes down what changes, for as long as anything does. A disk that is full, read-only or stuck costs the next start
-    /// its memory, and nothing else.
+    /// its memory, until it is mended, and nothing else.
     pub(super) async fn follow(mut self, mut snapshots: watch::Receiver<Arc<Snapshot>>) {
         loop {
             let snapshot = snapshots.borrow_and_update().clone();
             self.keep(&snapshot.desired).await;
-            if snapshots.changed().await.is_err() {
+            let changed = if self.has_failed {
+                // A disk that is full, or read-only, may be mended. Waiting for a change can be left and begun again.
+                timeout(RETRY, snapshots.changed()).await.unwrap_or(Ok(()))
+            } else {
+                snapshots.changed().await
+            };
+            if changed.is_err() {
                 return;
             }
         }
@@ -106,7 +131,8 @@ impl KeptDesired {
             Some(written) => written.desired != desired,
             None => desired != Desired::default(),
         };
-        if !is_new {
+        if !is_new || self.is_foreign {
+            self.has_failed = false;
             return;
         }
         let kept = Kept { node: self.node.clone(), desired };
@@ -114,7 +140,13 @@ impl KeptDesired {
         // An error of the join is the end of the runtime.
         let Ok(written) = spawn_blocking(move || write(&path, &to_write)).await else { return };
         match written {
-            Ok(()) => self.has_failed = false,
+            Ok(()) => {
+                if self.has_failed {
+                    warn!(path = %self.path.display(), "what the API server says is written down again");
+                }
+                self.has_failed = false;
+                self.written = Some(kept);
+            }
             Err(error) => {
                 if !self.has_failed {
                     let path = self.path.display();
@@ -123,7 +155,6 @@ impl KeptDesired {
                 self.has_failed = true;
             }
         }
-        self.written = Some(kept);
     }
 }
 
@@ -137,6 +168,9 @@ fn read(path: &Path) -> Result<Option<Kept>, KeptError> {
         return Err(KeptError::Damaged(format!("{size} octets are too many")));
     }
     let bytes = fs::read(path).map_err(KeptError::Read)?;
+    if !may_be_ours(&bytes) {
+        return Err(KeptError::Foreign);
+    }
     let damaged = |why: &str| KeptError::Damaged(why.to_owned());
     let text = String::from_utf8(bytes).map_err(|_| damaged("not UTF-8"))?;
     let (head, body) = text.split_once('\n').ok_or_else(|| damaged("no first line"))?;
@@ -147,8 +181,15 @@ fn read(path: &Path) -> Result<Option<Kept>, KeptError> {
     serde_json::from_str(body).map(Some).map_err(|error| KeptError::Damaged(error.to_string()))
 }
 
+/// Damage may have met one of the two marks.
+fn may_be_ours(bytes: &[u8]) -> bool {
+    let head = bytes.split(|octet| *octet == b'\n').next().unwrap_or_default();
+    let has_mark = head.windows(CHECKSUM.len()).any(|part| part == CHECKSUM.as_bytes());
+    MAGIC.as_bytes().starts_with(head) || head.starts_with(MAGIC.as_bytes()) || has_mark
+}
+
 fn head_of(body: &str) -> String {
-    format!("{MAGIC} crc32={:08x}", crc32fast::hash(body.as_bytes()))
+    format!("{MAGIC}{CHECKSUM}{:08x}", crc32fast::hash(body.as_bytes()))
 }
 
 fn write(path: &Path, kept: &Kept) -> io::Result<()> {
@@ -235,6 +276,34 @@ mod tests {
             assert!(!path.exists());
         }
         fs::remove_dir_all(path.parent().unwrap()).unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_file_of_something_else_is_neither_moved_nor_written_over() {
+        let path = file("foreign");
+        for text in ["apiVersion: v1\nkind: Config\n", "[bgp]\n", "x"] {
+            fs::write(&path, text).unwrap();
+            let (mut kept, nothing) = KeptDesired::read(&path, &sources("c1")).await;
+            assert_eq!(nothing, Desired::default());
+            kept.keep(&one_block()).await;
+            assert_eq!(fs::read_to_string(&path).unwrap(), text);
+        }
+        fs::remove_dir_all(path.parent().unwrap()).unwrap();
+    }
+
+    #[tokio::test]
+    async fn what_could_not_be_written_is_tried_again_though_nothing_has_changed() {
+        let path = file("mended");
+        let folder = path.parent().unwrap();
+        let (mut kept, _) = KeptDesired::read(&path, &sources("c1")).await;
+        fs::remove_dir(folder).unwrap();
+        kept.keep(&one_block()).await;
+        assert!(kept.has_failed);
+        fs::create_dir(folder).unwrap();
+        kept.keep(&one_block()).await;
+        assert!(!kept.has_failed);
+        assert_eq!(KeptDesired::read(&path, &sources("c1")).await.1, one_block());
+        fs::remove_dir_all(folder).unwrap();
     }
 
     #[tokio::test(start_paused = true)]

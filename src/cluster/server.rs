@@ -1,10 +1,17 @@
 //! The way to the API server, and whether it answers.
 
-use std::path::PathBuf;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use kube::Client;
 use kube::config::{KubeConfigOptions, Kubeconfig};
+use tokio::runtime::Handle;
+use tokio::task::spawn_blocking;
+use tokio::time::timeout;
 
 use crate::config::Access;
 
@@ -19,6 +26,8 @@ pub(super) const WATCH_SILENCE: Duration = Duration::from_secs(70);
 pub(super) const ANSWER_TIMEOUT: Duration = Duration::from_secs(40);
 /// Silence of a connection, whatever is asked over it: longer than a watch is silent.
 const READ_TIMEOUT: Duration = Duration::from_secs(75);
+/// For the files that say how to get there. A disk that hangs must hold up nobody.
+const FILES_TIMEOUT: Duration = Duration::from_secs(5);
 /// Between two tries of anything, doubled from the least to the most.
 const LEAST_PAUSE: Duration = Duration::from_millis(250);
 pub(super) const MOST_PAUSE: Duration = Duration::from_secs(10);
@@ -35,6 +44,18 @@ pub(super) enum ConnectError {
         #[source]
         source: Box<kube::config::KubeconfigError>,
     },
+    /// The file cannot be read.
+    #[error("cannot read kubeconfig {path}")]
+    Unreadable {
+        /// Where it should be.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// It does not answer.
+    #[error("the disk with the kubeconfig, or what that names, does not answer")]
+    DiskHangs,
     /// This is no pod, or one without a service account.
     #[error("cannot use the service account of this pod")]
     ServiceAccount(#[source] kube::config::InClusterError),
@@ -43,24 +64,80 @@ pub(super) enum ConnectError {
     Client(#[source] Box<kube::Error>),
 }
 
-/// A client for it. Nothing is sent yet. Tokens that stand in files of their own are read anew as they change; whatever
-/// else a kubeconfig says is read here.
-pub(super) async fn connect(access: &Access) -> Result<Client, ConnectError> {
-    let mut config = match access {
+/// The files that say who we are and where the server is, read one at a time where it holds up nobody.
+#[derive(Debug, Default)]
+pub(super) struct Files {
+    /// Somebody still waits for a disk.
+    are_awaited: Arc<AtomicBool>,
+}
+
+/// Tells one content of a file from another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Checksum(u32);
+
+impl Files {
+    /// A client for the server, and what the kubeconfig was, where there is one. Nothing is sent yet. Tokens that stand in
+    /// files of their own are read anew as they change; whatever else a kubeconfig says is read here.
+    pub(super) async fn connect(&self, access: &Access) -> Result<(Client, Option<Checksum>), ConnectError> {
+        let access = access.clone();
+        // Certificates in files of their own are read by what looks as if it did not wait.
+        let load = move || Handle::current().block_on(load(&access));
+        let (mut config, checksum) = self.read(load).await.ok_or(ConnectError::DiskHangs)??;
+        config.connect_timeout = Some(CONNECT_TIMEOUT);
+        config.read_timeout = Some(READ_TIMEOUT);
+        config.reset_reader_on_write = true;
+        // Tries again by ourselves, with a pause that is known and shown.
+        config.default_retry = false;
+        let client = Client::try_from(config).map_err(|error| ConnectError::Client(Box::new(error)))?;
+        Ok((client, checksum))
+    }
+
+    /// Whether the kubeconfig is there and is another than this.
+    pub(super) async fn have_changed(&self, access: &Access, since: Option<Checksum>) -> bool {
+        let Access::Kubeconfig(path) = access else { return false };
+        let path = path.clone();
+        let now = self.read(move || checksum(&path).ok()).await.flatten();
+        now.is_some() && now != since
+    }
+
+    async fn read<T: Send + 'static>(&self, read: impl FnOnce() -> T + Send + 'static) -> Option<T> {
+        if self.are_awaited.swap(true, Ordering::AcqRel) {
+            return None;
+        }
+        let are_awaited = Arc::clone(&self.are_awaited);
+        let reading = spawn_blocking(move || {
+            let read = read();
+            are_awaited.store(false, Ordering::Release);
+            read
+        });
+        // An error of the join is the end of the runtime.
+        timeout(FILES_TIMEOUT, reading).await.ok()?.ok()
+    }
+}
+
+async fn load(access: &Access) -> Result<(kube::Config, Option<Checksum>), ConnectError> {
+    match access {
         Access::Kubeconfig(path) => {
+            let checksum =
+                checksum(path).map_err(|source| ConnectError::Unreadable { path: path.clone(), source })?;
             let failed = |source| ConnectError::Kubeconfig { path: path.clone(), source: Box::new(source) };
             let kubeconfig = Kubeconfig::read_from(path).map_err(failed)?;
             let options = KubeConfigOptions::default();
-            kube::Config::from_custom_kubeconfig(kubeconfig, &options).await.map_err(failed)?
+            let config = kube::Config::from_custom_kubeconfig(kubeconfig, &options).await.map_err(failed)?;
+            Ok((config, Some(checksum)))
         }
-        Access::ServiceAccount => kube::Config::incluster().map_err(ConnectError::ServiceAccount)?,
-    };
-    config.connect_timeout = Some(CONNECT_TIMEOUT);
-    config.read_timeout = Some(READ_TIMEOUT);
-    config.reset_reader_on_write = true;
-    // Tries again by ourselves, with a pause that is known and shown.
-    config.default_retry = false;
-    Client::try_from(config).map_err(|error| ConnectError::Client(Box::new(error)))
+        Access::ServiceAccount => {
+            Ok((kube::Config::incluster().map_err(ConnectError::ServiceAccount)?, None))
+        }
+    }
+}
+
+fn checksum(path: &Path) -> io::Result<Checksum> {
+    // A pipe would have it wait for somebody who writes.
+    if !fs::metadata(path)?.is_file() {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is not a regular file"));
+    }
+    Ok(Checksum(crc32fast::hash(&fs::read(path)?)))
 }
 
 /// Pauses between tries: doubled each time, with a part drawn by lot, so that a thousand nodes do not come back at once.

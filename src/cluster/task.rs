@@ -17,7 +17,7 @@ use super::desired::{self, Desired, Inherited, Objects, Sources, Watched};
 use super::kept::KeptDesired;
 use super::objects::{Node, Object};
 use super::pods::LocalPods;
-use super::server::{Backoff, MOST_PAUSE, Notice, Reach, connect};
+use super::server::{Backoff, Checksum, Files, MOST_PAUSE, Notice, Reach};
 use super::tell::Duty;
 use super::watch::{Outcome, with_sources};
 use super::watches::{Event, Watches};
@@ -161,14 +161,14 @@ impl Cluster {
     }
 
     async fn follow(&mut self) -> Never {
-        let mut backoff = Backoff::default();
+        let (mut backoff, files) = (Backoff::default(), Files::default());
         info!(node = self.settings.node, "following the API server");
         loop {
             let began = Instant::now();
             let access = self.settings.kubernetes.access.clone();
-            match self.wait_for(connect(&access)).await {
-                Ok(client) => {
-                    self.follow_with(client).await;
+            match self.wait_for(files.connect(&access)).await {
+                Ok((client, read)) => {
+                    self.follow_with(client, &files, read).await;
                     debug!("who we are to the API server is read anew");
                 }
                 Err(error) => {
@@ -198,8 +198,10 @@ impl Cluster {
         }
     }
 
-    /// Until the server does not know us any more.
-    async fn follow_with(&mut self, client: Client) {
+    /// Until the server does not know us any more, or is to be found elsewhere.
+    async fn follow_with(&mut self, client: Client, files: &Files, read: Option<Checksum>) {
+        let access = self.settings.kubernetes.access.clone();
+        let mut looked = Instant::now();
         let (events, mut told) = mpsc::channel(QUEUE);
         let mut watches = Watches::new(client, events);
         watches.start(&self.sources);
@@ -225,6 +227,14 @@ impl Cluster {
                         return;
                     }
                 }
+            }
+            // Perhaps the server has another address by now, or other certificates.
+            if watches.all_fail() && looked.elapsed() >= MOST_PAUSE {
+                if self.wait_for(files.have_changed(&access, read)).await {
+                    self.publish();
+                    return;
+                }
+                looked = Instant::now();
             }
             let began = Instant::now();
             self.decide();

@@ -88,6 +88,11 @@ impl Watches {
         }
     }
 
+    /// Whether nobody has an answer.
+    pub(super) fn all_fail(&self) -> bool {
+        self.relists.keys().all(|watched| self.failing.contains(watched))
+    }
+
     /// Has this watch begin with its list again. One that is not there begins with it anyway.
     pub(super) fn list_anew(&self, watched: Watched) {
         if let Some(relist) = self.relists.get(&watched) {

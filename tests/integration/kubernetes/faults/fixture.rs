@@ -158,6 +158,18 @@ impl Bench {
         self.write_user(&json!({ "tokenFile": file }));
     }
 
+    pub(super) fn kubeconfig(&self) -> PathBuf {
+        self.folder.join("kubeconfig")
+    }
+
+    /// Another server takes the place of this one, at another address.
+    pub(super) fn replace_server(&mut self) {
+        self.server = FakeServer::start();
+        for (group, plural) in KINDS {
+            self.server.define(group, plural);
+        }
+    }
+
     fn write_user(&self, user: &Value) {
         let server = format!("http://{}", self.server.address);
         let kubeconfig = json!({
@@ -168,7 +180,7 @@ impl Bench {
             "contexts": [{ "name": "we", "context": { "cluster": "it", "user": "we" } }],
             "current-context": "we",
         });
-        std::fs::write(self.folder.join("kubeconfig"), kubeconfig.to_string()).unwrap();
+        std::fs::write(self.kubeconfig(), kubeconfig.to_string()).unwrap();
     }
 
     /// The objects of a node that has one block.

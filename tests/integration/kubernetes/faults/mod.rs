@@ -1,15 +1,17 @@
 //! What an API server does when it is not well: nothing is withdrawn that it did not take back, what is there later is taken
 //! up, and it is not asked more often than it can bear.
 
+mod files;
 mod fixture;
 mod hold;
 mod services;
 mod tell;
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
-use selvedge::cluster::{Reach, Standing};
+use selvedge::cluster::{Reach, Snapshot, Standing};
 use selvedge::config::CalicoApi;
 use serde_json::{Value, json};
 use tokio::time::timeout;
