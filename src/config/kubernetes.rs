@@ -33,7 +33,7 @@ pub(super) fn kubernetes(root: &Section<'_>, problems: &mut Problems) -> Option<
         (None, None | Some(false)) if section.value("kubeconfig").is_none() => {
             problems.push(section.missing(
                 "`kubeconfig` or `in-cluster`",
-                "write `kubeconfig = \"/etc/kubernetes/selvedge.conf\"`, or in a pod `in-cluster = true`",
+                "write `kubeconfig = \"/etc/selvedge/kubeconfig\"`, or in a pod `in-cluster = true`",
             ));
             None
         }
@@ -47,7 +47,7 @@ pub(super) fn kubernetes(root: &Section<'_>, problems: &mut Problems) -> Option<
 }
 
 fn kubeconfig(value: &Value<'_>) -> Result<PathBuf, Refusal> {
-    absolute_path(value, "an absolute path, such as \"/etc/kubernetes/selvedge.conf\"")
+    absolute_path(value, "an absolute path, such as \"/etc/selvedge/kubeconfig\"")
 }
 
 fn state(value: &Value<'_>) -> Result<PathBuf, Refusal> {
