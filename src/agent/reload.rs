@@ -77,6 +77,13 @@ impl Agent {
                 "default route kept: {prefix} would lose its last path, and stays in the kernel as it is"
             ));
         }
+        if forgets_the_node(&self.config, &new) {
+            details.push(
+                "[readiness] goes together with [kubernetes]: what Kubernetes was told of this node stays there; \
+                 take out [readiness] first"
+                    .to_owned(),
+            );
+        }
         details.extend(neighbors::without_link(&new, &self.interfaces.borrow()));
         let message = match order {
             ReloadOrder::InWords => format!("a reload would make this of the configuration: {count}"),
@@ -317,6 +324,12 @@ fn bfd(neighbor: &config::Neighbor) -> String {
         || "off".to_owned(),
         |bfd| format!("{} x {} ms", bfd.multiplier, bfd.interval.as_millis()),
     )
+}
+
+/// Whether nobody will be left to take back what Kubernetes was told.
+fn forgets_the_node(before: &Config, new: &Config) -> bool {
+    let told = before.kubernetes.is_some() && before.readiness.is_some();
+    told && new.kubernetes.is_none() && new.readiness.is_none()
 }
 
 #[cfg(test)]

@@ -35,7 +35,7 @@ fn what_was_kept_is_announced_while_the_api_server_is_away() {
     let state = link.secret("cluster.json", &state());
     link.start_agent_with(&format!(
         "{}[kubernetes]\nkubeconfig = {kubeconfig:?}\nnode-name = \"c1\"\nstate = {state:?}\n[pods.calico]\n\
-         [services]\nexternal = [\"192.0.2.0/24\"]\naggregate = true\n",
+         [services]\nexternal = [\"192.0.2.0/24\"]\naggregate = true\n[readiness]\n",
         config(UNNUMBERED, &BLOCKS)
     ));
     link.await_established("tor1");
@@ -67,6 +67,10 @@ fn what_was_kept_is_announced_while_the_api_server_is_away() {
         away.ends_with("; 1 block and 1 prefix of services announced; 1 problem: see `bgpctl show pods`"),
         "{away}"
     );
+    // Nobody would be left to take back what the server was told.
+    link.agent().write_config(&config(UNNUMBERED, &BLOCKS)).unwrap();
+    let text = link.agent().bgpctl(&["reload", "--dry-run"]).unwrap();
+    assert!(text.contains("take out [readiness] first"), "{text}");
 }
 
 /// A disk that hangs, played by a pipe: whoever opens it waits for the other end.
