@@ -117,6 +117,8 @@ struct Cluster {
     hold_down: Option<tokio::time::Instant>,
     /// Kinds of which objects are missing, as the log has it.
     missing: BTreeSet<&'static str>,
+    /// Kinds of which objects make no sense, as the log has it.
+    unreadable: BTreeSet<&'static str>,
     told: channel::Receiver<ToldReadiness>,
     snapshot: channel::Sender<Arc<Snapshot>>,
 }
@@ -153,6 +155,7 @@ impl Cluster {
             refused: BTreeMap::new(),
             hold_down: None,
             missing: BTreeSet::new(),
+            unreadable: BTreeSet::new(),
             told: inputs.told.clone(),
             snapshot: inputs.snapshot.clone(),
         };
@@ -336,6 +339,7 @@ impl Cluster {
         self.desired = desired::desired(&self.sources, &self.objects, &self.desired);
         self.watch_limit();
         self.log_missing();
+        self.log_unreadable(&self.trouble().unreadable);
         self.publish();
     }
 
@@ -368,6 +372,22 @@ impl Cluster {
             info!(kind, "nothing is missing any more, or it has gone for certain");
         }
         self.missing = missing.into_keys().collect();
+    }
+
+    /// One of each kind by its name: what is wrong is most often wrong with all of them.
+    fn log_unreadable(&mut self, unreadable: &[UnreadableObject]) {
+        let kinds: BTreeSet<&'static str> = unreadable.iter().map(|object| object.kind).collect();
+        for &kind in kinds.difference(&self.unreadable) {
+            let mut of_kind = unreadable.iter().filter(|object| object.kind == kind);
+            if let Some(UnreadableObject { name, why, .. }) = of_kind.next() {
+                let others = of_kind.count();
+                warn!(kind, name, why, others, "an object makes no sense, and counts as it was before");
+            }
+        }
+        for kind in self.unreadable.difference(&kinds) {
+            info!(kind, "all objects make sense again");
+        }
+        self.unreadable = kinds;
     }
 
     /// This node, to whoever writes to it.

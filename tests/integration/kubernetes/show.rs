@@ -135,6 +135,7 @@ fn the_operator_sees_what_the_api_server_has_refuses_and_that_it_is_away() {
     for line in expected {
         assert!(text.contains(line), "{line}{text}");
     }
+    assert!(agent.log().contains("an object makes no sense"), "{}", agent.log());
 
     // The rule, as it was said.
     let rule = json!([{ "op": "add", "path": "/rules/-", "value":
