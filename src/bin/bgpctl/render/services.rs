@@ -73,8 +73,13 @@ pub(crate) fn services_totals(totals: &ServiceTotals, kubernetes: Option<&Kubern
     let kinds = listed(kinds.iter().map(|kind| key(*kind).to_owned()));
     let (head, errors) =
         (kubernetes::head(kubernetes), kubernetes.map(kubernetes::errors).unwrap_or_default());
+    let count = match addresses {
+        // A start without the server has what is announced, and not what for.
+        0 if totals.prefixes > 0 => format!("Announced: {prefixes}, of which services is not known yet"),
+        _ => format!("Addresses: {addresses}, announced: {announced}; {prefixes} for all of them"),
+    };
     format!(
-        "\nAddresses: {addresses}, announced: {announced}; {prefixes} for all of them\n\
+        "\n{count}\n\
          Kinds that [services] has ranges for: {kinds}\n{head}{errors}"
     )
 }
@@ -140,6 +145,10 @@ Kinds that [services] has ranges for: load-balancer, external
 Kubernetes: this is node c1; API server answers
 ";
         assert_eq!(services_totals(&totals, Some(&answering())), expected);
+        let kept = ServiceTotals { kinds: Vec::new(), addresses: 0, announced: 0, prefixes: 5 };
+        assert!(
+            services_totals(&kept, None).starts_with("\nAnnounced: 5 prefixes, of which services is not")
+        );
         let nothing = ServiceTotals { kinds: Vec::new(), addresses: 0, announced: 0, prefixes: 0 };
         assert!(services_totals(&nothing, None).contains("has ranges for: none\nKubernetes: not asked"));
     }
